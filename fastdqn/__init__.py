@@ -1,0 +1,75 @@
+"""fastdqn: a DQN trainer limited by the hardware and by nothing else.
+
+Every public name is loaded on first use, so that ``import fastdqn``, the command line's
+``--help`` and the checks of a :class:`Config` need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Config": "config",
+    "presets": "presets",
+    "train": "trainer",
+    "TrainResult": "trainer",
+    "load": "checkpoint",
+    "evaluate": "evaluation",
+    "EvalResult": "evaluation",
+    "Policy": "policy",
+    "Actor": "actor",
+    "Learner": "learner",
+    "UpdateResult": "learner",
+    "ReplayBuffer": "replay",
+    "SumTree": "sum_tree",
+    "Batch": "types",
+    "TimeStep": "types",
+    "EnvStream": "envs",
+    "AtariProtocol": "envs",
+    "make_envs": "envs",
+    "MemoryPlan": "memory",
+    "FastDQNError": "errors",
+    "ConfigError": "errors",
+    "EnvError": "errors",
+    "MemoryPlanError": "errors",
+    "CheckpointError": "errors",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+if TYPE_CHECKING:
+    from fastdqn.actor import Actor
+    from fastdqn.checkpoint import load
+    from fastdqn.config import Config
+    from fastdqn.envs import AtariProtocol, EnvStream, make_envs
+    from fastdqn.errors import (
+        CheckpointError,
+        ConfigError,
+        EnvError,
+        FastDQNError,
+        MemoryPlanError,
+    )
+    from fastdqn.evaluation import EvalResult, evaluate
+    from fastdqn.learner import Learner, UpdateResult
+    from fastdqn.memory import MemoryPlan
+    from fastdqn.policy import Policy
+    from fastdqn.presets import presets
+    from fastdqn.replay import ReplayBuffer
+    from fastdqn.sum_tree import SumTree
+    from fastdqn.trainer import TrainResult, train
+    from fastdqn.types import Batch, TimeStep
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastdqn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fastdqn.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

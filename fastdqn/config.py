@@ -1,0 +1,381 @@
+"""The one configuration object: frozen, flat, checked when it is made, free of torch.
+
+Units are in the names. ``env_steps`` counts agent steps summed over all envs and is the clock of
+every schedule; ``updates`` counts optimizer steps. Only the trainer and the command line read a
+``Config``; every component takes plain keyword arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from fastdqn.errors import ConfigError, nearest
+
+FORMAT_VERSION = 1
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+# (lowest, highest), both allowed; an open bound is written with math.nextafter.
+_ABOVE_ZERO = math.nextafter(0.0, 1.0)
+_RANGES: dict[str, tuple[float, float]] = {
+    "num_envs": (1, 65_536),
+    "env_threads": (1, 4_096),
+    "frame_stack": (1, 64),
+    "reward_clip": (_ABOVE_ZERO, math.inf),
+    "atari_frame_skip": (1, 1_000),
+    "atari_noop_max": (0, 10_000),
+    "atari_max_episode_frames": (1, 2**31 - 1),
+    "seed": (0, 2**31 - 1),
+    "total_env_steps": (1, 2**53),
+    "learning_starts_env_steps": (1, 2**53),
+    "update_period_env_steps": (1e-3, 1e9),
+    "batch_size": (1, 2**20),
+    "n_step": (1, 1_000),
+    "gamma": (0.0, 1.0),
+    "huber_delta": (_ABOVE_ZERO, math.inf),
+    "learning_rate": (_ABOVE_ZERO, 10.0),
+    "learning_rate_final": (0.0, 10.0),
+    "adam_epsilon": (_ABOVE_ZERO, 1.0),
+    "rmsprop_alpha": (0.0, 1.0),
+    "max_grad_norm": (_ABOVE_ZERO, math.inf),
+    "max_grad_value": (_ABOVE_ZERO, math.inf),
+    "target_period_updates": (1, 2**53),
+    "target_tau": (_ABOVE_ZERO, 1.0),
+    "epsilon_start": (0.0, 1.0),
+    "epsilon_end": (0.0, 1.0),
+    "epsilon_duration_env_steps": (1, 2**53),
+    "replay_capacity": (1, 2**40),
+    "priority_alpha": (0.0, 10.0),
+    "priority_beta_start": (0.0, 1.0),
+    "priority_beta_end": (0.0, 1.0),
+    "priority_epsilon": (_ABOVE_ZERO, 1.0),
+    "eval_episodes": (0, 1_000_000),
+    "eval_num_envs": (1, 65_536),
+    "eval_period_env_steps": (1, 2**53),
+    "eval_epsilon": (0.0, 1.0),
+    "eval_max_env_steps": (1, 2**53),
+    "stop_window": (1, 100_000),
+    "log_period_env_steps": (1, 2**53),
+    "checkpoint_period_env_steps": (1, 2**53),
+    "checkpoint_keep": (1, 1_000_000),
+    "torch_threads": (1, 4_096),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything a run depends on."""
+
+    # --- environment ---------------------------------------------------------------------------
+    env_id: str = "CartPole-v1"
+    """Gymnasium id; ids that start with ``ALE/`` run on ALE's own C++ vector env."""
+    env_kwargs: Annotated[
+        dict[str, Any], tyro.conf.arg(constructor=_json_object, metavar="JSON")
+    ] = field(default_factory=dict)
+    """Extra keyword arguments for the env, as a JSON object."""
+    num_envs: int = 8
+    """Environments stepped together (N)."""
+    env_vectorization: Literal["auto", "sync", "async", "vector_entry_point"] = "auto"
+    """How gymnasium.make_vec builds the envs; auto takes the env's own vector class if any."""
+    env_threads: int | None = None
+    """Threads of ALE's vector env; None: one per usable CPU, at most one per env."""
+    frame_stack: int | None = None
+    """Frames per observation, stacked by the replay (S); None: observations are used as they are.
+    Atari needs it: 4."""
+    reward_clip: float | None = None
+    """Learn from rewards clipped to [-x, x]; reported returns stay raw."""
+    atari_protocol: Literal["machado", "classic"] = "machado"
+    """machado: sticky actions 0.25, episodes end at game over. classic: no sticky actions, a lost
+    life is terminal without a reset, FIRE is pressed after a reset."""
+    atari_full_action_space: bool = False
+    """All 18 joystick actions instead of the game's own set."""
+    atari_frame_skip: int = 4
+    """Emulator frames per env step."""
+    atari_noop_max: int = 30
+    """Up to this many no-ops (less one) after a reset."""
+    atari_max_episode_frames: int = 108_000
+    """Truncate an episode after so many emulator frames (108,000 = 30 minutes)."""
+
+    # --- the run -------------------------------------------------------------------------------
+    seed: int = 1
+    """Env i of N is seeded with seed + i; evaluation uses seeds far away from those."""
+    total_env_steps: int = 100_000
+    """Length of the run."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:<index>; auto takes CUDA where there is one."""
+    mode: Literal["auto", "eager", "compile", "graph"] = "auto"
+    """How the update runs: eager, torch.compile, or compiled and captured in a CUDA graph. auto is
+    graph on CUDA and eager on a CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the network body; head, Q values, targets and loss are always fp32. auto is bf16 for
+    convolutional bodies on devices that have it."""
+    deterministic: bool = False
+    """Only deterministic CUDA kernels: runs repeat bit for bit (on a CPU they do anyway)."""
+    torch_threads: int | None = None
+    """CPU threads of torch; None: 1 for mlp on a CPU, all usable CPUs for convolutions."""
+    run_dir: str | None = None
+    """Where the run's files go; None: runs/<env>-<seed>-<time>."""
+    resume: Literal["never", "auto", "require"] = "never"
+    """never: run_dir must be new or empty. auto: go on from its latest checkpoint if there is one.
+    require: fail if there is none."""
+
+    # --- network -------------------------------------------------------------------------------
+    network: Literal["auto", "mlp", "nature"] = "auto"
+    """auto: nature (the CNN of Mnih 2015) for images, mlp for vectors."""
+    hidden_sizes: tuple[int, ...] = (120, 84)
+    """Hidden layers of the mlp; for nature, the one layer after the convolutions."""
+    dueling: bool = False
+    """Dueling head (Wang 2016): Q = V + A - mean A."""
+
+    # --- learning ------------------------------------------------------------------------------
+    learning_starts_env_steps: int = 1_000
+    """First update after so many env steps; until then the replay fills."""
+    update_period_env_steps: float = 4.0
+    """One update per so many env steps, summed over envs; 0.5 means two updates per env step."""
+    batch_size: int = 32
+    """Transitions per update (B)."""
+    n_step: int = 1
+    """Steps of the n-step return."""
+    gamma: float = 0.99
+    """Discount per env step."""
+    double: bool = True
+    """Double Q-learning (van Hasselt 2016)."""
+    loss: Literal["huber", "mse"] = "huber"
+    """Of the TD error; mse is td^2, huber is quadratic up to huber_delta."""
+    huber_delta: float = 1.0
+    """Where the Huber loss turns linear."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or RMSprop centred as in Mnih 2015."""
+    learning_rate: float = 1e-4
+    """Step size."""
+    learning_rate_final: float | None = None
+    """Anneal the step size linearly to this at total_env_steps; None: constant."""
+    adam_epsilon: float = 1e-8
+    """Term in the denominator of Adam or RMSprop."""
+    rmsprop_alpha: float = 0.95
+    """Smoothing of RMSprop's averages."""
+    max_grad_norm: float | None = None
+    """Scale the whole gradient down to this 2-norm."""
+    max_grad_value: float | None = None
+    """Clamp each gradient entry to [-x, x]."""
+    target_period_updates: int | None = 2_000
+    """Move the target network every so many updates; None: no target network."""
+    target_tau: float = 1.0
+    """How far it moves: 1 copies, less is a Polyak average."""
+
+    # --- exploration ---------------------------------------------------------------------------
+    epsilon_start: float = 1.0
+    """Chance of a random action until learning starts."""
+    epsilon_end: float = 0.05
+    """And at the end of the schedule."""
+    epsilon_schedule: Literal["linear", "exponential"] = "linear"
+    """exponential has its time constant at epsilon_duration_env_steps."""
+    epsilon_duration_env_steps: int = 10_000
+    """Length of the schedule, counted from learning_starts_env_steps."""
+
+    # --- replay --------------------------------------------------------------------------------
+    replay_capacity: int = 50_000
+    """Rows over all envs; every frame is stored once."""
+    prioritized: bool = False
+    """Proportional prioritized replay (Schaul 2016)."""
+    priority_alpha: float = 0.6
+    """Exponent of the priorities."""
+    priority_beta_start: float = 0.4
+    """Exponent of the importance weights at the start ..."""
+    priority_beta_end: float = 1.0
+    """... and at total_env_steps, linear between."""
+    priority_epsilon: float = 1e-6
+    """Added to every |TD error|, so that none becomes undrawable."""
+
+    # --- evaluation and the end ----------------------------------------------------------------
+    eval_episodes: int = 100
+    """Episodes of the final evaluation, rounded up to a multiple of eval_num_envs; 0: none."""
+    eval_num_envs: int = 10
+    """Envs that evaluate side by side, each with the same quota of episodes."""
+    eval_period_env_steps: int | None = None
+    """Evaluate during the run, too, every so many env steps."""
+    eval_epsilon: float = 0.0
+    """Chance of a random action in evaluation."""
+    eval_max_env_steps: int | None = 10_000_000
+    """Give up an evaluation after so many env steps; unfinished episodes count as they stand."""
+    stop_return: float | None = None
+    """Stop once the mean return of the last stop_window training episodes reaches this."""
+    stop_window: int = 100
+    """Episodes in that mean, and in the reported mean return."""
+
+    # --- files ---------------------------------------------------------------------------------
+    log_period_env_steps: int | None = None
+    """One row of metrics.csv per so many env steps; None: 100 rows in the run."""
+    checkpoint_period_env_steps: int | None = None
+    """Checkpoint every so many env steps; None: only when the run ends or is stopped."""
+    checkpoint_keep: int = 2
+    """Older checkpoints are deleted."""
+    checkpoint_replay: Literal["none", "exit", "every"] = "exit"
+    """Which checkpoints hold the replay: a run resumed without it must fill it anew."""
+    save_final_checkpoint: bool = True
+    """Write a checkpoint at the end; without one the run cannot be evaluated or resumed."""
+
+    def __post_init__(self) -> None:
+        """Check types, choices, ranges and pairs; raise ConfigError with one sentence."""
+        if isinstance(self.hidden_sizes, list):  # as JSON has it
+            object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        for name, hint in _hints().items():
+            value = getattr(self, name)
+            _check_type(name, value, hint)
+            if name in _RANGES and value is not None:
+                low, high = _RANGES[name]
+                if not low <= value <= high:  # also refuses NaN
+                    raise ConfigError(f"{name} = {value!r} is out of range; use {_range(low, high)}.")
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        def refuse(name: str, why: str) -> None:
+            raise ConfigError(f"{name} = {getattr(self, name)!r} {why}.")
+
+        if not self.env_id:
+            refuse("env_id", "is empty; name an env such as CartPole-v1 or ALE/Pong-v5")
+        if self.device not in ("auto", "cpu", "cuda") and not (
+            self.device.startswith("cuda:") and self.device[5:].isdigit()
+        ):
+            refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")
+        if not self.hidden_sizes or any(not 1 <= size <= 65_536 for size in self.hidden_sizes):
+            refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
+        if self.mode == "graph" and self.device == "cpu":
+            refuse("mode", "needs a CUDA device; use eager or compile with device = 'cpu'")
+        stack = self.frame_stack or 1
+        rows = self.replay_capacity // self.num_envs
+        need = stack + self.n_step + 1
+        if rows < need:
+            refuse(
+                "replay_capacity",
+                f"leaves {rows} rows for each of {self.num_envs} envs; with frame_stack = {stack} "
+                f"and n_step = {self.n_step} use at least {need * self.num_envs}",
+            )
+        if self.batch_size > self.replay_capacity:
+            refuse("batch_size", f"exceeds replay_capacity = {self.replay_capacity}; lower it")
+        lowest = self.num_envs * (self.n_step + 2)
+        if self.learning_starts_env_steps < lowest:
+            refuse(
+                "learning_starts_env_steps",
+                f"comes before the replay can hold a transition; use at least {lowest} "
+                f"(num_envs * (n_step + 2))",
+            )
+        if self.max_grad_norm is not None and self.max_grad_value is not None:
+            refuse("max_grad_value", "and max_grad_norm exclude each other; set one of them to None")
+        if self.target_period_updates is None and self.target_tau != 1.0:
+            refuse("target_tau", "has no target network to move; set target_period_updates")
+        if not self.save_final_checkpoint and self.checkpoint_period_env_steps is not None:
+            refuse("save_final_checkpoint", "contradicts checkpoint_period_env_steps; unset one")
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some fields changed; an unknown name is refused with the nearest one."""
+        _refuse_unknown(changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """The whole configuration as a JSON object."""
+        body = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(body, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read what :meth:`to_json` wrote (or a part of it); unknown keys are refused."""
+        try:
+            body = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ConfigError(f"The configuration is not valid JSON ({error}).") from None
+        if not isinstance(body, dict):
+            raise ConfigError("The configuration must be a JSON object of field names and values.")
+        version = body.pop("format_version", FORMAT_VERSION)
+        if version != FORMAT_VERSION:
+            raise ConfigError(
+                f"format_version = {version!r} is not known; this fastdqn reads {FORMAT_VERSION}."
+            )
+        _refuse_unknown(body)
+        return cls(**body)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Read a configuration from a JSON file."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The configuration {path} cannot be read ({error}).") from None
+        return cls.from_json(text)
+
+    @property
+    def replay_ratio(self) -> float:
+        """Transitions trained on per env step; quote it with every speed."""
+        return self.batch_size / self.update_period_env_steps
+
+    @property
+    def log_every_env_steps(self) -> int:
+        """``log_period_env_steps``, resolved."""
+        return self.log_period_env_steps or max(1, self.total_env_steps // 100)
+
+
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config)
+
+
+def _refuse_unknown(names: typing.Iterable[str]) -> None:
+    known = [f.name for f in dataclasses.fields(Config)]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{name!r} is not a field of Config{nearest(str(name), known)}.")
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    """Raise unless ``value`` is of the annotated type (an int passes for a float)."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        origin = typing.get_origin(option)
+        if origin is Literal:
+            choices = typing.get_args(option)
+            if value in choices and isinstance(value, str):
+                return
+            hint_text = nearest(str(value), list(choices))
+            raise ConfigError(f"{name} = {value!r} must be one of {', '.join(choices)}{hint_text}.")
+        if option is type(None) and value is None:
+            return
+        if origin is tuple and isinstance(value, tuple) and all(type(v) is int for v in value):
+            return
+        if origin is dict and isinstance(value, dict):
+            return
+        if option in (int, bool, str) and type(value) is option:
+            return
+        if option is float and type(value) in (int, float):
+            return
+    names = " or ".join(_type_name(option) for option in options)
+    raise ConfigError(f"{name} = {value!r} has the wrong type; use {names}.")
+
+
+def _type_name(option: Any) -> str:
+    if option is type(None):
+        return "None"
+    if typing.get_origin(option) is tuple:
+        return "a list of int"
+    return getattr(typing.get_origin(option) or option, "__name__", str(option))
+
+
+def _range(low: float, high: float) -> str:
+    if low == _ABOVE_ZERO:
+        return "a number above 0" + ("" if math.isinf(high) else f" and at most {high:g}")
+    if math.isinf(high):
+        return f"a number from {low:g}"
+    return f"a number from {low:g} to {high:g}"

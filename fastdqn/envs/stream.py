@@ -1,0 +1,45 @@
+"""The contract between environments and everything that consumes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from gymnasium.spaces import Box
+
+    from fastdqn.types import Array, TimeStep
+
+StackPadding = Literal["zero", "repeat"]
+
+
+@runtime_checkable
+class EnvStream(Protocol):
+    """N environments as one stream of rows (see :class:`fastdqn.types.TimeStep`).
+
+    Actions are counted from 0 here; a stream whose space starts elsewhere adds ``action_start``
+    itself. Optional: ``state_dict()`` and ``load_state_dict(state)``, which make a resumed run
+    exact.
+    """
+
+    num_envs: int
+    num_actions: int
+    action_start: int
+    observation_space: Box  # of one frame of one env
+    frame_stack: int | None  # frames the replay shall stack; None: observations are whole
+    stack_padding: StackPadding  # what stands before an episode's first frame
+
+    def reset(self, *, seed: int | None = None) -> TimeStep:
+        """Start every env anew; every row of the answer is ``first``."""
+        ...
+
+    def send(self, actions: Array) -> None:
+        """Hand over actions [N] in [0, num_actions); the envs may work until :meth:`recv`."""
+        ...
+
+    def recv(self) -> TimeStep:
+        """Wait for the rows that the last :meth:`send` leads to."""
+        ...
+
+    def close(self) -> None:
+        """Release the envs."""
+        ...

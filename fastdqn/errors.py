@@ -1,0 +1,32 @@
+"""What can go wrong that the user can mend.
+
+Every message is one sentence that names the field or object, the value found and the fix.
+"""
+
+
+class FastDQNError(ValueError):
+    """Base of every error that fastdqn raises on purpose."""
+
+
+class ConfigError(FastDQNError):
+    """A field of the configuration is out of range or contradicts another."""
+
+
+class EnvError(FastDQNError):
+    """An environment cannot be made, is not supported, or broke its contract."""
+
+
+class MemoryPlanError(FastDQNError):
+    """What was asked for does not fit in memory; the message names what does."""
+
+
+class CheckpointError(FastDQNError):
+    """A checkpoint is missing, damaged, or belongs to another configuration."""
+
+
+def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """A hint such as ``"; did you mean 'dqn-atari'?"``, or nothing when no name is close."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,85 @@
+"""The two records that everything else passes around, and the letters of their shapes.
+
+Dimension legend, used in every docstring:
+    N  environments stepped together          T  rows per environment in the replay
+    B  transitions in a batch                 S  frames in a stack
+    A  actions                                O  shape of one frame, e.g. (84, 84) or (4,)
+    n  steps of an n-step return
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from tensordict import TensorDict
+    from torch import Tensor
+
+    Array = np.ndarray | Tensor
+
+
+class TimeStep(NamedTuple):
+    """One row per environment: an observation and *what led to it*; numpy or torch, axis 0 is N.
+
+    ``first`` says that the observation came from a reset; the other scalars of that row are then
+    0. ``terminated`` ends the return without bootstrap; ``truncated`` ends it with one. A row may
+    end one transition and start the next (a life lost without a reset), so only ``first`` of the
+    *next* row says that an episode is over.
+
+    ``reset_observation`` and ``reset`` hold a second row for envs that have already moved on to
+    the next episode within the same step (autoreset modes SAME_STEP and DISABLED); they are None
+    for streams in which a reset always is a row of its own (NEXT_STEP).
+
+    The arrays are valid until the next ``send`` or ``reset`` of the stream that returned them.
+    """
+
+    observation: Array  # [N, *O]
+    reward: Array  # [N] float32, unclipped
+    terminated: Array  # [N] bool
+    truncated: Array  # [N] bool
+    first: Array  # [N] bool
+    reset_observation: Array | None = None  # [N, *O], meaningful where reset
+    reset: Array | None = None  # [N] bool
+
+
+class Batch(NamedTuple):
+    """Transitions on the replay's device. With ``frame_stack=None`` the axis S is absent."""
+
+    observation: Tensor  # [B, S, *O]
+    action: Tensor  # [B] int64, from 0
+    reward: Tensor  # [B] float32: sum of gamma^(k-1) r[t+k], k = 1..m, m <= n
+    discount: Tensor  # [B] float32: gamma^m (1 - terminated[t+m])
+    next_observation: Tensor  # [B, S, *O]
+    weight: Tensor  # [B] float32: importance weight, largest of the batch is 1
+    index: Tensor  # [B] int64: row of the replay, for update_priorities
+
+    def to_tensordict(self) -> TensorDict:
+        """The batch under TorchRL's keys; ``discount`` becomes reward's per-sample ``gamma``.
+
+        TorchRL wants flags, so ``done`` and ``terminated`` are ``discount == 0`` and ``gamma`` is
+        the discount where the sample bootstraps: ``reward + gamma * (1 - terminated) * max Q``
+        is the same target.
+        """
+        from tensordict import TensorDict
+
+        terminated = (self.discount == 0).unsqueeze(-1)
+        following: dict[str, Any] = {
+            "observation": self.next_observation,
+            "reward": self.reward.unsqueeze(-1),
+            "done": terminated,
+            "terminated": terminated.clone(),
+        }
+        batch_size = [self.action.shape[0]]
+        return TensorDict(
+            {
+                "observation": self.observation,
+                "action": self.action,
+                "gamma": self.discount.unsqueeze(-1),
+                "_weight": self.weight,
+                "index": self.index,
+                "next": TensorDict(following, batch_size=batch_size),
+            },
+            batch_size=batch_size,
+            device=self.action.device,
+        )
