@@ -36,6 +36,7 @@ _HOME = {
     "EnvError": "errors",
     "MemoryPlanError": "errors",
     "CheckpointError": "errors",
+    "TrainingError": "errors",
 }
 
 __all__ = [*_HOME, "__version__"]
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         EnvError,
         FastDQNError,
         MemoryPlanError,
+        TrainingError,
     )
     from fastdqn.evaluation import EvalResult, evaluate
     from fastdqn.learner import Learner, UpdateResult

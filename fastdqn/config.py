@@ -30,6 +30,18 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
+# One argument of JSON; tyro's own rule for a dict would take pairs of words.
+_JSON_ARGUMENT: tyro.constructors.PrimitiveConstructorSpec[dict[str, Any]] = (
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda words: _json_object(words[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+)
+
+
 # (lowest, highest), both allowed; an open bound is written with math.nextafter.
 _ABOVE_ZERO = math.nextafter(0.0, 1.0)
 _RANGES: dict[str, tuple[float, float]] = {
@@ -84,9 +96,7 @@ class Config:
     # --- environment ---------------------------------------------------------------------------
     env_id: str = "CartPole-v1"
     """Gymnasium id; ids that start with ``ALE/`` run on ALE's own C++ vector env."""
-    env_kwargs: Annotated[
-        dict[str, Any], tyro.conf.arg(constructor=_json_object, metavar="JSON")
-    ] = field(default_factory=dict)
+    env_kwargs: Annotated[dict[str, Any], _JSON_ARGUMENT] = field(default_factory=dict)
     """Extra keyword arguments for the env, as a JSON object."""
     num_envs: int = 8
     """Environments stepped together (N)."""
@@ -236,11 +246,13 @@ class Config:
             object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
         for name, hint in _hints().items():
             value = getattr(self, name)
-            _check_type(name, value, hint)
+            check_type(name, value, hint)
             if name in _RANGES and value is not None:
                 low, high = _RANGES[name]
                 if not low <= value <= high:  # also refuses NaN
-                    raise ConfigError(f"{name} = {value!r} is out of range; use {_range(low, high)}.")
+                    raise ConfigError(
+                        f"{name} = {value!r} is out of range; use {_range(low, high)}."
+                    )
         self._check_pairs()
 
     def _check_pairs(self) -> None:
@@ -276,7 +288,9 @@ class Config:
                 f"(num_envs * (n_step + 2))",
             )
         if self.max_grad_norm is not None and self.max_grad_value is not None:
-            refuse("max_grad_value", "and max_grad_norm exclude each other; set one of them to None")
+            refuse(
+                "max_grad_value", "and max_grad_norm exclude each other; set one of them to None"
+            )
         if self.target_period_updates is None and self.target_tau != 1.0:
             refuse("target_tau", "has no target network to move; set target_period_updates")
         if not self.save_final_checkpoint and self.checkpoint_period_env_steps is not None:
@@ -340,7 +354,7 @@ def _refuse_unknown(names: typing.Iterable[str]) -> None:
             raise ConfigError(f"{name!r} is not a field of Config{nearest(str(name), known)}.")
 
 
-def _check_type(name: str, value: Any, hint: Any) -> None:
+def check_type(name: str, value: Any, hint: Any) -> None:
     """Raise unless ``value`` is of the annotated type (an int passes for a float)."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
@@ -370,6 +384,8 @@ def _type_name(option: Any) -> str:
         return "None"
     if typing.get_origin(option) is tuple:
         return "a list of int"
+    if typing.get_origin(option) is dict:
+        return "a JSON object"
     return getattr(typing.get_origin(option) or option, "__name__", str(option))
 
 

@@ -24,9 +24,13 @@ class CheckpointError(FastDQNError):
     """A checkpoint is missing, damaged, or belongs to another configuration."""
 
 
+class TrainingError(FastDQNError):
+    """A run failed on its own, for example on a loss that is not finite."""
+
+
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """A hint such as ``"; did you mean 'dqn-atari'?"``, or nothing when no name is close."""
+    """A hint to put after a wrong name, such as `` (did you mean 'dqn-atari'?)``, or nothing."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,499 @@
+"""The ``fastdqn`` command: train, evaluate, and say what there is.
+
+Arguments are checked before torch is imported, so that a typing error costs no waiting. Every
+mistake of the user ends in one sentence on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from fastdqn import __version__
+from fastdqn.config import Config, check_type
+from fastdqn.errors import ConfigError, FastDQNError, TrainingError, nearest
+from fastdqn.presets import describe_presets, preset, presets
+from fastdqn.signals import exit_on_sigterm
+
+DEFAULT_PRESET = "cartpole"
+
+# What other libraries call our options: only to point at ours.
+_ELSEWHERE = {
+    "env": "env-id",
+    "lr": "learning-rate",
+    "steps": "total-env-steps",
+    "total-timesteps": "total-env-steps",
+    "timesteps": "total-env-steps",
+    "buffer-size": "replay-capacity",
+    "train-freq": "update-period-env-steps",
+    "train-frequency": "update-period-env-steps",
+    "target-network-frequency": "target-period-updates",
+    "target-update-interval": "target-period-updates",
+    "exploration-fraction": "epsilon-duration-env-steps",
+    "gpu": "device",
+    "cuda": "device",
+}
+
+T = TypeVar("T")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The arguments after the program's name; None: those of the process.
+
+    Returns:
+        The exit code: 0 done, 1 the run failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with exit_on_sigterm():
+            code = _dispatch(args)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader that has gone can still be caught
+            return code
+    except FastDQNError as error:
+        print(f"fastdqn: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1 if isinstance(error, TrainingError) else 2
+    except SystemExit as leave:  # tyro's --help, or SIGTERM
+        return leave.code if isinstance(leave.code, int) else 0
+    except KeyboardInterrupt:
+        print("fastdqn: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # "fastdqn presets | head -1": the reader has what it wanted
+        # Python flushes stdout once more at exit and would complain there.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+@dataclass(frozen=True)
+class Command:
+    """One row of the command table: takes the arguments after its name, returns an exit code."""
+
+    run: Callable[[list[str]], int]
+    usage: str
+    line: str
+
+
+def _dispatch(args: list[str]) -> int:
+    name = args[0] if args else "--help"
+    if name in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if name in ("-V", "--version"):
+        print(f"fastdqn {__version__}")
+        return 0
+    if name not in COMMANDS:
+        kind = "option" if name.startswith("-") else "command"
+        hint = nearest(name, [*COMMANDS, "--help", "--version"])
+        if name in presets():
+            hint = f" (did you mean 'fastdqn train {name}'?)"
+        raise ConfigError(
+            f"There is no {kind} {name!r}{hint}; the commands are {', '.join(COMMANDS)}."
+        )
+    return COMMANDS[name].run(args[1:])
+
+
+def _help() -> str:
+    width = max(len(command.usage) for command in COMMANDS.values())
+    rows = [f"  fastdqn {c.usage:<{width}}  {c.line}" for c in COMMANDS.values()]
+    return "\n".join(
+        [
+            f"fastdqn {__version__}: DQN training limited by the hardware and by nothing else",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "examples:",
+            "  fastdqn train                        solve CartPole in about a minute",
+            "  fastdqn train --seed 2 --num-envs 16",
+            "  fastdqn train dqn-atari --env-id ALE/Breakout-v5",
+            "  fastdqn train dqn-atari --dry-run    the memory plan and schedule, no run",
+            "  fastdqn eval runs/MY-RUN --episodes 20",
+            "",
+            "'fastdqn COMMAND --help' lists the options of a command.",
+        ]
+    )
+
+
+# --- train -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainFlags(Config):
+    """The options of ``fastdqn train``: every field of Config, and these three."""
+
+    preset: Annotated[
+        tyro.conf.Positional[str | None],
+        tyro.conf.arg(metavar="PRESET", help_behavior_hint=f"(default: {DEFAULT_PRESET})"),
+    ] = None
+    """Recipe to start from; 'fastdqn presets' lists them. The options below replace its fields."""
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE.json")] = None
+    """Start from this file, or from the config.json of this run directory, instead."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the memory plan and the schedule, and do not run."""
+
+    def __post_init__(self) -> None:
+        """Check nothing: tyro would catch the error. Config does it, when it is made of this."""
+
+
+def train_config(args: list[str]) -> tuple[Config, bool]:
+    """What ``fastdqn train ARGS`` would run, and whether only to plan it."""
+    # The defaults that the parser shows and fills in depend on two of its own arguments.
+    name = args[0] if args and not args[0].startswith("-") else None
+    file = _value_of(args, "--config")
+    flags = _parse_train(args, _base(name, file), name)
+    if (flags.preset, flags.config) != (name, file):  # PRESET stood after some options
+        flags = _parse_train(args, _base(flags.preset, flags.config), flags.preset)
+    return Config(**_config_fields(flags)), flags.dry_run
+
+
+def _parse_train(args: list[str], base: Config, name: str | None) -> _TrainFlags:
+    return _parse(
+        _TrainFlags,
+        args,
+        prog="fastdqn train",
+        description=f"Train an agent. Defaults are those of the preset {name or DEFAULT_PRESET}.",
+        default=_TrainFlags(**_config_fields(base)),
+    )
+
+
+def _config_fields(config: Config) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+
+
+def _base(name: str | None, file: str | None) -> Config:
+    if file is None:
+        return preset(name or DEFAULT_PRESET)
+    if name is not None:
+        raise ConfigError(f"The preset {name!r} and --config exclude each other; drop one.")
+    path = Path(file) / "config.json" if Path(file).is_dir() else Path(file)
+    config = Config.load(path)
+    # The record of an earlier run: run it again, not into its files.
+    own = config.run_dir is not None and Path(config.run_dir).resolve() == path.parent.resolve()
+    return config.replace(run_dir=None) if own and config.resume == "never" else config
+
+
+def _train(args: list[str]) -> int:
+    config, dry_run = train_config(args)
+    from fastdqn import trainer
+
+    if dry_run:
+        print(trainer.describe(config))
+        return 0
+    from fastdqn.progress import Progress
+
+    progress = Progress(
+        config.total_env_steps,
+        title=f"{config.env_id}, seed {config.seed}",
+        frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
+    )
+    with progress:
+        # update returns None, which means: go on.
+        result = trainer.train(config, on_log=lambda row: progress.update(row))
+    with contextlib.suppress(BrokenPipeError):  # the run is done; its exit code counts
+        print(_closing(config, Path(result.run_dir), result.summary), flush=True)
+    return {"SIGINT": 130, "SIGTERM": 143}.get(str(result.summary.get("stopped_by")), 0)
+
+
+def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
+    """What came out of a run, where it is, and how to go on."""
+    lines = []
+    episodes = summary.get("eval_episodes") or 0
+    if episodes:
+        score = _score(
+            summary["eval_return_mean"], summary["eval_return_std"], episodes, config.eval_epsilon
+        )
+        lines.append(_verdict(score, summary.get("reward_threshold"), summary.get("solved")))
+    lines.append(
+        f"{summary['env_steps']:,} env steps and {summary['updates']:,} updates in "
+        f"{summary['wall_s']:.1f} s: {summary['env_steps_per_s']:,.0f} env steps/s, "
+        f"{summary['updates_per_s']:,.0f} updates/s, replay ratio {summary['replay_ratio']:g}"
+    )
+    here = [name for name in ("returns.png", "metrics.csv", "summary.json", "checkpoints")
+            if (run_dir / name).exists()]  # fmt: skip
+    lines.append(f"files: {run_dir}" + (f" ({', '.join(here)})" if here else ""))
+    if summary.get("stopped_by") in ("SIGINT", "SIGTERM"):
+        lines.append(f"stopped by {summary['stopped_by']}; to go on:")
+        lines.append(f"  fastdqn train --config {run_dir} --run-dir {run_dir} --resume require")
+    else:
+        lines.append(f"evaluate again: fastdqn eval {run_dir}")
+    return "\n".join(lines)
+
+
+def _score(mean: float, std: float, episodes: int, epsilon: float) -> str:
+    kind = f"{episodes} greedy episodes" if epsilon == 0.0 else f"{episodes} episodes"
+    tail = "" if epsilon == 0.0 else f" at epsilon {epsilon:g}"
+    return f"{mean:.1f} +- {std:.1f} over {kind}{tail}"
+
+
+def _verdict(score: str, threshold: float | None, solved: bool | None) -> str:
+    if threshold is None:
+        return f"return: {score}"
+    return f"{'solved' if solved else 'not solved'}: {score}, threshold {threshold:g}"
+
+
+# --- eval --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EvalFlags:
+    """The options of ``fastdqn eval``."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """Run directory, or one of its checkpoints."""
+    episodes: int = 100
+    """Rounded up to a multiple of the envs."""
+    epsilon: float | None = None
+    """Chance of a random action; None: the run's eval_epsilon."""
+    num_envs: int | None = None
+    """Envs that play side by side; None: the run's eval_num_envs."""
+    seed: int | None = None
+    """Seed of the first env; None: as in the run's own evaluation."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:<index>."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print everything as JSON."""
+
+
+def _eval(args: list[str]) -> int:
+    flags = _parse(_EvalFlags, args, prog="fastdqn eval", description="Evaluate a trained agent.")
+    if flags.episodes < 1:
+        raise ConfigError(f"episodes = {flags.episodes} is out of range; use 1 or more.")
+    config = _run_config(Path(flags.run))
+    changes: dict[str, Any] = {"eval_episodes": flags.episodes, "device": flags.device}
+    if flags.epsilon is not None:
+        changes["eval_epsilon"] = flags.epsilon
+    if flags.num_envs is not None:
+        changes["eval_num_envs"] = flags.num_envs
+    if flags.seed is not None:
+        changes["seed"] = flags.seed
+    config = config.replace(**changes)
+    num_envs = min(config.eval_num_envs, flags.episodes)
+    from fastdqn import checkpoint, evaluation, trainer
+
+    policy = checkpoint.load(flags.run, device=flags.device)
+    envs = trainer.make_stream(config, num_envs=num_envs, evaluation=True)
+    try:
+        result = evaluation.evaluate(
+            policy,
+            envs,
+            episodes_per_env=-(-flags.episodes // num_envs),
+            epsilon=config.eval_epsilon,
+            max_env_steps=config.eval_max_env_steps,
+            **({} if flags.seed is None else {"seed": flags.seed}),
+        )
+    finally:
+        envs.close()
+    if flags.json:
+        import json
+
+        report = {
+            "run": flags.run,
+            "env_id": config.env_id,
+            "return_mean": float(result.mean),
+            "return_std": float(result.std),
+            "episodes": int(result.episodes),
+            "epsilon": config.eval_epsilon,
+            "returns": [float(value) for value in result.returns],
+            "lengths": [int(value) for value in result.lengths],
+        }
+        print(json.dumps(report, indent=2))
+    else:
+        score = _score(result.mean, result.std, result.episodes, config.eval_epsilon)
+        print(f"{config.env_id}: {score}")
+    return 0
+
+
+def _run_config(run: Path) -> Config:
+    """The configuration of a run, from its directory or from one of its checkpoints."""
+    for directory in (run, *run.absolute().parents[:2]):
+        if (directory / "config.json").is_file():
+            return Config.load(directory / "config.json")
+    from fastdqn.errors import CheckpointError
+
+    what = "holds no run (no config.json)" if run.exists() else "does not exist"
+    raise CheckpointError(f"{run} {what}; name the directory that 'fastdqn train' has printed.")
+
+
+# --- presets and info --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NoFlags:
+    """No options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InfoFlags:
+    """The options of ``fastdqn info``."""
+
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print everything as JSON."""
+
+
+def _presets(args: list[str]) -> int:
+    _parse(_NoFlags, args, prog="fastdqn presets", description="List the recipes.")
+    lines = describe_presets()
+    for name, config in presets().items():
+        print(f"{name}\n    {lines[name]}")
+        print(
+            f"    {config.env_id}, {config.num_envs} envs, {config.total_env_steps:,} env steps, "
+            f"replay {config.replay_capacity:,}, replay ratio {config.replay_ratio:g}"
+        )
+    print("\nrun one: fastdqn train PRESET   its fields: fastdqn train PRESET --help")
+    return 0
+
+
+def _info(args: list[str]) -> int:
+    flags = _parse(_InfoFlags, args, prog="fastdqn info", description="Versions and devices.")
+    from fastdqn.info import environment
+
+    found = environment()
+    if flags.json:
+        import json
+
+        print(json.dumps(found, indent=2))
+        return 0
+    for name, version in found["versions"].items():
+        print(f"{name:<14}{version or '-'}")
+    print(f"{'commit':<14}{found['git_commit'] or '-'}")
+    print(f"{'platform':<14}{found['platform']}")
+    bf16 = {True: "yes", False: "no", None: "unknown"}
+    print(
+        f"{'CPU':<14}{found['cpu']}, {found['cpus_usable']} usable, "
+        f"{found['torch_threads'] or '-'} torch threads, bf16 {bf16[found['bf16_cpu']]}"
+    )
+    print(
+        f"{'memory':<14}{_gigabytes(found['memory_total_bytes'])}, "
+        f"{_gigabytes(found['memory_available_bytes'])} available, "
+        f"control group limit {_gigabytes(found['cgroup_limit_bytes'])}"
+    )
+    for index, gpu in enumerate(found["gpus"]):
+        print(
+            f"{f'cuda:{index}':<14}{gpu['name']}, {_gigabytes(gpu['memory_total_bytes'])}, "
+            f"{_gigabytes(gpu['memory_free_bytes'])} free, compute capability "
+            f"{gpu['compute_capability']}, bf16 {bf16[gpu['bf16']]}, driver {gpu['driver'] or '-'}"
+        )
+    if not found["gpus"]:
+        print(f"{'GPU':<14}none that torch can use")
+    atari = "yes" if found["ale"] else "no; pip install 'fastdqn[atari]' adds it"
+    print(f"{'Atari (ALE)':<14}{atari}")
+    return 0
+
+
+def _gigabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e9:.1f} GB"
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(_train, "train [PRESET] [--OPTION ...]", "train an agent"),
+    "eval": Command(_eval, "eval RUN [--episodes N]", "play with a trained agent"),
+    "presets": Command(_presets, "presets", "list the recipes"),
+    "info": Command(_info, "info [--json]", "versions, devices, memory"),
+}
+
+
+# --- arguments ---------------------------------------------------------------------------------
+
+
+def _parse(
+    kind: type[T], args: list[str], *, prog: str, description: str, default: T | None = None
+) -> T:
+    """Parse with tyro; turn its complaints, which are boxes of several lines, into one sentence."""
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            parsed, unknown = tyro.cli(
+                kind,
+                args=args,
+                prog=prog,
+                description=description,
+                return_unknown_args=True,
+                default=tyro.MISSING_NONPROP if default is None else default,
+            )
+    except SystemExit as leave:
+        if not leave.code:
+            raise  # --help
+        raise _complaint(shown.getvalue(), kind, args, prog) from None
+    if unknown:
+        raise ConfigError(_unknown(unknown[0], kind, prog))
+    return parsed
+
+
+def _unknown(word: str, kind: type, prog: str) -> str:
+    if not word.startswith("-"):
+        return f"{prog} takes no argument {word!r}; '{prog} --help' shows what it takes."
+    name = word.lstrip("-").partition("=")[0].replace("_", "-")
+    known = _options(kind)
+    close = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else []
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '--{close[0]}'?" if close else f"'{prog} --help' lists the options."
+    return f"{word.partition('=')[0]!r} is not an option of '{prog}'; {hint}"
+
+
+def _options(kind: type) -> list[str]:
+    """Names of the options, without dashes in front."""
+    names = [field.name.replace("_", "-") for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    return names + [f"no-{name}" for name in names if hints[name.replace("-", "_")] is bool]
+
+
+def _complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
+    """The sentence for an error box of tyro: ours if it is about a value, else its first part."""
+    paragraph = []
+    for line in box.splitlines()[1:]:  # the first one is the frame with a title
+        text = line.strip("│| ").strip()
+        if not text or set(text) <= set("─-╰╯+"):
+            break
+        paragraph.append(text)
+    said = " ".join(paragraph) or "The arguments cannot be understood."
+    found = re.search(r"--([a-z][\w-]*)", said)
+    name = found.group(1).replace("-", "_") if found else ""
+    hints = typing.get_type_hints(kind)
+    required = [f.name.upper() for f in dataclasses.fields(kind) if f.default is MISSING]
+    if not name and required:
+        return ConfigError(f"{prog} needs {' '.join(required)}; '{prog} --help' says more.")
+    if name in hints:
+        value = _value_of(args, f"--{name}")
+        if not value:
+            return ConfigError(f"{name} needs a value; '{prog} --help' shows which.")
+        try:
+            check_type(name, value, hints[name])
+        except ConfigError as error:
+            return error
+    return ConfigError(said)
+
+
+def _value_of(args: list[str], option: str) -> str | None:
+    """The words after the last ``--option``, or after its ``=``; None if it is not there."""
+    value = None
+    spelled = option.replace("_", "-")
+    for index, word in enumerate(args):
+        name, equals, rest = word.partition("=")
+        if name.replace("_", "-") != spelled:
+            continue
+        if equals:
+            value = rest
+        else:
+            words = []
+            for follower in args[index + 1 :]:
+                if follower.startswith("--"):
+                    break
+                words.append(follower)
+            value = " ".join(words)
+    return value

@@ -1,0 +1,210 @@
+"""The progress of a run: one live display on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+_REDRAW_S = 0.1
+_LINE_S = 2.0
+_LINE_FRACTION = 0.05
+
+
+class Progress:
+    """Shows the rows of ``metrics.csv`` while they come.
+
+    A run must not die of its display: when the stream is closed, or its reader has gone, this
+    falls silent.
+
+    Args:
+        total_env_steps: Length of the run.
+        title: What runs, in a few words.
+        frame_skip: Emulator frames per env step; above 1, frames/s are shown, too.
+        stream: Where to write; None: standard output.
+    """
+
+    def __init__(
+        self,
+        total_env_steps: int,
+        *,
+        title: str,
+        frame_skip: int = 1,
+        stream: TextIO | None = None,
+    ) -> None:
+        self._total = max(1, total_env_steps)
+        self._title = title
+        self._frame_skip = frame_skip
+        self._stream = sys.stdout if stream is None else stream
+        self._live: Live | None = None
+        self._row: dict[str, float] = {}
+        self._shown_at = -math.inf  # seconds
+        self._shown_env_steps = 0.0
+        self._started_at = time.monotonic()
+        self._pending = False  # the newest row is not on display yet
+        self._silent = self._stream is None  # as under pythonw, or after ">&-"
+
+    def __enter__(self) -> Progress:
+        self._started_at = time.monotonic()
+        if not self._silent and _is_terminal(self._stream):
+            self._safely(self._open_live)
+        else:
+            self.message(self._title)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """Take a row of metrics; show it if the last one has been on display long enough."""
+        self._row = {key: _number(value) for key, value in row.items()}
+        self._pending = True
+        evaluation = self._row.get("eval_return_mean", math.nan)
+        if not math.isnan(evaluation):
+            env_steps = _count(self._row.get("env_steps", math.nan))
+            self.message(f"evaluation at {env_steps} env steps: mean return {evaluation:.1f}")
+        if self._is_due():
+            self._show()
+
+    def message(self, text: str) -> None:
+        """Print a line; on a terminal it stands above the live display."""
+        if self._live is not None:
+            live = self._live
+            self._safely(lambda: live.console.print(text, markup=False, highlight=False))
+        else:
+            self._safely(lambda: print(text, file=self._stream, flush=True))
+
+    def close(self) -> None:
+        """Show the last row and give the terminal back; may be called twice."""
+        if self._pending:
+            self._show()
+        if self._live is not None:
+            live, self._live = self._live, None
+            self._safely(live.stop)
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        waited = now - self._shown_at
+        if self._live is not None:
+            return waited >= _REDRAW_S
+        env_steps = self._row.get("env_steps", 0.0)
+        # The pause between lines grows with the run, so that the log of a day stays readable.
+        pause = max(_LINE_S, (now - self._started_at) / 50)
+        far = env_steps - self._shown_env_steps >= _LINE_FRACTION * self._total
+        return waited >= pause or far or env_steps >= self._total
+
+    def _show(self) -> None:
+        self._shown_at = time.monotonic()
+        self._shown_env_steps = self._row.get("env_steps", 0.0)
+        self._pending = False
+        if self._live is not None:
+            live = self._live
+            self._safely(lambda: live.update(self._render(), refresh=True))
+        else:
+            done = self._done()
+            text = f"{_count(self._value('env_steps')):>{len(_count(self._total))}}"
+            parts = [f"{text}/{_count(self._total)} ({done:4.0%})", *self._figures(), self._eta()]
+            self._safely(lambda: print("  ".join(parts), file=self._stream, flush=True))
+
+    def _value(self, key: str) -> float:
+        return self._row.get(key, math.nan)
+
+    def _done(self) -> float:
+        env_steps = self._row.get("env_steps", 0.0)
+        return 0.0 if math.isnan(env_steps) else min(1.0, env_steps / self._total)
+
+    def _figures(self) -> list[str]:
+        speed = self._value("env_steps_per_s")
+        figures = [
+            f"return {_decimal(self._value('return_mean'), '.1f')}",
+            f"epsilon {_decimal(self._value('epsilon'), '.3f')}",
+            f"{_count(speed)} steps/s",
+        ]
+        if self._frame_skip > 1:
+            figures.append(f"{_count(speed * self._frame_skip)} frames/s")
+        figures.append(f"{_count(self._value('updates_per_s'))} updates/s")
+        return figures
+
+    def _eta(self) -> str:
+        speed = self._value("env_steps_per_s")
+        left = self._total - self._row.get("env_steps", 0.0)
+        if math.isnan(left) or not speed > 0 or math.isinf(speed):
+            return "ETA -"
+        minutes, seconds = divmod(math.ceil(max(0.0, left) / speed), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"ETA {hours}:{minutes:02d}:{seconds:02d}"
+
+    def _open_live(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        # _is_terminal has decided; rich would also take FORCE_COLOR in a pipe for a terminal.
+        # auto_refresh=False: no second thread, which would compete with the env threads.
+        console = Console(file=self._stream, force_terminal=True)
+        self._live = Live(self._render(), console=console, auto_refresh=False)
+        self._live.start(refresh=True)
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        first = Table.grid(expand=True, padding=(0, 1))
+        first.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
+        first.add_column(ratio=1)
+        first.add_column(no_wrap=True, justify="right")
+        first.add_column(no_wrap=True, justify="right")
+        done = self._done()
+        at = f"{_count(self._row.get('env_steps', 0.0))}/{_count(self._total)}"
+        first.add_row(
+            Text(self._title, style="bold"),
+            ProgressBar(total=1.0, completed=done, finished_style="green"),
+            Text(f"{at} {done:4.0%}"),
+            Text(self._eta(), style="dim"),
+        )
+        return Group(first, Text("  ".join(self._figures()), style="cyan"))
+
+    def _safely(self, write: Callable[[], Any]) -> None:
+        if self._silent:
+            return
+        try:
+            write()
+        except (OSError, ValueError):  # the reader has gone; the file is closed
+            self._silent = True
+            self._live = None
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+    except (AttributeError, ValueError):
+        return False
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # None or "": not measured yet
+        return math.nan
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if math.isfinite(value) else "-"
+
+
+def _decimal(value: float, spec: str) -> str:
+    return format(value, spec) if math.isfinite(value) else "-"
