@@ -1,0 +1,159 @@
+"""What envs and callers promise, checked: spaces, autoreset mode, arrays, actions and seeds.
+
+Everything here raises EnvError with one sentence that says what to change.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from fastdqn.envs import arrays
+from fastdqn.errors import EnvError
+
+if TYPE_CHECKING:
+    from fastdqn.types import Array
+
+_MAX_SEED = 2**31 - 1
+
+
+def check_is_vector_env(envs: Any) -> None:
+    """Refuse everything but a VectorEnv, above all a single Env."""
+    if isinstance(envs, VectorEnv):
+        return
+    if isinstance(envs, gymnasium.Env):
+        raise EnvError(
+            f"{envs} is a single env, not a VectorEnv; make it with gymnasium.make_vec(id, "
+            f"num_envs=...) or wrap it: gymnasium.vector.SyncVectorEnv([lambda: env])."
+        )
+    raise EnvError(
+        f"{type(envs).__name__} is not a gymnasium.vector.VectorEnv; make one with "
+        f"gymnasium.make_vec or put an adapter that subclasses VectorEnv around it."
+    )
+
+
+def read_autoreset_mode(envs: VectorEnv) -> AutoresetMode:
+    """When the envs reset themselves.
+
+    The attribute of the env itself goes before its metadata, and metadata that is the dictionary
+    of the class VectorEnv does not count: ale-py writes the mode of whatever it built last there,
+    so that every env without metadata of its own seems to have that mode.
+    """
+    mode = getattr(envs.unwrapped, "autoreset_mode", None)
+    if mode is None and envs.metadata is not VectorEnv.metadata:
+        mode = envs.metadata.get("autoreset_mode")
+    if mode is not None:
+        try:
+            return AutoresetMode(getattr(mode, "value", mode))
+        except ValueError:
+            pass
+    raise EnvError(
+        f"{envs} does not say when it resets (autoreset mode {mode!r}); set its "
+        f'metadata = {{"autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}} '
+        f"(or SAME_STEP, or DISABLED)."
+    )
+
+
+def read_actions(envs: VectorEnv) -> tuple[int, int]:
+    """Number of actions, and the number that the env has for the first of them."""
+    space = getattr(envs, "single_action_space", None)
+    if not isinstance(space, spaces.Discrete):
+        raise EnvError(
+            f"The action space of {envs} is {space}, but a DQN needs Discrete(n); discretise "
+            f"the actions with a wrapper such as gymnasium.wrappers.TransformAction."
+        )
+    return int(space.n), int(space.start)
+
+
+def read_frame_space(envs: VectorEnv) -> spaces.Box:
+    """The space of one observation, with the dtype in which a stream delivers it."""
+    space = getattr(envs, "single_observation_space", None)
+    if not isinstance(space, spaces.Box):
+        raise EnvError(
+            f"The observation space of {envs} is {space}, but a replay stores one Box; put "
+            f"gymnasium.wrappers.FlattenObservation (or a wrapper of your own) around each env."
+        )
+    batch = getattr(envs, "observation_space", None)
+    if batch is not None and batch.shape != (envs.num_envs, *space.shape):
+        raise EnvError(
+            f"{envs} has num_envs = {envs.num_envs} but batches of shape {batch.shape}; all envs "
+            f"must step together, so make it with batch_size = num_envs."
+        )
+    return delivered(space)
+
+
+def delivered(space: spaces.Box) -> spaces.Box:
+    """``space`` as a stream delivers it: uint8 stays, every other dtype becomes float32."""
+    if space.dtype in (np.uint8, np.float32):
+        return space
+    with np.errstate(over="ignore"):  # a float64 bound may be infinite in float32
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    return spaces.Box(low, high, space.shape, np.float32)
+
+
+def check_frames(envs: VectorEnv, raw: Any, name: str = "observation") -> None:
+    """Refuse observations that are not one array [N, *O] of the kind that the space promises."""
+    space = envs.single_observation_space
+    shape = (envs.num_envs, *(space.shape or ()))
+    if not arrays.is_array(raw):
+        raise EnvError(
+            f"{envs} returned {name} of type {type(raw).__name__}; return a numpy array or a "
+            f"torch tensor of shape {shape}."
+        )
+    if tuple(raw.shape) != shape:
+        raise EnvError(
+            f"{envs} returned {name} of shape {tuple(raw.shape)}, but its space says {shape}; "
+            f"correct one of them."
+        )
+    if arrays.kind(raw) != arrays.kind(np.empty(0, space.dtype)):
+        raise EnvError(
+            f"{envs} returned {name} of dtype {raw.dtype}, but its space says {space.dtype}; "
+            f"correct one of them."
+        )
+
+
+def check_per_env(envs: VectorEnv, name: str, value: Array) -> None:
+    """Refuse rewards and flags that are not one per env."""
+    if tuple(value.shape) != (envs.num_envs,):
+        raise EnvError(
+            f"{envs} returned {name} of shape {tuple(value.shape)}; one value per env, shape "
+            f"{(envs.num_envs,)}, is needed."
+        )
+
+
+def check_actions(actions: Array, num_envs: int, num_actions: int) -> None:
+    """Refuse actions that are not [N] integers, or, on the host, outside of 0 .. num_actions - 1.
+
+    An action out of range makes ALE wait for ever, and Gymnasium's envs take some in silence.
+    """
+    if arrays.kind(actions) not in ("int", "uint8"):
+        raise EnvError(f"Actions are of dtype {actions.dtype}; use integers such as int64.")
+    if tuple(actions.shape) != (num_envs,):
+        raise EnvError(
+            f"Actions are of shape {tuple(actions.shape)}; one per env, shape {(num_envs,)}, is "
+            f"needed."
+        )
+    if isinstance(actions, np.ndarray):
+        wrong = (actions < 0) | (actions >= num_actions)
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise EnvError(
+                f"The action of env {i} is {actions[i]}; actions go from 0 to {num_actions - 1}, "
+                f"whatever the start of the env's own space."
+            )
+
+
+def check_seed(seed: Any, num_envs: int) -> int:
+    """``seed`` as a Python int, which is all that every env takes; env i gets seed + i."""
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        raise EnvError(f"seed = {seed!r} is not an integer.") from None
+    if not 0 <= value <= _MAX_SEED - num_envs:  # ALE has 32 bits
+        raise EnvError(f"seed = {value} is out of range; use 0 to {_MAX_SEED - num_envs}.")
+    return value

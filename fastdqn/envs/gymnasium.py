@@ -1,0 +1,277 @@
+"""Any Gymnasium VectorEnv, in any autoreset mode, as one stream of rows."""
+
+from __future__ import annotations
+
+import multiprocessing
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+
+from fastdqn.envs import arrays, checks
+from fastdqn.envs.stream import EnvStream, StackPadding
+from fastdqn.errors import EnvError
+from fastdqn.types import TimeStep
+
+if TYPE_CHECKING:
+    from fastdqn.types import Array
+
+
+class GymnasiumStream(EnvStream):
+    """Adapter of a VectorEnv with a Discrete action space and a Box observation space.
+
+    NEXT_STEP envs are a stream already: the row after the end of an episode is ``first``.
+    SAME_STEP and DISABLED envs give two observations where an episode ends, the final one and the
+    first of the next; every row of theirs carries ``reset`` and ``reset_observation``, so that a
+    consumer sees one structure. Rows of :meth:`reset` never do.
+
+    Arrays are what the envs deal in, numpy or torch. Torch envs on a GPU are never waited for,
+    except in mode DISABLED, where the host must know whether to call reset.
+
+    Args:
+        envs: The envs.
+        frame_stack: Frames that the replay shall stack; None: observations are whole.
+        stack_padding: What stands before an episode's first frame.
+        seed: Of the first ``reset()`` that names none.
+        step_timeout_s: How long the workers of an AsyncVectorEnv may take for one step.
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        *,
+        frame_stack: int | None = None,
+        stack_padding: StackPadding = "repeat",
+        seed: int | None = None,
+        step_timeout_s: float | None = 600.0,
+    ) -> None:
+        checks.check_is_vector_env(envs)
+        self.autoreset_mode = checks.read_autoreset_mode(envs)
+        self.num_actions, self.action_start = checks.read_actions(envs)
+        self.observation_space = checks.read_frame_space(envs)
+        self.num_envs = envs.num_envs
+        if frame_stack is not None and frame_stack < 1:
+            raise EnvError(f"frame_stack = {frame_stack} is out of range; use 1 or more, or None.")
+        self.frame_stack = frame_stack
+        self.stack_padding = stack_padding
+        self._envs = envs
+        self._base = envs.unwrapped
+        self._seed = seed
+        self._timeout_s = step_timeout_s
+        self._example: Array | None = None  # tells which arrays the envs want: kind and device
+        self._dtype: Any = None  # of the envs' observations, once it is checked
+        self._shape: Any = None
+        self._ended: Any = None  # [N] envs whose newest row ends an episode
+        self._actions: Any = None  # sent, but not yet stepped
+        self._in_flight = False
+        self._started = False
+        self._closed = False
+
+    # --- the stream ----------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None) -> TimeStep:
+        """Start every env anew; without a seed the first call uses the stream's own."""
+        self._check_open()
+        if self._in_flight:  # workers must be idle before they can reset
+            self.recv()
+        if seed is None:
+            seed, self._seed = self._seed, None
+        if seed is not None:
+            seed = checks.check_seed(seed, self.num_envs)
+        raw, info = self._envs.reset(seed=seed)
+        self._dtype = None  # check this one in full
+        observation = self._deliver(raw)
+        none = arrays.no_flags(observation)
+        if self._ended is None or not self._keeps_autoreset():
+            self._ended = none
+        self._begin(info)
+        self._started = True
+        return TimeStep(observation, arrays.cast(none, "float32"), none, none, ~none)
+
+    def send(self, actions: Array) -> None:
+        """Hand over actions [N] from 0; host arrays are checked, CUDA tensors are trusted."""
+        self._check_open()
+        if not self._started:
+            raise EnvError("send() before reset(); call reset() first.")
+        if self._in_flight:
+            raise EnvError("send() twice in a row; call recv() in between.")
+        self._dispatch(self._convert(actions))
+        self._in_flight = True
+
+    def recv(self) -> TimeStep:
+        """Wait for the rows that the last :meth:`send` leads to."""
+        self._check_open()
+        if not self._in_flight:
+            raise EnvError("recv() without send(); call send(actions) first.")
+        self._in_flight = False  # also if the step fails
+        raw, reward, terminated, truncated, info = self._collect()
+        observation = self._deliver(raw)
+        reward = self._per_env("reward", reward, "float32")
+        terminated = self._per_env("terminated", terminated, "bool")
+        truncated = self._per_env("truncated", truncated, "bool")
+        restarted = self._restarted(info, terminated | truncated)
+        restarted = self._per_env("the reset mask", restarted, "bool")
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            reward = arrays.zero_where(restarted, reward)
+            terminated, truncated = terminated & ~restarted, truncated & ~restarted
+            self._ended = terminated | truncated
+            return TimeStep(observation, reward, terminated, truncated, restarted)
+        following = observation
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            final = self._final_frames(info, raw, restarted)
+            observation = observation if final is None else self._deliver(final)
+        elif bool(restarted.any()):
+            # Envs may return their own buffer, which the reset overwrites. The dictionary and the
+            # mask are new each time: Gymnasium pops the mask out of it.
+            observation = arrays.copy(observation)
+            raw, _ = self._envs.reset(options={"reset_mask": arrays.copy(restarted)})
+            following = self._deliver(raw)
+        first = arrays.no_flags(observation)
+        return TimeStep(observation, reward, terminated, truncated, first, following, restarted)
+
+    def close(self) -> None:
+        """Release the envs; never waits for a worker, and does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        if not isinstance(self._base, AsyncVectorEnv):
+            self._envs.close()
+            return
+        try:
+            with warnings.catch_warnings():  # that a step is pending is nothing to warn about
+                warnings.simplefilter("ignore")
+                self._envs.close(terminate=True)
+        except Exception:  # the pipe of a dead worker: end the others by hand
+            for process in self._base.processes:
+                process.terminate()
+                process.join()
+            self._base.closed = True
+
+    # --- state ---------------------------------------------------------------------------------
+
+    @property
+    def can_save_state(self) -> bool:
+        """Whether the envs can save and restore their state, and so the stream."""
+        return hasattr(self._base, "state_dict") and hasattr(self._base, "load_state_dict")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the envs and of the stream; only between recv() and send()."""
+        if not self.can_save_state:
+            raise EnvError(f"{self._envs} cannot save its state: it has no state_dict().")
+        if self._in_flight or not self._started:
+            raise EnvError("state_dict() must be called after reset() or recv(), before send().")
+        assert self._example is not None
+        return {
+            "envs": self._base.state_dict(),
+            "ended": np.array(arrays.as_kind_of(self._ended, np.empty(0))),
+            "tensors": arrays.is_tensor(self._example),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was called; the stream is ready for send()."""
+        if not self.can_save_state:
+            raise EnvError(f"{self._envs} cannot load a state: it has no load_state_dict().")
+        self._base.load_state_dict(state["envs"])
+        self._ended = state["ended"]
+        # Which device a torch env wants its actions on shows with its first observation.
+        self._example = None if state["tensors"] else np.empty(0)
+        self._started, self._in_flight, self._actions, self._seed = True, False, None, None
+
+    # --- hooks for envs with laws of their own -------------------------------------------------
+
+    def _begin(self, info: Mapping[str, Any]) -> None:
+        """Look at the info of a reset of all envs."""
+
+    def _restarted(self, info: Mapping[str, Any], ended: Any) -> Any:
+        """[N] envs that have been reset: before this step in NEXT_STEP, else within it.
+
+        Args:
+            info: Of the step.
+            ended: [N] terminated | truncated in this step.
+        """
+        return self._ended if self.autoreset_mode is AutoresetMode.NEXT_STEP else ended
+
+    def _dispatch(self, actions: Any) -> None:
+        """Start a step; envs that cannot work in the background step in :meth:`_collect`."""
+        if isinstance(self._envs, AsyncVectorEnv):
+            self._envs.step_async(actions)
+        else:
+            self._actions = actions
+
+    def _collect(self) -> tuple[Any, Any, Any, Any, Mapping[str, Any]]:
+        """Finish the step."""
+        if not isinstance(self._envs, AsyncVectorEnv):
+            actions, self._actions = self._actions, None
+            return self._envs.step(actions)
+        try:
+            return self._envs.step_wait(self._timeout_s)
+        except multiprocessing.TimeoutError:
+            raise EnvError(
+                f"{self._envs} gave no answer within {self._timeout_s} s; a worker hangs, or "
+                f"step_timeout_s is too short for this env."
+            ) from None
+
+    def _deliver(self, raw: Any) -> Any:
+        """An observation of the envs, checked, in the dtype of ``observation_space``."""
+        if self._dtype is None or raw.dtype != self._dtype or raw.shape != self._shape:
+            checks.check_frames(self._envs, raw)
+            self._dtype, self._shape = raw.dtype, raw.shape
+        self._example = raw
+        return arrays.cast(raw, "uint8" if self.observation_space.dtype == np.uint8 else "float32")
+
+    # --- helpers -------------------------------------------------------------------------------
+
+    def _final_frames(self, info: Mapping[str, Any], raw: Any, ended: Any) -> Any:
+        """``raw`` with the final observation where ``ended``; None if no episode did."""
+        final = info.get("final_obs")
+        if final is None:
+            if not bool(ended.any()):
+                return None
+            raise EnvError(
+                f"An episode of {self._envs} ended without info['final_obs']; autoreset mode "
+                f"SAME_STEP needs it, or use AutoresetMode.NEXT_STEP."
+            )
+        if arrays.is_array(final) and final.dtype != object:  # dense: rows not ended are junk
+            checks.check_frames(self._envs, final, "final_obs")
+            return arrays.choose(ended, arrays.as_kind_of(final, raw), raw)
+        out = arrays.copy(raw)  # an object array with holes
+        for i in np.flatnonzero(arrays.as_kind_of(ended, np.empty(0))):
+            if final[i] is None or tuple(final[i].shape) != tuple(raw.shape[1:]):
+                raise EnvError(
+                    f"Env {i} of {self._envs} ended its episode, but info['final_obs'][{i}] is "
+                    f"not an observation of shape {tuple(raw.shape[1:])}."
+                )
+            out[i] = arrays.as_kind_of(final[i], raw)
+        return out
+
+    def _per_env(self, name: str, value: Any, dtype: arrays.DType) -> Any:
+        """``value`` [N] in the kind of array that observations are."""
+        assert self._example is not None
+        value = arrays.cast(arrays.as_kind_of(value, self._example), dtype)
+        checks.check_per_env(self._envs, name, value)
+        return value
+
+    def _convert(self, actions: Any) -> Any:
+        """``actions`` as the envs want them: their kind of array, int64, from action_start."""
+        wants = actions if self._example is None else self._example
+        if arrays.on_host(actions) or arrays.on_host(wants):
+            actions = arrays.as_kind_of(actions, np.empty(0))
+        checks.check_actions(actions, self.num_envs, self.num_actions)
+        # The sum is new memory: the caller may write to its own before the envs have stepped.
+        return arrays.as_kind_of(arrays.cast(actions, "int64") + self.action_start, wants)
+
+    def _keeps_autoreset(self) -> bool:
+        """Whether a reset of all envs leaves a pending autoreset in place.
+
+        Workers without shared memory do, so that their next step is a reset once more; keeping
+        ``_ended`` makes its row ``first``.
+        """
+        base = self._base
+        next_step = self.autoreset_mode is AutoresetMode.NEXT_STEP
+        return next_step and isinstance(base, AsyncVectorEnv) and not base.shared_memory
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EnvError("The stream is closed; make a new one.")

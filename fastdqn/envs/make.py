@@ -1,0 +1,141 @@
+"""The one way in: from an id, or a VectorEnv, to a stream of rows."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import sys
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import registry
+from gymnasium.vector import VectorEnv
+
+from fastdqn.envs import checks
+from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
+from fastdqn.envs.gymnasium import GymnasiumStream
+from fastdqn.envs.stream import EnvStream
+from fastdqn.errors import EnvError, nearest
+
+# BreakoutNoFrameskip-v4 and its kind; plain Breakout-v4 is known by its entry point.
+_OLD_ATARI = re.compile(r"([A-Za-z]+?)(-ram)?(NoFrameskip|Deterministic)-v\d+")
+_VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
+
+
+def make_envs(
+    env: str | VectorEnv,
+    num_envs: int | None = None,
+    *,
+    seed: int = 0,
+    atari: AtariProtocol | None = None,
+    frame_stack: int | None = None,
+    num_threads: int | None = None,
+    vectorization: str = "auto",
+    device: str = "cpu",
+    **env_kwargs: Any,
+) -> EnvStream:
+    """Make envs, or adapt a VectorEnv, and refuse what a DQN cannot use.
+
+    Args:
+        env: A Gymnasium id; ids that start with ``ALE/`` run on ALE's own vector env. Or a
+            VectorEnv, whose mode of autoreset may be any.
+        num_envs: Envs (N); 1 when None. A VectorEnv knows its own.
+        seed: Of the first ``reset()`` that names none; env i gets seed + i.
+        atari: Rules of ``ALE/`` ids; None: :meth:`AtariProtocol.machado`.
+        frame_stack: Frames that the replay shall stack; None: 4 for ``ALE/`` ids, else
+            observations are used as they are.
+        num_threads: Of ALE; None: one per usable CPU, at most one per env.
+        vectorization: ``sync``, ``async`` (one process per env), ``vector_entry_point`` (the env's
+            own vector class) or ``auto``: the latter where there is one, else sync.
+        device: Passed on to the env if it is not ``cpu``, for vector envs that live on a GPU.
+        **env_kwargs: Of ``gymnasium.make_vec``.
+    """
+    seed = checks.check_seed(seed, num_envs or 1)
+    if num_envs is not None and (type(num_envs) is not int or num_envs < 1):
+        raise EnvError(f"num_envs = {num_envs!r} is out of range; use 1 or more.")
+    if vectorization not in _VECTORIZATIONS:
+        hint = nearest(vectorization, _VECTORIZATIONS)
+        raise EnvError(
+            f"vectorization = {vectorization!r} must be one of {', '.join(_VECTORIZATIONS)}{hint}."
+        )
+    if device != "cpu":
+        env_kwargs["device"] = device
+    if not isinstance(env, str):
+        if env_kwargs:
+            raise EnvError(
+                f"{', '.join(env_kwargs)} cannot be set on {env}, which is made already."
+            )
+        checks.check_is_vector_env(env)
+        if num_envs not in (None, env.num_envs):
+            raise EnvError(f"num_envs = {num_envs}, but {env} has {env.num_envs}; leave it None.")
+        return _adapt(env, frame_stack=frame_stack, seed=seed)
+    if env.startswith("ALE/"):
+        if env_kwargs or vectorization not in ("auto", "vector_entry_point"):
+            name = next(iter(env_kwargs), "vectorization")
+            raise EnvError(
+                f"{name} does not apply to {env}, which runs on ALE's own vector env; set the "
+                f"rules with atari=AtariProtocol(...), or pass a VectorEnv."
+            )
+        return make_atari(
+            env,
+            num_envs or 1,
+            protocol=atari,
+            frame_stack=4 if frame_stack is None else frame_stack,
+            num_threads=num_threads,
+            seed=seed,
+        )
+    if atari is not None or num_threads is not None:
+        name = "num_threads" if atari is None else "atari"
+        raise EnvError(f"{name} applies to ids that start with ALE/ only, not to {env!r}.")
+    envs = _make_vec(env, num_envs or 1, vectorization, env_kwargs)
+    try:
+        return _adapt(envs, frame_stack=frame_stack, seed=seed)
+    except EnvError:
+        envs.close()
+        raise
+
+
+def _adapt(envs: VectorEnv, *, frame_stack: int | None, seed: int) -> GymnasiumStream:
+    """The stream that knows the laws of ``envs``."""
+    ale_py = sys.modules.get("ale_py")  # not loaded: then these are not its envs
+    if ale_py is not None and isinstance(envs.unwrapped, ale_py.AtariVectorEnv):
+        return AtariStream(envs, frame_stack=frame_stack, seed=seed)
+    return GymnasiumStream(envs, frame_stack=frame_stack, seed=seed)
+
+
+def _make_vec(
+    env_id: str, num_envs: int, vectorization: str, env_kwargs: dict[str, Any]
+) -> VectorEnv:
+    """``gymnasium.make_vec``, with errors of one sentence."""
+    _check_id(env_id)
+    if vectorization == "async":
+        # A fork copies whatever locks the threads of ALE, OpenMP or CUDA hold at that moment, and
+        # Python 3.14 no longer forks by default either. Scripts need their __main__ guard.
+        methods = multiprocessing.get_all_start_methods()
+        context = "forkserver" if "forkserver" in methods else "spawn"
+        given = env_kwargs.get("vector_kwargs") or {}
+        env_kwargs = {**env_kwargs, "vector_kwargs": {"context": context, **given}}
+    mode = None if vectorization == "auto" else vectorization
+    try:
+        return gymnasium.make_vec(env_id, num_envs, vectorization_mode=mode, **env_kwargs)
+    except Exception as error:
+        why = " ".join(str(error).split()) or "no reason given"
+        raise EnvError(f"{env_id} cannot be made ({type(error).__name__}: {why}).") from error
+
+
+def _check_id(env_id: str) -> None:
+    """Refuse ids that Gymnasium does not know, or that give raw Atari screens."""
+    spec = registry.get(env_id)
+    entry = getattr(spec, "entry_point", None)
+    old = _OLD_ATARI.fullmatch(env_id)
+    if old or (isinstance(entry, str) and entry.startswith("ale_py")):
+        game = old[1] if old else env_id.rpartition("-")[0].removesuffix("-ram")
+        raise EnvError(
+            f"{env_id} is slow and gives raw screens of 210x160; use 'ALE/{game}-v5' with "
+            f"atari=AtariProtocol.classic(), which plays by the same rules."
+        )
+    # Gymnasium resolves a name without -v<number> to the newest version.
+    known = spec is not None or any(name.rpartition("-v")[0] == env_id for name in registry)
+    if not known and ":" not in env_id:  # a colon names a module that registers the id
+        alike = f" (did you mean 'ALE/{env_id}'?)" if f"ALE/{env_id}" in registry else None
+        raise EnvError(f"There is no env {env_id!r}{alike or nearest(env_id, sorted(registry))}.")
