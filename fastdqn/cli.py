@@ -59,11 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 the run failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # closed by ">&-"; tyro asks for its encoding
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         with exit_on_sigterm():
             code = _dispatch(args)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a reader that has gone can still be caught
+            sys.stdout.flush()  # here, where a reader that has gone can still be caught
             return code
     except FastDQNError as error:
         print(f"fastdqn: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -455,17 +456,24 @@ def _options(kind: type) -> list[str]:
 
 def _complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
     """The sentence for an error box of tyro: ours if it is about a value, else its first part."""
-    paragraph = []
-    for line in box.splitlines()[1:]:  # the first one is the frame with a title
-        text = line.strip("│| ").strip()
-        if not text or set(text) <= set("─-╰╯+"):
-            break
+    paragraph: list[str] = []
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # colours, if stdout is a terminal
+    for line in plain.splitlines()[1:]:  # the first one is the title
+        text = line.strip("│ ")
+        if set(text) <= set("─-╰╯"):  # a rule between two parts, or the frame
+            if paragraph:
+                break
+            continue
         paragraph.append(text)
     said = " ".join(paragraph) or "The arguments cannot be understood."
     found = re.search(r"--([a-z][\w-]*)", said)
     name = found.group(1).replace("-", "_") if found else ""
     hints = typing.get_type_hints(kind)
-    required = [f.name.upper() for f in dataclasses.fields(kind) if f.default is MISSING]
+    required = [
+        field.name.upper()
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.default is MISSING and field.default_factory is MISSING
+    ]
     if not name and required:
         return ConfigError(f"{prog} needs {' '.join(required)}; '{prog} --help' says more.")
     if name in hints:

@@ -8,8 +8,12 @@ every schedule; ``updates`` counts optimizer steps. Only the trainer and the com
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+import re
+import reprlib
+import sys
 import types
 import typing
 from dataclasses import dataclass, field
@@ -62,7 +66,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "huber_delta": (_ABOVE_ZERO, math.inf),
     "learning_rate": (_ABOVE_ZERO, 10.0),
     "learning_rate_final": (0.0, 10.0),
-    "adam_epsilon": (_ABOVE_ZERO, 1.0),
+    "optimizer_epsilon": (_ABOVE_ZERO, 1.0),
     "rmsprop_alpha": (0.0, 1.0),
     "max_grad_norm": (_ABOVE_ZERO, math.inf),
     "max_grad_value": (_ABOVE_ZERO, math.inf),
@@ -175,7 +179,7 @@ class Config:
     """Step size."""
     learning_rate_final: float | None = None
     """Anneal the step size linearly to this at total_env_steps; None: constant."""
-    adam_epsilon: float = 1e-8
+    optimizer_epsilon: float = 1e-8
     """Term in the denominator of Adam or RMSprop."""
     rmsprop_alpha: float = 0.95
     """Smoothing of RMSprop's averages."""
@@ -251,19 +255,23 @@ class Config:
                 low, high = _RANGES[name]
                 if not low <= value <= high:  # also refuses NaN
                     raise ConfigError(
-                        f"{name} = {value!r} is out of range; use {_range(low, high)}."
+                        f"{name} = {_shown(value)} is out of range; use {_range(low, high)}."
                     )
         self._check_pairs()
 
     def _check_pairs(self) -> None:
         def refuse(name: str, why: str) -> None:
-            raise ConfigError(f"{name} = {getattr(self, name)!r} {why}.")
+            raise ConfigError(f"{name} = {_shown(getattr(self, name))} {why}.")
 
-        if not self.env_id:
-            refuse("env_id", "is empty; name an env such as CartPole-v1 or ALE/Pong-v5")
-        if self.device not in ("auto", "cpu", "cuda") and not (
-            self.device.startswith("cuda:") and self.device[5:].isdigit()
-        ):
+        if not self.env_id or not self.env_id.isprintable():
+            refuse("env_id", "is no name; use one such as CartPole-v1 or ALE/Pong-v5")
+        if self.run_dir is not None and (not self.run_dir or "\0" in self.run_dir):
+            refuse("run_dir", "is no path; name a directory, or None for a fresh one")
+        try:  # a copy that JSON has seen, so that a resumed run gets equal values
+            object.__setattr__(self, "env_kwargs", _plain_json(self.env_kwargs))
+        except (TypeError, ValueError, RecursionError):
+            refuse("env_kwargs", "cannot be written as a JSON object of names and plain values")
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", self.device):
             refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")
         if not self.hidden_sizes or any(not 1 <= size <= 65_536 for size in self.hidden_sizes):
             refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
@@ -293,6 +301,8 @@ class Config:
             )
         if self.target_period_updates is None and self.target_tau != 1.0:
             refuse("target_tau", "has no target network to move; set target_period_updates")
+        if self.eval_period_env_steps is not None and self.eval_episodes == 0:
+            refuse("eval_period_env_steps", "has no episodes to play; set eval_episodes")
         if not self.save_final_checkpoint and self.checkpoint_period_env_steps is not None:
             refuse("save_final_checkpoint", "contradicts checkpoint_period_env_steps; unset one")
 
@@ -310,15 +320,16 @@ class Config:
     def from_json(cls, text: str) -> Config:
         """Read what :meth:`to_json` wrote (or a part of it); unknown keys are refused."""
         try:
-            body = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+            body = json.loads(text, object_pairs_hook=_without_duplicates)
+        except (ValueError, RecursionError) as error:  # ValueError: also an int of 5,000 digits
             raise ConfigError(f"The configuration is not valid JSON ({error}).") from None
         if not isinstance(body, dict):
             raise ConfigError("The configuration must be a JSON object of field names and values.")
         version = body.pop("format_version", FORMAT_VERSION)
-        if version != FORMAT_VERSION:
+        if type(version) is not int or version != FORMAT_VERSION:
             raise ConfigError(
-                f"format_version = {version!r} is not known; this fastdqn reads {FORMAT_VERSION}."
+                f"format_version = {_shown(version)} is not known; this fastdqn reads "
+                f"{FORMAT_VERSION}."
             )
         _refuse_unknown(body)
         return cls(**body)
@@ -328,7 +339,7 @@ class Config:
         """Read a configuration from a JSON file."""
         try:
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
             raise ConfigError(f"The configuration {path} cannot be read ({error}).") from None
         return cls.from_json(text)
 
@@ -343,15 +354,39 @@ class Config:
         return self.log_period_env_steps or max(1, self.total_env_steps // 100)
 
 
+@functools.cache
 def _hints() -> dict[str, Any]:
     return typing.get_type_hints(Config)
+
+
+def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
+    if not all(isinstance(name, str) for name in value):
+        raise TypeError("names must be strings")
+    return dict(json.loads(json.dumps(value, allow_nan=False)))
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    body = dict(pairs)
+    if len(body) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands there twice")
+    return body
+
+
+def _shown(value: Any) -> str:
+    """``repr``, cut short where it would fill pages."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 100
+    return short.repr(value)
 
 
 def _refuse_unknown(names: typing.Iterable[str]) -> None:
     known = [f.name for f in dataclasses.fields(Config)]
     for name in names:
         if name not in known:
-            raise ConfigError(f"{name!r} is not a field of Config{nearest(str(name), known)}.")
+            hint = nearest(str(name), known)
+            raise ConfigError(f"{_shown(name)} is not a field of Config{hint}.")
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:
@@ -361,10 +396,12 @@ def check_type(name: str, value: Any, hint: Any) -> None:
         origin = typing.get_origin(option)
         if origin is Literal:
             choices = typing.get_args(option)
-            if value in choices and isinstance(value, str):
+            if isinstance(value, str) and value in choices:
                 return
             hint_text = nearest(str(value), list(choices))
-            raise ConfigError(f"{name} = {value!r} must be one of {', '.join(choices)}{hint_text}.")
+            raise ConfigError(
+                f"{name} = {_shown(value)} must be one of {', '.join(choices)}{hint_text}."
+            )
         if option is type(None) and value is None:
             return
         if origin is tuple and isinstance(value, tuple) and all(type(v) is int for v in value):
@@ -374,9 +411,11 @@ def check_type(name: str, value: Any, hint: Any) -> None:
         if option in (int, bool, str) and type(value) is option:
             return
         if option is float and type(value) in (int, float):
+            if not -sys.float_info.max <= value <= sys.float_info.max:
+                raise ConfigError(f"{name} = {_shown(value)} is not a finite number.")
             return
     names = " or ".join(_type_name(option) for option in options)
-    raise ConfigError(f"{name} = {value!r} has the wrong type; use {names}.")
+    raise ConfigError(f"{name} = {_shown(value)} has the wrong type; use {names}.")
 
 
 def _type_name(option: Any) -> str:

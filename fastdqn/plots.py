@@ -31,7 +31,8 @@ def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = 
     figure = Figure(figsize=(8.0, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(title or Path(run_dir).name, loc="left", fontsize=11, parse_math=False)
+    heading = (title or Path(run_dir).name)[:90]  # what fits
+    axes.set_title(heading, loc="left", fontsize=11, parse_math=False)
     axes.set_xlabel("env steps")
     axes.set_ylabel("return per episode")
     axes.xaxis.set_major_formatter(FuncFormatter(_si))

@@ -9,14 +9,18 @@ Dimension legend, used in every docstring:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from torch import Tensor
 
 if TYPE_CHECKING:
-    import numpy as np
     from tensordict import TensorDict
-    from torch import Tensor
 
-    Array = np.ndarray | Tensor
+Array = np.ndarray | Tensor
+
+# What precedes an episode's first frame in a stack: zeros, or that frame again.
+StackPadding = Literal["zero", "repeat"]
 
 
 class TimeStep(NamedTuple):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from fastdqn.types import StackPadding
 
 if TYPE_CHECKING:
     from gymnasium.spaces import Box
 
     from fastdqn.types import Array, TimeStep
-
-StackPadding = Literal["zero", "repeat"]
 
 
 @runtime_checkable

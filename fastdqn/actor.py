@@ -1,0 +1,95 @@
+"""The training twin of a policy: stacks in, actions out, epsilon on the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tensor:
+    """The greedy action, or with chance epsilon any action; a coin for every env.
+
+    Args:
+        q: [N, A].
+        epsilon: A chance, or one for each env, [N].
+        uniform: float32 [2, N] in [0, 1): the coin and the action.
+
+    Returns:
+        int64 [N] in [0, A).
+    """
+    num_actions = q.shape[1]
+    # The product rounds to below A for uniform < 1; the clamp holds whatever was passed in.
+    anything = (uniform[1] * num_actions).long().clamp_(0, num_actions - 1)
+    return torch.where(uniform[0] < epsilon, anything, q.argmax(dim=1))
+
+
+def forward_q(network: nn.Module, observation: Tensor, bf16: bool) -> Tensor:
+    """Q values without gradient, float32 [N, A]."""
+    with torch.autocast(observation.device.type, dtype=torch.bfloat16, enabled=bf16):
+        output = network(observation)
+    q_values = getattr(network, "q_values", None)
+    return q_values(output.float()) if q_values else output.float()
+
+
+class Actor:
+    """Acts on the replay's newest stacks.
+
+    Args:
+        network: In evaluation mode, e.g. ``learner.acting_network``.
+        num_envs: N.
+        device: Where the network lives.
+        bf16: Run the network's body in bfloat16.
+        to_host: Return the actions in (pinned) host memory, having waited for them: the only
+            synchronisation of a vector step. Envs that live on the device want False.
+        seed: Of the exploration.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_envs: int,
+        *,
+        device: torch.device | str = "cpu",
+        bf16: bool = False,
+        to_host: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.network = network
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.bf16 = bf16
+        self.epsilon = torch.ones((), device=self.device)  # [] or [N]; change it in place
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._host: Tensor | None = None
+        if to_host and self.device.type == "cuda":
+            self._host = torch.zeros(num_envs, dtype=torch.int64, pin_memory=True)
+            self._ready = torch.cuda.Event()
+
+    @torch.no_grad()
+    def act(self, observation: Tensor) -> Tensor:
+        """Actions int64 [N], from 0, valid until the next call.
+
+        Args:
+            observation: [N, S, *O] or [N, *O], on the device.
+        """
+        uniform = torch.rand((2, self.num_envs), generator=self.generator, device=self.device)
+        q = forward_q(self.network, observation, self.bf16)
+        actions = epsilon_greedy(q, self.epsilon, uniform)
+        if self._host is None:
+            return actions
+        self._host.copy_(actions, non_blocking=True)
+        self._ready.record()
+        self._ready.synchronize()
+        return self._host
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epsilon and the generator."""
+        return {"epsilon": self.epsilon, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.epsilon.copy_(state["epsilon"])
+        self.generator.set_state(state["generator"].cpu())

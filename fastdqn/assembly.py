@@ -1,0 +1,220 @@
+"""From a Config to the parts of a run. With the trainer, the only code that reads a Config."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from torch import nn
+
+from fastdqn.config import Config
+from fastdqn.devices import resolve_device
+from fastdqn.envs import AtariProtocol, EnvStream, make_envs
+from fastdqn.envs.cpus import usable_cpus
+from fastdqn.learner import Learner
+from fastdqn.memory import format_bytes
+from fastdqn.networks import make_network
+from fastdqn.replay import ReplayBuffer
+
+# Far from any training seed, so that no evaluation env plays an episode seen in training.
+_EVAL_SEED = 2**30
+
+
+def subseed(seed: int, name: str) -> int:
+    """A seed for one generator, so that no two parts draw the same numbers."""
+    return zlib.crc32(f"{seed}/{name}".encode())
+
+
+def eval_seed(config: Config) -> int:
+    """Seed of the first evaluation env."""
+    return (config.seed + _EVAL_SEED) % (2**31 - 2**16)
+
+
+def make_stream(
+    config: Config, *, num_envs: int | None = None, evaluation: bool = False
+) -> EnvStream:
+    """The envs of a run, or those that evaluate it.
+
+    Raises:
+        EnvError: Where they cannot be made or are not supported.
+    """
+    kwargs: dict[str, Any] = dict(config.env_kwargs)
+    if config.env_id.startswith("ALE/"):
+        protocol = getattr(AtariProtocol, config.atari_protocol)
+        kwargs["atari"] = protocol(
+            noop_max=config.atari_noop_max,
+            frame_skip=config.atari_frame_skip,
+            max_episode_frames=config.atari_max_episode_frames,
+            full_action_space=config.atari_full_action_space,
+        )
+        kwargs["num_threads"] = config.env_threads
+    if evaluation:
+        default_num = min(config.eval_num_envs, max(1, config.eval_episodes))
+    else:
+        default_num = config.num_envs
+    return make_envs(
+        config.env_id,
+        num_envs or default_num,
+        seed=eval_seed(config) if evaluation else config.seed,
+        frame_stack=config.frame_stack,
+        vectorization=config.env_vectorization,
+        **kwargs,
+    )
+
+
+def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:
+    """The caller's envs, adapted unless they are a stream already."""
+    if isinstance(envs, EnvStream) and not isinstance(envs, VectorEnv):
+        return envs
+    return make_envs(envs, frame_stack=config.frame_stack, seed=config.seed)  # type: ignore[arg-type]
+
+
+def build_network(config: Config, envs: EnvStream) -> nn.Module:
+    """The network that the config names, with weights drawn from its seed.
+
+    Raises:
+        ConfigError: Where it does not fit the observations.
+    """
+    with torch.random.fork_rng(devices=[]):  # the caller's global generator is not ours to move
+        torch.manual_seed(subseed(config.seed, "network"))
+        return make_network(
+            envs.observation_space.shape,
+            envs.num_actions,
+            kind=config.network,
+            frame_stack=envs.frame_stack,
+            image=is_image(envs),
+            hidden_sizes=config.hidden_sizes,
+            dueling=config.dueling,
+        )
+
+
+def build_learner(config: Config, network: nn.Module, device: torch.device) -> Learner:
+    """The learner that the config describes."""
+    return Learner(
+        network,
+        double=config.double,
+        loss=config.loss,
+        huber_delta=config.huber_delta,
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        optimizer_epsilon=config.optimizer_epsilon,
+        rmsprop_alpha=config.rmsprop_alpha,
+        max_grad_norm=config.max_grad_norm,
+        max_grad_value=config.max_grad_value,
+        target_period_updates=config.target_period_updates,
+        target_tau=config.target_tau,
+        precision=config.precision,
+        mode=config.mode,
+        device=device,
+        seed=subseed(config.seed, "policy"),
+    )
+
+
+def replay_arguments(config: Config, envs: EnvStream, device: torch.device) -> dict[str, Any]:
+    """What both the replay and its plan are made of."""
+    return {
+        "capacity": config.replay_capacity,
+        "num_envs": envs.num_envs,
+        "observation_space": envs.observation_space,
+        "frame_stack": envs.frame_stack,
+        "stack_padding": envs.stack_padding,
+        "n_step": config.n_step,
+        "gamma": config.gamma,
+        "reward_clip": config.reward_clip,
+        "prioritized": config.prioritized,
+        "alpha": config.priority_alpha,
+        "priority_epsilon": config.priority_epsilon,
+        "device": device,
+        "seed": subseed(config.seed, "replay"),
+    }
+
+
+def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> None:
+    """Threads and determinism, which torch keeps per process."""
+    convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    # A second thread gains a small MLP nothing and makes its speed depend on the neighbours.
+    threads = usable_cpus() if convolves and device.type == "cpu" else 1
+    torch.set_num_threads(config.torch_threads or threads)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not config.deterministic
+        torch.use_deterministic_algorithms(config.deterministic)
+
+
+def policy_spec(envs: EnvStream, learner: Learner, own_network: bool) -> dict[str, Any]:
+    """What a checkpoint must know to act without the envs."""
+    return {
+        "frame_shape": list(envs.observation_space.shape),
+        "image": is_image(envs),
+        "num_actions": envs.num_actions,
+        "action_start": envs.action_start,
+        "frame_stack": envs.frame_stack,
+        "stack_padding": envs.stack_padding,
+        "bf16": learner.bf16,
+        "own_network": own_network,
+    }
+
+
+def is_image(envs: EnvStream) -> bool:
+    """Frames of two or three dimensions of bytes."""
+    space = envs.observation_space
+    return space.dtype == np.uint8 and len(space.shape) in (2, 3)
+
+
+def reward_threshold(config: Config) -> float | None:
+    """The mean return at which Gymnasium counts the env as solved, if it says."""
+    spec = gymnasium.registry.get(config.env_id)
+    return None if spec is None else spec.reward_threshold
+
+
+def describe(config: Config) -> str:
+    """What a run would do and need, for ``--dry-run``: makes the envs, but steps nothing.
+
+    Raises:
+        The errors that the run itself would raise before its first env step.
+    """
+    device = resolve_device(config.device)
+    envs = make_stream(config)
+    try:
+        arguments = replay_arguments(config, envs, device)
+        plan = ReplayBuffer.plan(**arguments, batch_size=config.batch_size)
+        learner = build_learner(config, build_network(config, envs), device)
+        total = config.total_env_steps
+        learning = max(0, total - config.learning_starts_env_steps)
+        updates = int(learning / config.update_period_env_steps)
+        stack = f", {envs.frame_stack} stacked" if envs.frame_stack else ""
+        target = (
+            "none"
+            if config.target_period_updates is None
+            else f"every {config.target_period_updates:,} updates"
+            + (f", tau {config.target_tau:g}" if config.target_tau != 1.0 else "")
+        )
+        parameters = learner.flat.data.numel()
+        lines = [
+            f"envs       {config.env_id}, {envs.num_envs} side by side, {envs.num_actions} actions, "
+            f"frames {tuple(envs.observation_space.shape)} {envs.observation_space.dtype}{stack}",
+            f"network    {parameters:,} parameters, {learner.precision}, {learner.mode}, {device}",
+            f"schedule   {total:,} env steps; {config.learning_starts_env_steps:,} before the first "
+            f"update; {updates:,} updates of {config.batch_size}",
+            f"           replay ratio {config.replay_ratio:g} (transitions trained per env step)",
+            f"target     {target}",
+            f"epsilon    {config.epsilon_start:g} to {config.epsilon_end:g}, "
+            f"{config.epsilon_schedule} over {config.epsilon_duration_env_steps:,} env steps",
+            f"replay     {plan.capacity:,} rows, "
+            + (
+                f"prioritized, alpha {config.priority_alpha:g}, beta {config.priority_beta_start:g} "
+                f"to {config.priority_beta_end:g}"
+                if config.prioritized
+                else "uniform"
+            )
+            + f", n-step {config.n_step}",
+            f"checkpoint up to {format_bytes(plan.total + 16 * parameters)} each with the replay",
+            "memory",
+            str(plan),
+        ]
+        return "\n".join(lines)
+    finally:
+        envs.close()

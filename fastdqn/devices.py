@@ -1,0 +1,52 @@
+"""Which device, and what it can do."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fastdqn.errors import ConfigError
+
+
+def resolve_device(device: torch.device | str) -> torch.device:
+    """``auto`` is CUDA where there is one; CUDA always has its index.
+
+    Raises:
+        ConfigError: Where the device does not exist here.
+    """
+    if isinstance(device, str) and device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    resolved = torch.device(device)
+    if resolved.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                f"device = {str(device)!r} is not there: torch {torch.__version__} sees no CUDA "
+                f"device; use device = 'cpu' or install a CUDA build of torch."
+            )
+        index = resolved.index if resolved.index is not None else torch.cuda.current_device()
+        if index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"device = {str(device)!r} is not there: torch sees {torch.cuda.device_count()} "
+                f"CUDA device(s), counted from 0."
+            )
+        return torch.device("cuda", index)
+    return resolved
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast there: not emulated, but in the hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def resolve_precision(precision: str, network: nn.Module, device: torch.device) -> str:
+    """``auto`` is bf16 for convolutions where the hardware has it, else fp32."""
+    if precision == "auto":
+        convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
+        return "bf16" if convolves and has_bf16(device) else "fp32"
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"precision = {precision!r} must be one of auto, fp32, bf16.")
+    return precision

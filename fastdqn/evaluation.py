@@ -1,0 +1,110 @@
+"""Playing whole episodes with a policy: the only honest score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fastdqn.envs.stream import EnvStream
+from fastdqn.policy import Policy
+from fastdqn.staging import as_tensor
+from fastdqn.types import Array
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Raw (unclipped) returns and lengths, in the order of envs, each env's in order of time."""
+
+    returns: np.ndarray  # float64 [episodes]
+    lengths: np.ndarray  # int64 [episodes], in env steps
+    unfinished: int  # episodes counted as they stood when max_env_steps ran out
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes."""
+        return len(self.returns)
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean()) if self.episodes else float("nan")
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(self.returns.std()) if self.episodes else float("nan")
+
+
+def evaluate(
+    policy: Policy,
+    envs: EnvStream,
+    *,
+    episodes_per_env: int,
+    epsilon: float = 0.0,
+    max_env_steps: int | None = None,
+    seed: int | None = None,
+) -> EvalResult:
+    """Play the same number of episodes in every env.
+
+    A quota per env, because taking the first episodes to finish would favour short ones.
+
+    Args:
+        policy: Its stacks start anew.
+        envs: Their state is lost; never the training envs.
+        episodes_per_env: Episodes of each env.
+        epsilon: Chance of a random action.
+        max_env_steps: Give up after so many steps over all envs.
+        seed: Of the envs and of the random actions; None leaves both as they are.
+    """
+    total = np.zeros(envs.num_envs)
+    length = np.zeros(envs.num_envs, dtype=np.int64)
+    finished: list[list[tuple[float, int]]] = [[] for _ in range(envs.num_envs)]
+
+    def finish(over: np.ndarray) -> None:
+        for env in np.flatnonzero(over & (length > 0)):
+            finished[env].append((total[env], int(length[env])))
+            total[env], length[env] = 0.0, 0
+
+    policy.reset()
+    if seed is not None:
+        policy.generator.manual_seed(seed)
+    step = envs.reset(seed=seed)
+    frame, first = step.observation, step.first
+    env_steps = 0
+    while min(map(len, finished)) < episodes_per_env:
+        if max_env_steps is not None and env_steps >= max_env_steps:
+            break
+        envs.send(policy.act(frame, first=first, epsilon=epsilon) - policy.action_start)
+        step = envs.recv()
+        env_steps += envs.num_envs
+        frame, first = step.observation, step.first
+        started = _numpy(first)
+        finish(started)
+        total += np.where(started, 0.0, _numpy(step.reward))
+        length += ~started
+        if step.reset is not None and step.reset_observation is not None:
+            first = step.reset
+            finish(_numpy(first))
+            frame = _where(first, step.reset_observation, frame)
+    unfinished = 0
+    for env, episodes in enumerate(finished):
+        if len(episodes) < episodes_per_env and length[env] > 0:
+            episodes.append((total[env], int(length[env])))
+            unfinished += 1
+    kept = [episode for episodes in finished for episode in episodes[:episodes_per_env]]
+    returns, lengths = zip(*kept, strict=True) if kept else ((), ())
+    return EvalResult(np.array(returns, float), np.array(lengths, np.int64), unfinished)
+
+
+def _numpy(array: Array) -> np.ndarray:
+    return as_tensor(array).cpu().numpy()
+
+
+def _where(mask: Array, chosen: Array, other: Array) -> Array:
+    """``chosen`` where the mask [N] says so; the kind of array stays."""
+    shape = (-1, *(1 for _ in other.shape[1:]))
+    if isinstance(other, np.ndarray):
+        return np.where(_numpy(mask).reshape(shape), chosen, other)
+    return torch.where(as_tensor(mask).view(shape), as_tensor(chosen), other)

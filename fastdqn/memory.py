@@ -1,0 +1,118 @@
+"""Memory is planned before it is allocated: what a replay needs, and what there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from fastdqn.errors import MemoryPlanError
+
+# Left to everything that no plan knows: the allocator's slack, cuDNN workspaces, the interpreter.
+HEADROOM = 0.9
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes per part on one device, before anything is allocated."""
+
+    device: str
+    capacity: int  # rows, a multiple of num_envs
+    parts: Mapping[str, int]  # bytes by name
+    available: int | None  # bytes free on the device; None where nobody says
+
+    @property
+    def total(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        """A line per part, for people."""
+        width = max(len(name) for name in self.parts)
+        lines = [
+            f"  {name:<{width}}  {format_bytes(size):>10}" for name, size in self.parts.items()
+        ]
+        lines.append(f"  {'total':<{width}}  {format_bytes(self.total):>10} on {self.device}")
+        if self.available is not None:
+            lines[-1] += f" ({format_bytes(self.available)} available)"
+        return "\n".join(lines)
+
+
+def make_plan(
+    device: str, capacity: int, parts: dict[str, int], bytes_per_row: int, rows_step: int
+) -> MemoryPlan:
+    """The plan, or MemoryPlanError naming the largest capacity that fits.
+
+    Args:
+        device: Where all parts live.
+        capacity: Rows planned for.
+        parts: Bytes by name.
+        bytes_per_row: What one row less would save.
+        rows_step: The capacity is a multiple of this.
+    """
+    available = available_memory(device)
+    plan = MemoryPlan(device, capacity, MappingProxyType(parts), available)
+    if available is not None and plan.total > available * HEADROOM:
+        fixed = plan.total - capacity * bytes_per_row
+        fits = int((available * HEADROOM - fixed) // bytes_per_row)
+        fits = max(0, fits // rows_step * rows_step)
+        advice = (
+            f"the largest replay_capacity that fits is {fits}"
+            if fits
+            else "not even the smallest replay fits, so free memory or take another device"
+        )
+        raise MemoryPlanError(
+            f"replay_capacity = {capacity} needs {format_bytes(plan.total)} on {device}, where "
+            f"{format_bytes(available)} are available ({HEADROOM:.0%} of it is used at most); {advice}."
+        )
+    return plan
+
+
+def available_memory(device: str) -> int | None:
+    """Bytes that can still be allocated on the device; for a CPU the cgroup's limit counts."""
+    if device.startswith("cuda"):
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(torch.device(device))
+        return free
+    limits = [limit for limit in (_proc_available(), _cgroup_available()) if limit is not None]
+    return min(limits, default=None)
+
+
+def _proc_available() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:  # other Unixes
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _cgroup_available() -> int | None:
+    root = Path("/sys/fs/cgroup")
+    for limit, used in (
+        (root / "memory.max", root / "memory.current"),  # v2
+        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),  # v1
+    ):
+        try:
+            text = limit.read_text().strip()
+            if text != "max" and int(text) < 2**60:
+                return max(0, int(text) - int(used.read_text()))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def format_bytes(size: float) -> str:
+    """``7060000000`` as ``7.06 GB`` (decimal units)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.2f} {unit}"
+        size /= 1000
+    return f"{size:.2f} TB"

@@ -1,0 +1,149 @@
+"""What a run reports: episode statistics kept on the device, and metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastdqn.errors import CheckpointError
+from fastdqn.types import TimeStep
+
+COLUMNS = (
+    "env_steps",
+    "updates",
+    "episodes",
+    "return_mean",
+    "length_mean",
+    "epsilon",
+    "loss",
+    "td_error_abs",
+    "q_mean",
+    "eval_return_mean",
+    "env_steps_per_s",
+    "frames_per_s",
+    "updates_per_s",
+    "wall_s",
+)
+# Columns that differ between two runs of the same seed.
+TIME_COLUMNS = ("env_steps_per_s", "frames_per_s", "updates_per_s", "wall_s")
+
+
+class EpisodeStatistics:
+    """Raw returns and lengths of finished episodes, without a look at the host per step.
+
+    An episode is over when a reset shows up, so losing a life is not an end.
+
+    Args:
+        num_envs: N.
+        window: Episodes in the means.
+        device: Where the steps arrive.
+    """
+
+    def __init__(self, num_envs: int, window: int, device: torch.device | str = "cpu") -> None:
+        self.window = window
+        self._size = max(window, num_envs)  # so that one step's episodes have distinct places
+        self._current = torch.zeros((2, num_envs), device=device)  # return, length
+        # The last place takes what is not an end, so that nothing depends on data.
+        self._recent = torch.zeros((2, self._size + 1), device=device)
+        self._counts = torch.zeros(2, dtype=torch.int64, device=device)  # episodes, reset rows
+
+    @torch.no_grad()
+    def add(self, step: TimeStep) -> None:
+        """Take in one step, whose arrays are tensors on the device."""
+        first = step.first
+        # A reset right after a reset ends no episode.
+        self._finish(first & (self._current[1] > 0))
+        self._counts[1].add_(first.sum())
+        self._current[0].add_(torch.where(first, 0.0, step.reward))
+        self._current[1].add_(~first)
+        if step.reset is not None:
+            self._finish(step.reset)
+
+    def _finish(self, over: Tensor) -> None:
+        place = (self._counts[0] + over.cumsum(0) - 1) % self._size
+        self._recent.index_copy_(1, torch.where(over, place, self._size), self._current)
+        self._counts[0].add_(over.sum())
+        self._current.mul_(~over)
+
+    def read(self) -> tuple[int, int, float, float]:
+        """Episodes, reset rows, and mean return and length of the last ``window`` episodes.
+
+        The means are NaN before the first end. Waits for the device.
+        """
+        episodes, reset_rows = self._counts.tolist()
+        count = min(episodes, self.window)
+        if count == 0:
+            return episodes, reset_rows, float("nan"), float("nan")
+        places = torch.arange(episodes - count, episodes, device=self._recent.device) % self._size
+        returns, lengths = self._recent[:, places].double().mean(dim=1).tolist()
+        return episodes, reset_rows, returns, lengths
+
+    def state_dict(self) -> dict[str, Any]:
+        """Running and finished episodes."""
+        return {"current": self._current, "recent": self._recent, "counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`; CheckpointError where a shape is another."""
+        for name, tensor in self.state_dict().items():
+            if state[name].shape != tensor.shape:
+                raise CheckpointError(
+                    "The saved episode statistics belong to another num_envs or stop_window; "
+                    "use the configuration they were saved with."
+                )
+            tensor.copy_(state[name])
+
+    def forget_running(self) -> None:
+        """Drop running episodes: after a resume whose envs start anew."""
+        self._current.zero_()
+
+
+class MetricsFile:
+    """metrics.csv: one row per log period, flushed at once.
+
+    Args:
+        path: Where it lies.
+        keep_until_env_steps: None starts anew; else rows after this are cut off, so that a
+            resumed run goes on from its checkpoint.
+    """
+
+    def __init__(self, path: Path, keep_until_env_steps: int | None = None) -> None:
+        self.path = path
+        kept = [] if keep_until_env_steps is None else _read(path, keep_until_env_steps)
+        temporary = path.with_suffix(".csv.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(temporary, path)
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, COLUMNS)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append one row; names not given stay empty."""
+        self._writer.writerow({name: _text(row[name]) for name in COLUMNS if name in row})
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _read(path: Path, until_env_steps: int) -> list[dict[str, str]]:
+    """Whole rows up to a step; a torn last line is dropped."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    return [row for row in rows if int(row["env_steps"]) <= until_env_steps]
+
+
+def _text(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "" if value != value else f"{value:.7g}"  # NaN: nothing to report yet

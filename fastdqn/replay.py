@@ -1,0 +1,292 @@
+"""The replay: where each env writes, which rows may be drawn, and how likely each is.
+
+Validity is data. With c the newest row of an env, T rows per env, S frames per stack and n steps,
+exactly the rows t with ``c - T + S + 1 <= t <= c - n`` and not ``first[t + 1]`` may start a
+transition. A drawable row is a positive leaf of a sum tree, any other is 0; uniform replay has
+leaves of 1. A row written switches at most one leaf off (c - T + S) and one on (c - n), so adding
+costs two small scatters, and sampling needs no rejection and no look at the host.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from fastdqn.errors import CheckpointError, FastDQNError
+from fastdqn.frame_ring import FrameRing, row_bytes
+from fastdqn.memory import MemoryPlan, make_plan
+from fastdqn.staging import HostStaging
+from fastdqn.sum_tree import SumTree, level_sizes
+from fastdqn.types import Array, Batch, StackPadding, TimeStep
+
+
+class ReplayBuffer:
+    """Transitions of N envs on one device, drawn uniformly or in proportion to priority.
+
+    Args:
+        capacity: Rows over all envs, rounded down to a multiple of ``num_envs``.
+        num_envs: N.
+        observation_space: Of one frame of one env.
+        frame_stack: S; None leaves the stack axis out of observations.
+        stack_padding: ``zero`` or ``repeat``: what precedes an episode's first frame.
+        n_step: n of the n-step return.
+        gamma: Discount per step.
+        reward_clip: Store rewards clipped to [-reward_clip, reward_clip].
+        prioritized: Proportional prioritized replay (Schaul 2016); otherwise uniform.
+        alpha: Exponent of the priorities: leaf = (priority + priority_epsilon)^alpha.
+        priority_epsilon: Added to every priority, so that none becomes undrawable.
+        device: Where everything lives.
+        seed: Of the generator that draws.
+
+    Raises:
+        FastDQNError: Where a column has fewer than S + n + 1 rows.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        observation_space: Box,
+        *,
+        frame_stack: int | None = None,
+        stack_padding: StackPadding = "zero",
+        n_step: int = 1,
+        gamma: float = 0.99,
+        reward_clip: float | None = None,
+        prioritized: bool = False,
+        alpha: float = 0.6,
+        priority_epsilon: float = 1e-6,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.rows = _rows(capacity, num_envs, frame_stack, n_step)
+        self.num_envs, self.capacity = num_envs, self.rows * num_envs
+        self.n_step, self.gamma, self.reward_clip = n_step, gamma, reward_clip
+        self.prioritized, self.alpha = prioritized, alpha
+        self.priority_epsilon = priority_epsilon
+        self.device = torch.device(device)
+        self._stack = frame_stack or 1
+        self.ring = FrameRing(
+            self.rows,
+            num_envs,
+            observation_space,
+            frame_stack=frame_stack,
+            stack_padding=stack_padding,
+            device=self.device,
+        )
+        self.tree = SumTree(self.capacity, device=self.device)
+        # Newest row of each env, counted from its first row ever: -1 before that.
+        self.cursor = torch.full((num_envs,), -1, dtype=torch.int64, device=self.device)
+        self.max_priority = torch.ones((), device=self.device)  # before alpha; only grows
+        self.nonfinite_priority = torch.zeros((), dtype=torch.bool, device=self.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        powers = torch.tensor([gamma**k for k in range(n_step + 1)], dtype=torch.float64)
+        self._gamma_powers = powers.to(torch.float32).to(self.device)
+        self._columns = torch.arange(num_envs, device=self.device)
+        self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._staging = HostStaging(self.device)
+        self._rows_added = 0  # on the host; a lower bound of every column's count
+
+    @classmethod
+    def plan(
+        cls,
+        capacity: int,
+        num_envs: int,
+        observation_space: Box,
+        *,
+        batch_size: int,
+        frame_stack: int | None = None,
+        n_step: int = 1,
+        device: torch.device | str = "cpu",
+        **_: Any,
+    ) -> MemoryPlan:
+        """Bytes per part of a replay made with the same arguments; allocates nothing.
+
+        Args:
+            batch_size: Transitions per draw; a batch is a part of the plan.
+
+        Raises:
+            MemoryPlanError: Where it does not fit; the message names the capacity that does.
+            FastDQNError: Where a column has fewer than S + n + 1 rows.
+        """
+        capacity = _rows(capacity, num_envs, frame_stack, n_step) * num_envs
+        row = row_bytes(observation_space)
+        tree = 4 * sum(level_sizes(capacity, None, torch.device(device).type)[1])
+        frame = row["frames"]
+        parts = {name: size * capacity for name, size in row.items()}
+        parts["frames"] += frame  # the zero frame
+        parts["sum tree"] = tree
+        parts["batch"] = batch_size * (2 * (frame_stack or 1) * frame + 5 * 8)
+        per_row = sum(row.values()) + -(-tree // capacity)
+        return make_plan(str(device), capacity, parts, per_row, num_envs)
+
+    @torch.no_grad()
+    def add(self, step: TimeStep, actions: Array | None) -> None:
+        """Write the newest row of every env, and the row of a reset within the same step.
+
+        Args:
+            step: Rows [N]; numpy or torch, any device.
+            actions: int [N], from 0: what led to ``step``. None after a reset of all envs.
+        """
+        (observation, reward, terminated, truncated, first, action, *second) = self._staging(
+            [
+                step.observation,
+                step.reward,
+                step.terminated,
+                step.truncated,
+                step.first,
+                self._no_action if actions is None else actions,
+                *(() if step.reset is None else (step.reset_observation, step.reset)),
+            ]
+        )
+        if self.reward_clip is not None:
+            reward = reward.clamp(-self.reward_clip, self.reward_clip)
+        row = self.cursor + 1
+        self.ring.write(self._index(row), observation, action, reward, terminated, truncated, first)
+        written = row
+        if second:
+            reset_observation, reset = second
+            # Written for every env, so that nothing depends on data: where the env did not reset,
+            # the row after the newest is scratch, and its leaf writes repeat those of ``row``.
+            self.ring.write_first(self._index(row + 1), reset_observation)
+            newest = row + reset
+            written = torch.cat((row, newest))
+            self._switch(written, newest.repeat(2))
+            self.cursor.copy_(newest)
+        else:
+            self._switch(written, row)
+            self.cursor.copy_(row)
+        self._rows_added += 1
+
+    def _index(self, row: Tensor) -> Tensor:
+        """Flat index of a row count per env, [N] or [2N]."""
+        columns = self._columns if row.numel() == self.num_envs else self._columns.repeat(2)
+        return row % self.rows * self.num_envs + columns
+
+    def _switch(self, written: Tensor, newest: Tensor) -> None:
+        """Switch leaves off and on after the rows ``written``; ``newest`` is each env's cursor."""
+        ready = written - self.n_step
+        drawable = (
+            (ready >= 0)
+            & (ready > newest - self.rows + self._stack)
+            & ~self.ring.is_first(self._index(ready + 1))
+        )
+        leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
+        on = torch.where(drawable, leaf, 0.0)
+        expired = self._index(written + self._stack)  # row written - T + S
+        index = torch.cat((expired, self._index(ready)))
+        self.tree.set(index, torch.cat((torch.zeros_like(on), on)))
+
+    def _leaf(self, priority: Tensor) -> Tensor:
+        return (priority + self.priority_epsilon) ** self.alpha
+
+    @torch.no_grad()
+    def latest(self) -> Tensor:
+        """The newest observation of every env, [N, S, *O] (or [N, *O]): what to act on."""
+        return self.ring.stack(self._index(self.cursor))
+
+    @torch.no_grad()
+    def sample(self, batch_size: int, *, beta: float | Tensor = 1.0) -> Batch:
+        """Draw transitions, with replacement.
+
+        Prioritized draws are stratified (Schaul 2016, B.2.1) and carry the importance weights
+        ``(N P)^-beta`` divided by the batch's largest, so N cancels; uniform ones weigh 1.
+
+        Args:
+            batch_size: B.
+            beta: Exponent of the weights; a 0-d tensor on the device where it must vary in a
+                captured graph.
+
+        Raises:
+            FastDQNError: Before the first n + 2 rows are added, when nothing can be drawn.
+        """
+        if self._rows_added < self.n_step + 2:
+            raise FastDQNError(
+                f"The replay holds {self._rows_added} rows per env and can be sampled from "
+                f"{self.n_step + 2} on; add more steps first."
+            )
+        index, leaf = self.tree.sample(self._uniform(batch_size))
+        if self.prioritized:
+            weight = (leaf.min() / leaf) ** beta
+        else:
+            weight = torch.ones_like(leaf)
+        observation, action, reward, discount, following = self.ring.transition(
+            index, self.n_step, self._gamma_powers
+        )
+        return Batch(observation, action, reward, discount, following, weight, index)
+
+    def _uniform(self, batch_size: int) -> Tensor:
+        uniform = torch.rand(
+            (self.tree.levels, batch_size), generator=self.generator, device=self.device
+        )
+        if self.prioritized:
+            strata = torch.arange(batch_size, device=self.device)
+            uniform[0].add_(strata).div_(batch_size)
+        return uniform
+
+    @torch.no_grad()
+    def update_priorities(self, index: Tensor, priority: Tensor) -> None:
+        """Set priorities (Schaul 2016); of duplicates the largest wins.
+
+        A row that is not drawable stays so, whatever is written to it. A non-finite priority
+        becomes the largest seen and raises ``nonfinite_priority``.
+
+        Args:
+            index: int64 [B], from a batch.
+            priority: float32 [B], >= 0, raw: before epsilon and alpha; usually |TD error|.
+        """
+        finite = torch.isfinite(priority)
+        self.nonfinite_priority |= ~finite.all()
+        priority = torch.where(finite, priority, self.max_priority).clamp(min=0)
+        self.max_priority.copy_(torch.maximum(self.max_priority, priority.max()))
+        drawable = self.tree.get(index) > 0
+        self.tree.set(index, torch.where(drawable, self._leaf(priority), 0.0))
+
+    @property
+    def drawable(self) -> Tensor:
+        """Number of rows that may be drawn, 0-d int64."""
+        return (self.tree.leaves > 0).sum()
+
+    def nbytes(self) -> int:
+        """Bytes of the ring and the tree."""
+        return self.ring.nbytes() + self.tree.nbytes()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows, leaves, cursors, priorities and the generator."""
+        return {
+            "ring": self.ring.state_dict(),
+            "tree": self.tree.state_dict(),
+            "cursor": self.cursor,
+            "max_priority": self.max_priority,
+            "nonfinite_priority": self.nonfinite_priority,
+            "generator": self.generator.get_state(),
+            "rows_added": self._rows_added,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict` in place; CheckpointError where a shape is another."""
+        if state["cursor"].shape != self.cursor.shape:
+            raise CheckpointError(
+                f"The saved replay has {state['cursor'].numel()} envs, this run has "
+                f"{self.num_envs}; use the same num_envs."
+            )
+        self.ring.load_state_dict(state["ring"])
+        self.tree.load_state_dict(state["tree"])
+        for name in ("cursor", "max_priority", "nonfinite_priority"):
+            getattr(self, name).copy_(state[name])
+        self.generator.set_state(state["generator"].cpu())
+        self._rows_added = state["rows_added"]
+
+
+def _rows(capacity: int, num_envs: int, frame_stack: int | None, n_step: int) -> int:
+    """Rows per env; FastDQNError where they are too few to hold one transition."""
+    rows, need = capacity // num_envs, (frame_stack or 1) + n_step + 1
+    if rows < need:
+        raise FastDQNError(
+            f"replay_capacity = {capacity} leaves {rows} rows for each of {num_envs} envs; with "
+            f"frame_stack = {frame_stack} and n_step = {n_step} use at least {need * num_envs}."
+        )
+    return rows

@@ -1,0 +1,103 @@
+"""The directory of a run: made fresh, never overwritten, resumed only by the same configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastdqn.config import Config
+from fastdqn.errors import CheckpointError, ConfigError
+
+# What a resumed run may change: nothing that the numbers of the part already run depend on.
+_MAY_CHANGE = {
+    "total_env_steps",
+    "run_dir",
+    "resume",
+    "device",
+    "torch_threads",
+    "env_threads",
+    "stop_return",
+    "eval_episodes",
+    "eval_num_envs",
+    "eval_period_env_steps",
+    "eval_epsilon",
+    "eval_max_env_steps",
+    "log_period_env_steps",
+    "checkpoint_period_env_steps",
+    "checkpoint_keep",
+    "checkpoint_replay",
+    "save_final_checkpoint",
+}
+
+
+def open_run_dir(config: Config) -> tuple[Path, bool]:
+    """The directory to write to, and whether to go on from a checkpoint in it.
+
+    Nothing is changed in a directory that is refused.
+
+    Raises:
+        ConfigError: Where the directory is in use, cannot be written, or holds another run.
+        CheckpointError: Where ``resume = 'require'`` finds no checkpoint.
+    """
+    from fastdqn.checkpoint import latest_checkpoint
+
+    path = Path(config.run_dir) if config.run_dir else _fresh(config)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"run_dir = {str(path)!r} is a file; name a directory.")
+    occupied = path.is_dir() and any(path.iterdir())
+    has_checkpoint = latest_checkpoint(path / "checkpoints") is not None
+    if config.resume == "never" and occupied:
+        raise ConfigError(
+            f"run_dir = {str(path)!r} is not empty; name another, or go on with resume = 'auto'."
+        )
+    if config.resume == "require" and not has_checkpoint:
+        raise CheckpointError(
+            f"run_dir = {str(path)!r} holds no checkpoint to resume; use resume = 'auto' to start "
+            f"where there is none."
+        )
+    if occupied and not (path / "config.json").exists():
+        raise ConfigError(f"run_dir = {str(path)!r} holds something else than a run; name another.")
+    if occupied:
+        _check_same(Config.load(path / "config.json"), config, path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir = {str(path)!r} cannot be made ({error.strerror}); name another."
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise ConfigError(f"run_dir = {str(path)!r} cannot be written to; name another.")
+    return path, has_checkpoint
+
+
+def write_json(path: Path, body: Mapping[str, Any] | str) -> None:
+    """Write a JSON file whole or not at all."""
+    text = body if isinstance(body, str) else json.dumps(body, indent=2) + "\n"
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _fresh(config: Config) -> Path:
+    env = re.sub(r"[^A-Za-z0-9.-]+", "-", config.env_id).strip("-")
+    stem = Path("runs") / f"{env}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path
+
+
+def _check_same(before: Config, now: Config, path: Path) -> None:
+    for name, old in vars(before).items():
+        new = getattr(now, name)
+        if name not in _MAY_CHANGE and old != new:
+            raise ConfigError(
+                f"{name} = {new!r} differs from the {old!r} of the run in {str(path)!r}; resume "
+                f"with the same value, or start in another run_dir."
+            )

@@ -1,0 +1,75 @@
+"""From the host to the device in one copy: all arrays of a step packed into one pinned buffer.
+
+A pageable copy makes the host wait for every kernel already queued; seven small copies cost seven
+launches. The packed buffer costs one of each, and the views on the device never move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastdqn.types import Array
+
+_ALIGN = 16
+
+
+class HostStaging:
+    """Copies sequences of arrays of fixed shapes and dtypes to fixed tensors on the device.
+
+    The tensors returned are overwritten by the next call. Work on the device must go to the
+    current stream, in whose order the copies run.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.device = torch.device(device)
+        self._layout: tuple[tuple[torch.Size, torch.dtype], ...] | None = None
+        self._copied: torch.cuda.Event | None = None
+
+    def __call__(self, arrays: Sequence[Array]) -> list[Tensor]:
+        """The arrays on the device; tensors that are there already pass through untouched."""
+        tensors = [as_tensor(array) for array in arrays]
+        if self.device.type == "cpu" or all(t.device.type == self.device.type for t in tensors):
+            return tensors
+        layout = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+        if layout != self._layout:
+            self._allocate(layout)
+        if self._copied is not None:
+            self._copied.synchronize()  # long past in a loop that waits for its actions
+        for tensor, view in zip(tensors, self._host_views, strict=True):
+            view.copy_(tensor)
+        self._device_buffer.copy_(self._host_buffer, non_blocking=True)
+        if self.device.type == "cuda":
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(self.device))
+        return list(self._device_views)
+
+    def _allocate(self, layout: tuple[tuple[torch.Size, torch.dtype], ...]) -> None:
+        ends, position = [], 0
+        for shape, dtype in layout:
+            size = shape.numel() * torch.empty((), dtype=dtype).element_size()
+            ends.append((position, position + size))
+            position += -(-size // _ALIGN) * _ALIGN
+        pinned = self.device.type == "cuda"
+        self._host_buffer = torch.zeros(position, dtype=torch.uint8, pin_memory=pinned)
+        self._device_buffer = torch.zeros(position, dtype=torch.uint8, device=self.device)
+        self._host_views, self._device_views = (
+            [
+                buffer[start:end].view(dtype).view(shape)
+                for (start, end), (shape, dtype) in zip(ends, layout, strict=True)
+            ]
+            for buffer in (self._host_buffer, self._device_buffer)
+        )
+        self._layout = layout
+
+
+def as_tensor(array: Array) -> Tensor:
+    """A tensor over the same memory."""
+    if isinstance(array, Tensor):
+        return array
+    if not array.flags.writeable:  # torch would warn, though nothing here writes to it
+        array = array.copy()
+    return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,0 +1,172 @@
+"""A wide sum tree: draws leaves in proportion to their values, in a handful of batched operations.
+
+Level 0 holds the leaves; each entry of a higher level is the sum of ``fanout`` entries below. The
+top level is short enough to be searched as one cumulative sum, so a tree of 2^20 leaves has three
+levels on a CPU (1024, 32, 32) and two on a GPU (1024, 1024) instead of twenty.
+
+Sums are recomputed from the entries below, never changed by a difference: repeated writes are
+idempotent, duplicates are harmless and nothing drifts. Each level has a uniform number of its own:
+one float32 number over 2^20 leaves leaves 8 to 16 values per leaf, a bias of up to 10 %.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastdqn.errors import CheckpointError
+
+_CPU_FANOUT, _CPU_TOP = 32, 1024  # the fastest of the shapes measured on a CPU
+_ALMOST_ONE = 1.0 - 2.0**-24  # the largest float32 below 1
+
+
+class SumTree:
+    """Leaves with values >= 0, drawn with probability ``value / total``.
+
+    Args:
+        capacity: Number of leaves, >= 1; all start at 0.
+        fanout: Entries summed into one; None chooses for the device.
+        device: Where the levels live.
+    """
+
+    def __init__(
+        self, capacity: int, *, fanout: int | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity = {capacity} must be at least 1.")
+        if fanout is not None and fanout < 2:
+            raise ValueError(f"fanout = {fanout} must be at least 2.")
+        self.capacity = capacity
+        self.device = torch.device(device)
+        self.fanout, sizes = level_sizes(capacity, fanout, self.device.type)
+        self._levels = [torch.zeros(size, device=self.device) for size in sizes]
+        # A group's entries side by side: level i seen as [groups, fanout].
+        self._groups = [level.view(-1, self.fanout) for level in self._levels[:-1]]
+
+    @property
+    def levels(self) -> int:
+        """Rows that :meth:`sample` wants of its uniform numbers."""
+        return len(self._levels)
+
+    @property
+    def total(self) -> Tensor:
+        """Sum of all leaves, 0-d float32."""
+        return self._levels[-1].sum()
+
+    @property
+    def leaves(self) -> Tensor:
+        """The leaf values, float32 [capacity]; a view, not to be written to."""
+        return self._levels[0][: self.capacity]
+
+    def get(self, index: Tensor) -> Tensor:
+        """Values of the leaves at ``index`` (int64 [B]), float32 [B]."""
+        return self._levels[0].index_select(0, index)
+
+    def set(self, index: Tensor, value: Tensor) -> None:
+        """Write leaves; of duplicates the largest value wins.
+
+        Args:
+            index: int64 [B], each in [0, capacity).
+            value: float32 [B], finite and >= 0; not checked, for that would stall a GPU.
+        """
+        self._levels[0].scatter_reduce_(0, index, value, "amax", include_self=False)
+        for group, above in zip(self._groups, self._levels[1:], strict=True):
+            index = index // self.fanout
+            above.index_copy_(0, index, group.index_select(0, index).sum(dim=1))
+
+    def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw leaves; pure in its randomness.
+
+        Args:
+            uniform: float32 [levels, B] in [0, 1); row 0 picks in the top level and may be
+                stratified, the others must be independent of it.
+
+        Returns:
+            The index, int64 [B], and the value, float32 [B], of each leaf drawn. A leaf of value
+            0 is never drawn. With total 0 the answer is meaningless.
+        """
+        uniform = uniform.clamp(max=_ALMOST_ONE)
+        index = _pick(self._levels[-1], uniform[0])
+        for depth, group in enumerate(reversed(self._groups), start=1):
+            inside = _pick(group.index_select(0, index), uniform[depth].unsqueeze(1)).squeeze(1)
+            index = index * self.fanout + inside
+        return index, self.get(index)
+
+    def check_valid(self) -> None:
+        """Raise AssertionError where a value is not finite and >= 0, or a sum is not its sum.
+
+        Reads the whole tree on the host: for tests and after loading, not for the hot path.
+        """
+        for depth, level in enumerate(self._levels):
+            assert bool(torch.isfinite(level).all()), f"level {depth} holds a non-finite value"
+            assert bool((level >= 0).all()), f"level {depth} holds a negative value"
+        assert not self._levels[0][self.capacity :].any(), "padding leaves must stay 0"
+        for depth, group in enumerate(self._groups):
+            exact = group.double().sum(dim=1)
+            above = self._levels[depth + 1][: exact.numel()].double()
+            assert torch.allclose(above, exact, rtol=1e-5, atol=1e-30), (
+                f"level {depth + 1} is not the sum of level {depth}"
+            )
+
+    def nbytes(self) -> int:
+        """Bytes of all levels."""
+        return sum(level.numel() * level.element_size() for level in self._levels)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every level: sums written at different times may differ in their last bit."""
+        return {f"level_{depth}": level for depth, level in enumerate(self._levels)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`; CheckpointError where the shape is another."""
+        for depth, level in enumerate(self._levels):
+            saved = state.get(f"level_{depth}")
+            if saved is None or saved.shape != level.shape:
+                raise CheckpointError(
+                    f"level_{depth} of the saved sum tree does not fit a tree of "
+                    f"{self.capacity} leaves with fanout {self.fanout}."
+                )
+        for depth, level in enumerate(self._levels):
+            level.copy_(state[f"level_{depth}"])
+
+
+def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[int, list[int]]:
+    """The fanout chosen and the length of each level, leaves first, each padded to whole groups."""
+    if fanout is not None:
+        top = fanout
+    elif device_type == "cpu":
+        fanout, top = _CPU_FANOUT, _CPU_TOP
+    else:  # two levels: every extra level is two dependent kernels
+        fanout = top = 1 << max(5, math.ceil(math.log2(capacity) / 2))
+    sizes = [capacity]
+    while sizes[-1] > top:
+        groups = -(-sizes[-1] // fanout)
+        sizes[-1] = groups * fanout
+        sizes.append(groups)
+    return fanout, sizes
+
+
+def _pick(values: Tensor, uniform: Tensor) -> Tensor:
+    """First position along the last axis whose cumulative sum exceeds ``uniform * sum``.
+
+    Since uniform < 1, ``uniform * sum`` rounds to below the sum, so the position exists.
+    """
+    cumulative = values.cumsum(dim=-1)
+    threshold = uniform * cumulative[..., -1:]
+    if values.device.type == "cpu":
+        # Summed in sequence, so it never falls, and only rises where a value is positive: the
+        # first entry above the threshold cannot be a zero.
+        return torch.searchsorted(cumulative, threshold, right=True)
+    return _pick_positive(values, cumulative, threshold)
+
+
+def _pick_positive(values: Tensor, cumulative: Tensor, threshold: Tensor) -> Tensor:
+    """The same for cumulative sums made in parallel, which may rise at a zero by a rounding."""
+    if values.dim() == 1:
+        threshold = threshold.unsqueeze(-1)
+    passed = (cumulative > threshold) & (values > 0)
+    # argmax takes the first of the largest; if rounding leaves none, the first positive serves.
+    choice = (passed.to(torch.uint8) * 2 + (values > 0).to(torch.uint8)).argmax(dim=-1)
+    return choice if values.dim() == 1 else choice.unsqueeze(-1)

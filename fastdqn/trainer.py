@@ -1,0 +1,481 @@
+"""One run from start to end: the loop, what it reports, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor, nn
+
+from fastdqn.actor import Actor
+from fastdqn.assembly import (
+    as_stream,
+    build_learner,
+    build_network,
+    describe,
+    eval_seed,
+    make_stream,
+    policy_spec,
+    replay_arguments,
+    reward_threshold,
+    set_up_torch,
+    subseed,
+)
+from fastdqn.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from fastdqn.config import Config
+from fastdqn.devices import resolve_device
+from fastdqn.envs import EnvStream
+from fastdqn.errors import ConfigError, TrainingError
+from fastdqn.evaluation import EvalResult, evaluate
+from fastdqn.info import device_name, versions
+from fastdqn.metrics import EpisodeStatistics, MetricsFile
+from fastdqn.plots import plot_returns
+from fastdqn.policy import Policy
+from fastdqn.replay import ReplayBuffer
+from fastdqn.run_dir import open_run_dir, write_json
+from fastdqn.schedules import SCHEDULES, linear_schedule
+from fastdqn.signals import StopSignals
+from fastdqn.staging import HostStaging
+from fastdqn.types import TimeStep
+
+__all__ = ["TrainResult", "Trainer", "describe", "make_stream", "train"]
+
+OnLog = Callable[[Mapping[str, float]], bool | None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves behind."""
+
+    run_dir: Path
+    summary: dict[str, Any]  # also in summary.json
+    policy: Policy
+
+
+def train(
+    config: Config,
+    *,
+    envs: VectorEnv | EnvStream | None = None,
+    eval_envs: VectorEnv | EnvStream | None = None,
+    network: nn.Module | None = None,
+    on_log: OnLog | None = None,
+) -> TrainResult:
+    """Train an agent and leave a run directory.
+
+    Args:
+        config: Everything else.
+        envs: Instead of ``config.env_id``; their number replaces ``config.num_envs``. They are
+            closed at the end.
+        eval_envs: For evaluation; with ``envs`` and without these there is none.
+        network: Instead of ``config.network``: maps observations [B, S, *O] or [B, *O] to Q
+            [B, A]. It is trained in place.
+        on_log: Called with every row of metrics.csv; True stops the run.
+
+    Raises:
+        FastDQNError: ConfigError, EnvError, MemoryPlanError or CheckpointError, all before the
+            first env step; TrainingError where the loss is no longer finite.
+    """
+    threads = torch.get_num_threads()
+    with StopSignals() as signals:
+        try:
+            trainer = Trainer(config, envs, eval_envs, network)
+            try:
+                return trainer.run(on_log, signals)
+            finally:
+                trainer.close()
+        finally:
+            torch.set_num_threads(threads)
+
+
+class Trainer:
+    """Parts, counters and the loop; arguments as for :func:`train`."""
+
+    def __init__(
+        self,
+        config: Config,
+        envs: VectorEnv | EnvStream | None = None,
+        eval_envs: VectorEnv | EnvStream | None = None,
+        network: nn.Module | None = None,
+    ) -> None:
+        if envs is not None and eval_envs is envs:
+            raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
+        self.device = resolve_device(config.device)
+        self.envs = make_stream(config) if envs is None else as_stream(envs, config)
+        self.eval_envs: EnvStream | None = None
+        self.metrics: MetricsFile | None = None
+        try:
+            self.config = config = config.replace(num_envs=self.envs.num_envs)
+            self.threshold = reward_threshold(config) if envs is None else None
+            if envs is None and config.eval_episodes:
+                self.eval_envs = make_stream(config, evaluation=True)
+            elif eval_envs is not None:
+                self.eval_envs = as_stream(eval_envs, config)
+            arguments = replay_arguments(config, self.envs, self.device)
+            ReplayBuffer.plan(**arguments, batch_size=config.batch_size)
+            own_network = network is not None
+            network = build_network(config, self.envs) if network is None else network
+            self.run_dir, self.resuming = open_run_dir(config)
+            set_up_torch(config, network, self.device)
+            self.learner = build_learner(config, network, self.device)
+            self.replay = ReplayBuffer(**arguments)
+        except BaseException:
+            self.close()
+            raise
+        self.actor = Actor(
+            self.learner.acting_network,
+            config.num_envs,
+            device=self.device,
+            bf16=self.learner.bf16,
+            seed=subseed(config.seed, "actor"),
+        )
+        self.episodes = EpisodeStatistics(config.num_envs, config.stop_window, self.device)
+        self.to_device = HostStaging(self.device)
+        self.spec = policy_spec(self.envs, self.learner, own_network)
+        names = ("frame_stack", "stack_padding", "action_start")
+        self.policy = self.learner.policy(**{name: self.spec[name] for name in names})
+        self.clock = _Clock()
+        self.env_steps = 0
+        self.learning_from = config.learning_starts_env_steps  # later after a resume without replay
+        self.updates_before = 0  # updates made before `learning_from`
+        self.logged = {"env_steps": 0, "updates": 0, "transitions": 0, "train_s": 0.0}
+        self.last_eval: EvalResult | None = None
+        self.new_eval = False  # not yet in metrics.csv
+
+    def run(self, on_log: OnLog | None, signals: StopSignals) -> TrainResult:
+        """Train to the end, or to the first reason to stop."""
+        config, envs, learner, replay, actor = (
+            self.config, self.envs, self.learner, self.replay, self.actor,
+        )  # fmt: skip
+        actions = self.begin()
+        stopped_by = "total_env_steps"
+        while self.env_steps < config.total_env_steps:
+            envs.send(actions)  # the envs work ...
+            learner.update_from(  # ... while the device learns from what came before
+                replay, self.updates_due(), batch_size=config.batch_size, beta=self.beta()
+            )
+            step = self.stage(envs.recv())
+            replay.add(step, actions)
+            self.episodes.add(step)
+            self.env_steps += config.num_envs
+            self.set_schedules()
+            actions = actor.act(replay.latest())
+
+            if self.is_due(config.eval_period_env_steps):
+                self.evaluate()
+            if self.is_due(config.log_every_env_steps):
+                row, stop = self.log(on_log)
+                if stop or row["return_mean"] >= (config.stop_return or math.inf):
+                    stopped_by = "on_log" if stop else "stop_return"
+                    break
+            if self.is_due(config.checkpoint_period_env_steps):
+                self.save(actions, with_replay=config.checkpoint_replay == "every")
+            if signals.name:
+                stopped_by = signals.name
+                break
+        return self.end(stopped_by, actions, on_log)
+
+    # --- clocks and schedules, all from host counters ------------------------------------------
+
+    def updates_due(self) -> int:
+        """Updates that the env steps so far are owed: no fraction is lost, nothing comes twice."""
+        learning = self.env_steps - self.learning_from
+        if learning < 0:
+            return 0
+        owed = int(learning / self.config.update_period_env_steps) + self.updates_before
+        return max(0, owed - self.learner.updates)
+
+    def is_due(self, period: int | None) -> bool:
+        """Whether the last vector step crossed a multiple of the period, but not the run's end."""
+        if period is None or self.env_steps >= self.config.total_env_steps:
+            return False
+        return self.env_steps // period > (self.env_steps - self.config.num_envs) // period
+
+    def beta(self) -> float:
+        """Exponent of the importance weights now."""
+        c = self.config
+        return linear_schedule(
+            self.env_steps, c.priority_beta_start, c.priority_beta_end, 0, c.total_env_steps
+        )
+
+    def epsilon(self) -> float:
+        """Chance of a random action now."""
+        c = self.config
+        schedule = SCHEDULES[c.epsilon_schedule]
+        return schedule(
+            self.env_steps,
+            c.epsilon_start,
+            c.epsilon_end,
+            c.learning_starts_env_steps,
+            c.epsilon_duration_env_steps,
+        )
+
+    def set_schedules(self) -> None:
+        """Bring what the clock determines up to date on the device."""
+        c = self.config
+        self.actor.epsilon.fill_(self.epsilon())
+        if c.learning_rate_final is not None:
+            self.learner.set_learning_rate(
+                linear_schedule(
+                    self.env_steps, c.learning_rate, c.learning_rate_final, 0, c.total_env_steps
+                )
+            )
+
+    def stage(self, step: TimeStep) -> TimeStep:
+        """The step on the device."""
+        arrays = [array for array in step if array is not None]
+        return TimeStep(*self.to_device(arrays))
+
+    # --- start and end -------------------------------------------------------------------------
+
+    def begin(self) -> Tensor:
+        """Reset the envs or go on from the checkpoint; the first actions."""
+        c = self.config
+        actions = self.restore() if self.resuming else None
+        write_json(self.run_dir / "config.json", c.replace(run_dir=str(self.run_dir)).to_json())
+        self.metrics = MetricsFile(
+            self.run_dir / "metrics.csv", self.env_steps if self.resuming else None
+        )
+        if actions is None:
+            # After a resume the envs must not play the episodes of the first start again.
+            seed = subseed(c.seed, str(self.env_steps)) % 2**30 if self.resuming else c.seed
+            step = self.stage(self.envs.reset(seed=seed))
+            self.replay.add(step, None)
+            self.episodes.forget_running()
+            self.set_schedules()
+            actions = self.actor.act(self.replay.latest())
+        self.clock.start()
+        return actions
+
+    def end(self, stopped_by: str, actions: Tensor, on_log: OnLog | None) -> TrainResult:
+        """Evaluate the final parameters, save, sum up."""
+        c = self.config
+        interrupted = stopped_by in ("SIGINT", "SIGTERM")
+        if stopped_by == "total_env_steps":
+            self.learner.update_from(
+                self.replay, self.updates_due(), batch_size=c.batch_size, beta=self.beta()
+            )
+        if not interrupted:
+            self.evaluate()
+        if self.env_steps > self.logged["env_steps"] and not interrupted:
+            self.log(on_log)
+        if c.save_final_checkpoint:
+            self.save(actions, with_replay=c.checkpoint_replay != "none")
+        summary = self.summary(stopped_by)
+        write_json(self.run_dir / "summary.json", summary)
+        title = f"{c.env_id}, seed {c.seed}"
+        plot_returns(self.run_dir, threshold=self.threshold, title=title)
+        return TrainResult(self.run_dir, summary, self.policy)
+
+    def close(self) -> None:
+        """Release envs and files."""
+        self.envs.close()
+        if self.eval_envs is not None:
+            self.eval_envs.close()
+        if self.metrics is not None:
+            self.metrics.close()
+
+    # --- reports -------------------------------------------------------------------------------
+
+    def evaluate(self) -> None:
+        """Play whole episodes on envs and with random numbers of their own."""
+        c = self.config
+        if self.eval_envs is None or c.eval_episodes == 0:
+            return
+        with self.clock.paused():
+            self.last_eval = evaluate(
+                self.policy,
+                self.eval_envs,
+                episodes_per_env=-(-c.eval_episodes // self.eval_envs.num_envs),
+                epsilon=c.eval_epsilon,
+                max_env_steps=c.eval_max_env_steps,
+                seed=eval_seed(c),
+            )
+        self.new_eval = True
+
+    def log(self, on_log: OnLog | None) -> tuple[dict[str, float], bool]:
+        """One row of metrics.csv since the last one, and whether the caller wants to stop.
+
+        The only place in the loop that waits for the device beside the actions.
+        """
+        self.check_finite()
+        sums = self.learner.read_statistics()
+        episodes, reset_rows, return_mean, length_mean = self.episodes.read()
+        # Transitions, without the rows that NEXT_STEP envs spend on resets.
+        now = {
+            "env_steps": self.env_steps,
+            "updates": self.learner.updates,
+            "transitions": self.env_steps - reset_rows,
+            "train_s": self.clock.train_s(),
+        }
+        since = {name: value - self.logged[name] for name, value in now.items()}
+        self.logged = now
+        updates, seconds = since["updates"], max(since["train_s"], 1e-9)
+        row: dict[str, float] = {
+            "env_steps": self.env_steps,
+            "updates": self.learner.updates,
+            "episodes": episodes,
+            "return_mean": return_mean,
+            "length_mean": length_mean,
+            "epsilon": self.epsilon(),
+        }
+        for name in ("loss", "td_error_abs", "q_mean"):
+            row[name] = sums[name] / updates if updates else math.nan
+        if self.new_eval and self.last_eval is not None:
+            row["eval_return_mean"] = self.last_eval.mean
+            self.new_eval = False
+        row["env_steps_per_s"] = since["transitions"] / seconds
+        row["frames_per_s"] = row["env_steps_per_s"] * self.frame_skip
+        row["updates_per_s"] = updates / seconds
+        row["wall_s"] = self.clock.wall_s()
+        assert self.metrics is not None
+        self.metrics.write(row)
+        return row, bool(on_log is not None and on_log(row))
+
+    @property
+    def frame_skip(self) -> int:
+        """Emulator frames per env step."""
+        return self.config.atari_frame_skip if self.config.env_id.startswith("ALE/") else 1
+
+    def check_finite(self) -> None:
+        """Raise TrainingError where a loss since the last row was NaN or infinite."""
+        done = self.learner.updates - int(self.logged["updates"])
+        finite = int(self.learner.statistics[-1].item())
+        if finite < done:
+            raise TrainingError(
+                f"The loss is not finite since about update "
+                f"{int(self.logged['updates']) + finite + 1} (env step {self.env_steps} at the "
+                f"latest); lower learning_rate = {self.config.learning_rate:g} or set "
+                f"max_grad_norm, and check the env's rewards and observations. Earlier checkpoints "
+                f"in {self.run_dir} are intact."
+            )
+
+    def summary(self, stopped_by: str) -> dict[str, Any]:
+        """What the run came to; also summary.json."""
+        c, result = self.config, self.last_eval
+        episodes, reset_rows, return_mean, _ = self.episodes.read()
+        train_s = max(self.clock.train_s(), 1e-9)
+        per_s = (self.env_steps - reset_rows) / train_s
+        mean = None if result is None else _finite(result.mean)
+        solved = None if mean is None or self.threshold is None else mean >= self.threshold
+        return {
+            "stopped_by": stopped_by,
+            "env_id": c.env_id,
+            "seed": c.seed,
+            "env_steps": self.env_steps,
+            "updates": self.learner.updates,
+            "episodes": episodes,
+            "train_return_mean": _finite(return_mean),
+            "eval_return_mean": mean,
+            "eval_return_std": None if result is None else _finite(result.std),
+            "eval_episodes": 0 if result is None else result.episodes,
+            "eval_unfinished_episodes": 0 if result is None else result.unfinished,
+            "reward_threshold": self.threshold,
+            "solved": solved,
+            "wall_s": self.clock.wall_s(),
+            "train_s": train_s,  # without evaluation and checkpoints
+            "env_steps_per_s": per_s,
+            "frames_per_s": per_s * self.frame_skip,
+            "updates_per_s": self.learner.updates / train_s,
+            "replay_ratio": c.replay_ratio,
+            "replay_bytes": self.replay.nbytes(),
+            "mode": self.learner.mode,
+            "precision": self.learner.precision,
+            "torch_threads": torch.get_num_threads(),
+            "device": device_name(self.device),
+            "versions": versions(),
+        }
+
+    # --- checkpoints ---------------------------------------------------------------------------
+
+    def save(self, actions: Tensor, *, with_replay: bool) -> None:
+        """Write a checkpoint of everything the next step depends on."""
+        with self.clock.paused():
+            self.check_finite()
+            if not bool(torch.isfinite(self.learner.flat.data).all()):
+                raise TrainingError(
+                    f"The parameters are not finite at update {self.learner.updates}; no checkpoint "
+                    f"of them is written. Earlier ones in {self.run_dir} are intact."
+                )
+            saves_envs = getattr(self.envs, "can_save_state", False)
+            run = {
+                "config": json.loads(self.config.to_json()),
+                "spec": self.spec,
+                "env_steps": self.env_steps,
+                "learning_from": self.learning_from,
+                "updates_before": self.updates_before,
+                "logged": self.logged,
+                "clock": {"train_s": self.clock.train_s(), "wall_s": self.clock.wall_s()},
+                "actor": self.actor.state_dict(),
+                "episodes": self.episodes.state_dict(),
+                "actions": actions,
+                "envs": self.envs.state_dict() if saves_envs else None,  # type: ignore[attr-defined]
+            }
+            state = {"run": run, "learner": self.learner.state_dict()}
+            if with_replay:
+                state["replay"] = self.replay.state_dict()
+            directory = self.run_dir / "checkpoints"
+            save_checkpoint(directory, self.env_steps, state, self.config.checkpoint_keep)
+
+    def restore(self) -> Tensor | None:
+        """Load the newest checkpoint; the pending actions, or None if the envs start anew."""
+        path = find_checkpoint(self.run_dir)
+        state = load_checkpoint(path)
+        run, c = state["run"], self.config
+        self.learner.load_state_dict(state["learner"])
+        self.actor.load_state_dict(run["actor"])
+        self.episodes.load_state_dict(run["episodes"])
+        self.env_steps = run["env_steps"]
+        self.learning_from, self.updates_before = run["learning_from"], run["updates_before"]
+        self.logged = run["logged"]
+        self.clock = _Clock(**run["clock"])
+        self.set_schedules()
+        if "replay" not in state:
+            # An empty replay must fill first, and the updates missed meanwhile are not made up.
+            self.learning_from = self.env_steps + c.learning_starts_env_steps
+            self.updates_before = self.learner.updates
+            return None
+        self.replay.load_state_dict(state["replay"])
+        if run["envs"] is None or not getattr(self.envs, "can_save_state", False):
+            return None
+        self.envs.load_state_dict(run["envs"])  # type: ignore[attr-defined]
+        return run["actions"]
+
+
+class _Clock:
+    """Seconds of the whole run, and of training alone; both go on after a resume."""
+
+    def __init__(self, train_s: float = 0.0, wall_s: float = 0.0) -> None:
+        self._train_s, self._wall_s = train_s, wall_s
+        self._began = self._resumed = time.perf_counter()
+        self._running = False
+
+    def start(self) -> None:
+        self._resumed, self._running = time.perf_counter(), True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count this as training."""
+        self._train_s, self._running = self.train_s(), False
+        try:
+            yield
+        finally:
+            self.start()
+
+    def train_s(self) -> float:
+        running = time.perf_counter() - self._resumed if self._running else 0.0
+        return self._train_s + running
+
+    def wall_s(self) -> float:
+        return self._wall_s + time.perf_counter() - self._began
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON knows no NaN
