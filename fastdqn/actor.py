@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tenso
 
 def forward_q(network: nn.Module, observation: Tensor, bf16: bool) -> Tensor:
     """Q values without gradient, float32 [N, A]."""
-    with torch.autocast(observation.device.type, dtype=torch.bfloat16, enabled=bf16):
+    kind = observation.device.type
+    with torch.autocast(kind, dtype=torch.bfloat16) if bf16 else nullcontext():
         output = network(observation)
     q_values = getattr(network, "q_values", None)
     return q_values(output.float()) if q_values else output.float()

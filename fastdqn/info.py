@@ -46,22 +46,15 @@ def environment() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "cpus_usable": cpus_usable(),
+        "cpus_usable": _usable_cpus(),
         "torch_threads": _torch_threads(),
         "memory_total_bytes": _meminfo("MemTotal"),
         "memory_available_bytes": _meminfo("MemAvailable"),
         "cgroup_limit_bytes": cgroup_limit_bytes(),
-        "bf16_cpu": _bf16_cpu(),
+        "bf16_cpu": _has_bf16("cpu"),
         "gpus": _gpus(),
         "ale": found["ale-py"] is not None,
     }
-
-
-def cpus_usable() -> int:
-    """CPUs this process may run on, which taskset or a container may have made few."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cgroup_limit_bytes() -> int | None:
@@ -133,15 +126,25 @@ def _torch_threads() -> int | None:
         return None
 
 
-def _bf16_cpu() -> bool | None:
-    """Whether this CPU multiplies bfloat16 in hardware; None: torch cannot tell."""
+def _usable_cpus() -> int:
+    try:
+        from fastdqn.envs.cpus import usable_cpus
+
+        return usable_cpus()
+    except ImportError:  # the package of the envs needs gymnasium
+        return os.cpu_count() or 1
+
+
+def _has_bf16(device: str) -> bool | None:
+    """Whether the device multiplies bfloat16 in hardware; None: torch cannot tell."""
     try:
         import torch
 
-        capabilities = torch.cpu.get_capabilities()
-    except (ImportError, AttributeError, RuntimeError):
+        from fastdqn.devices import has_bf16
+
+        return has_bf16(torch.device(device))
+    except (ImportError, AttributeError, RuntimeError, AssertionError):
         return None
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _gpus() -> list[dict[str, Any]]:
@@ -161,7 +164,7 @@ def _gpus() -> list[dict[str, Any]]:
                     "compute_capability": f"{properties.major}.{properties.minor}",
                     "memory_total_bytes": total,
                     "memory_free_bytes": free,
-                    "bf16": properties.major >= 8,  # Ampere brought it
+                    "bf16": _has_bf16(f"cuda:{index}"),
                     "driver": driver,
                 }
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -345,7 +346,8 @@ def _make_gradients(
     def q(module: nn.Module, observation: Tensor) -> Tensor:
         # A context per forward: autocast caches lowered weights, and those made without grad
         # must not serve the forward that needs it.
-        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=bf16):
+        context = torch.autocast(device_type, dtype=torch.bfloat16) if bf16 else nullcontext()
+        with context:
             output = module(observation)
         return q_values(output.float() if bf16 else output)
 

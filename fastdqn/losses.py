@@ -7,6 +7,7 @@ where the episode terminated and gamma^m otherwise (rlax's convention). Targets 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -55,10 +56,7 @@ def td_error(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
 
 def huber_loss(td_error: Tensor, delta: float = 1.0) -> Tensor:
     """``td^2 / 2`` where ``|td| <= delta``, else ``delta (|td| - delta / 2)`` (Huber 1964), [B]."""
-    absolute = td_error.abs()
-    quadratic = absolute.clamp(max=delta)
-    # At |td| = delta both branches agree in value and slope, so one expression serves both.
-    return 0.5 * quadratic.square() + delta * (absolute - quadratic)
+    return F.huber_loss(td_error, torch.zeros_like(td_error), reduction="none", delta=delta)
 
 
 def mse_loss(td_error: Tensor) -> Tensor:

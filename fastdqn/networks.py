@@ -117,7 +117,10 @@ class QNetwork(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         """Observation [B, ...] to head output, float32."""
         features = self.torso(observation)
-        with torch.autocast(observation.device.type, enabled=False):
+        kind = observation.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self.head(features)
+        with torch.autocast(kind, enabled=False):
             return self.head(features.float())
 
     def q_values(self, output: Tensor) -> Tensor:

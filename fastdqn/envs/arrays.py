@@ -48,6 +48,11 @@ def cast(x: Any, dtype: DType) -> Any:
     return np.asarray(x).astype(dtype, copy=False)
 
 
+def tensor(x: Any) -> Any:
+    """``x`` as a tensor on the CPU."""
+    return sys.modules["torch"].as_tensor(x)
+
+
 def as_kind_of(x: Any, reference: Array) -> Any:
     """``x`` as a tensor on the device of ``reference``, or as a numpy array if that is one."""
     if is_tensor(reference):

@@ -175,7 +175,8 @@ class GymnasiumStream(EnvStream):
             raise EnvError(f"{self._envs} cannot load a state: it has no load_state_dict().")
         self._base.load_state_dict(state["envs"])
         self._ended = state["ended"]
-        # Which device a torch env wants its actions on shows with its first observation.
+        # Where a torch env wants its actions will show with its next observation; until then
+        # they stay where the caller has them.
         self._example = None if state["tensors"] else np.empty(0)
         self._started, self._in_flight, self._actions, self._seed = True, False, None, None
 
@@ -255,7 +256,9 @@ class GymnasiumStream(EnvStream):
 
     def _convert(self, actions: Any) -> Any:
         """``actions`` as the envs want them: their kind of array, int64, from action_start."""
-        wants = actions if self._example is None else self._example
+        wants = self._example
+        if wants is None:  # a torch env whose state was loaded
+            wants = actions if arrays.is_tensor(actions) else arrays.tensor(0)
         if arrays.on_host(actions) or arrays.on_host(wants):
             actions = arrays.as_kind_of(actions, np.empty(0))
         checks.check_actions(actions, self.num_envs, self.num_actions)
