@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import os
 import re
 import sys
@@ -59,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 the run failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    if sys.stdout is None:  # closed by ">&-"; tyro asks for its encoding
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    # Closed by ">&-". tyro asks for stdout's encoding; print() would take stdout for a lost stderr.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         with exit_on_sigterm():
             code = _dispatch(args)
@@ -140,7 +142,7 @@ class _TrainFlags(Config):
 
     preset: Annotated[
         tyro.conf.Positional[str | None],
-        tyro.conf.arg(metavar="PRESET", help_behavior_hint=f"(default: {DEFAULT_PRESET})"),
+        tyro.conf.arg(metavar="[PRESET]", help_behavior_hint=f"(default: {DEFAULT_PRESET})"),
     ] = None
     """Recipe to start from; 'fastdqn presets' lists them. The options below replace its fields."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE.json")] = None
@@ -154,22 +156,25 @@ class _TrainFlags(Config):
 
 def train_config(args: list[str]) -> tuple[Config, bool]:
     """What ``fastdqn train ARGS`` would run, and whether only to plan it."""
-    # The defaults that the parser shows and fills in depend on two of its own arguments.
+    # The defaults that the parser shows and fills in depend on two of its own arguments. A PRESET
+    # at the front is kept from it: its help would leave out an argument that it has already got.
     name = args[0] if args and not args[0].startswith("-") else None
-    file = _value_of(args, "--config")
-    flags = _parse_train(args, _base(name, file), name)
-    if (flags.preset, flags.config) != (name, file):  # PRESET stood after some options
-        flags = _parse_train(args, _base(flags.preset, flags.config), flags.preset)
+    words = args if name is None else args[1:]
+    flags = _parse_train(words, name, next(iter(_words_of(words, "--config")), None))
+    if name is not None and flags.preset is not None:
+        raise ConfigError(_unknown(flags.preset, _TrainFlags, "fastdqn train"))
+    if name is None and flags.preset is not None:  # it stood after some options
+        flags = _parse_train(words, flags.preset, flags.config)
     return Config(**_config_fields(flags)), flags.dry_run
 
 
-def _parse_train(args: list[str], base: Config, name: str | None) -> _TrainFlags:
+def _parse_train(words: list[str], name: str | None, file: str | None) -> _TrainFlags:
     return _parse(
         _TrainFlags,
-        args,
+        words,
         prog="fastdqn train",
-        description=f"Train an agent. Defaults are those of the preset {name or DEFAULT_PRESET}.",
-        default=_TrainFlags(**_config_fields(base)),
+        description=f"Train an agent. Defaults are those of {file or name or DEFAULT_PRESET}.",
+        default=_TrainFlags(**_config_fields(_base(name, file))),
     )
 
 
@@ -477,7 +482,7 @@ def _complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
     if not name and required:
         return ConfigError(f"{prog} needs {' '.join(required)}; '{prog} --help' says more.")
     if name in hints:
-        value = _value_of(args, f"--{name}")
+        value = " ".join(_words_of(args, f"--{name}"))
         if not value:
             return ConfigError(f"{name} needs a value; '{prog} --help' shows which.")
         try:
@@ -487,21 +492,12 @@ def _complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
     return ConfigError(said)
 
 
-def _value_of(args: list[str], option: str) -> str | None:
-    """The words after the last ``--option``, or after its ``=``; None if it is not there."""
-    value = None
-    spelled = option.replace("_", "-")
+def _words_of(args: list[str], option: str) -> list[str]:
+    """The words after the last ``--option``, or after its ``=``; empty if there are none."""
+    words: list[str] = []
     for index, word in enumerate(args):
         name, equals, rest = word.partition("=")
-        if name.replace("_", "-") != spelled:
-            continue
-        if equals:
-            value = rest
-        else:
-            words = []
-            for follower in args[index + 1 :]:
-                if follower.startswith("--"):
-                    break
-                words.append(follower)
-            value = " ".join(words)
-    return value
+        if name.replace("_", "-") == option.replace("_", "-"):
+            after = itertools.takewhile(lambda w: not w.startswith("--"), args[index + 1 :])
+            words = [rest] if equals else list(after)
+    return words
