@@ -169,16 +169,16 @@ class ReplayBuffer:
     def _switch(self, written: Tensor, newest: Tensor) -> None:
         """Switch leaves off and on after the rows ``written``; ``newest`` is each env's cursor."""
         ready = written - self.n_step
-        drawable = (
-            (ready >= 0)
-            & (ready > newest - self.rows + self._stack)
-            & ~self.ring.is_first(self._index(ready + 1))
-        )
         leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
-        on = torch.where(drawable, leaf, 0.0)
-        expired = self._index(written + self._stack)  # row written - T + S
+        on = torch.where(self._drawable(ready, newest), leaf, 0.0)
+        expired = self._index(written + self._stack)  # the slot of row written - T + S
         index = torch.cat((expired, self._index(ready)))
         self.tree.set(index, torch.cat((torch.zeros_like(on), on)))
+
+    def _drawable(self, row: Tensor, newest: Tensor) -> Tensor:
+        """Whether rows, none of them younger than ``newest - n``, may start a transition."""
+        stored = (row >= 0) & (row > newest - self.rows + self._stack)
+        return stored & ~self.ring.is_first(self._index(row + 1))
 
     def _leaf(self, priority: Tensor) -> Tensor:
         return (priority + self.priority_epsilon) ** self.alpha

@@ -1,0 +1,391 @@
+"""The replay against scripted envs: every transition that can be drawn is right, in every mode.
+
+The truth is a script (see scripted_env.py) that knows every value in advance, and, for which rows
+may be drawn at all, a naive list of rows per env. Then ten faults are planted one by one, and each
+must be found: a test that cannot fail proves nothing.
+"""
+
+import itertools
+from collections import Counter, deque
+
+import numpy as np
+import pytest
+import torch
+from scripted_env import Script, ScriptedStream, ScriptedVectorEnv
+
+import fastdqn.frame_ring
+from fastdqn.envs import make_envs
+from fastdqn.frame_ring import FrameRing
+from fastdqn.replay import ReplayBuffer
+
+GAMMA = 0.9
+MODES = ("NEXT_STEP", "SAME_STEP", "DISABLED")
+
+
+class NaiveRows:
+    """Which rows may be drawn, from lists: the rule in words, not its implementation."""
+
+    def __init__(self, num_envs, rows, stack, n_step):
+        self.columns = [[] for _ in range(num_envs)]  # (episode, t, first) of every row ever
+        self.rows, self.stack, self.n_step = rows, stack, n_step
+
+    def add(self, script, step):
+        frames = script.decode(step.observation)
+        for env, column in enumerate(self.columns):
+            column.append((*frames[env, 1:], bool(step.first[env])))
+            if step.reset is not None and step.reset[env]:
+                column.append((*script.decode(step.reset_observation)[env, 1:], True))
+
+    def drawable(self):
+        """{flat index: (env, episode, t)} of the rows that may start a transition."""
+        found = {}
+        for env, column in enumerate(self.columns):
+            newest = len(column) - 1
+            for row in range(max(0, newest - self.rows + self.stack + 1), newest - self.n_step + 1):
+                if not column[row + 1][2]:
+                    found[row % self.rows * len(self.columns) + env] = (env, *column[row][:2])
+        return found
+
+
+def make_stream(script, mode, backend, stack, padding="repeat"):
+    if mode in MODES:
+        return make_envs(ScriptedVectorEnv(script, mode, backend=backend), frame_stack=stack)
+    return ScriptedStream(
+        script,
+        two_rows=mode == "TWO_ROWS",
+        backend=backend,
+        frame_stack=stack,
+        stack_padding=padding,
+    )
+
+
+def count_bad(
+    script,
+    mode,
+    backend="numpy",
+    *,
+    n_step=1,
+    stack=None,
+    padding="repeat",
+    prioritized=False,
+    rows=24,
+    steps=200,
+    batch=128,
+    every=10,
+    make=ReplayBuffer,
+):
+    """Drive a replay through ``steps`` vector steps; (transitions sampled, bad ones)."""
+    stream = make_stream(script, mode, backend, stack, padding)
+    replay = make(
+        rows * script.num_envs,
+        script.num_envs,
+        stream.observation_space,
+        frame_stack=stack,
+        stack_padding=stream.stack_padding,
+        n_step=n_step,
+        gamma=GAMMA,
+        prioritized=prioritized,
+        seed=7,
+    )
+    naive = NaiveRows(script.num_envs, rows, stack or 1, n_step)
+    step, actions = stream.reset(seed=0), None
+    stale = deque(maxlen=3)  # indices drawn long ago, whose rows are gone
+    sampled = bad = 0
+    for i in range(steps):
+        replay.add(step, actions)
+        naive.add(script, step)
+        seen = step.observation
+        if step.reset is not None:
+            seen = np.where(
+                np.asarray(step.reset).reshape(-1, *[1] * (seen.ndim - 1)),
+                np.asarray(step.reset_observation),
+                np.asarray(seen),
+            )
+        newest = script.decode(seen)  # env, episode, t
+        latest = replay.latest()
+        expected = script.expected_stack(*newest.T, stack or 1, stream.stack_padding)
+        got = script.decode(latest if stack else latest.unsqueeze(1))
+        bad += int((got != expected).any(axis=(1, 2)).sum())
+        if i % every == 0 and i >= n_step + 2:
+            if prioritized and len(stale) == stale.maxlen:
+                replay.update_priorities(stale[0], torch.rand(batch))
+            drawable = naive.drawable()
+            on = set(replay.tree.leaves.nonzero().flatten().tolist())
+            bad += len(on ^ set(drawable))
+            drawn = replay.sample(batch)
+            sampled += batch
+            bad += count_bad_transitions(script, stream, drawn, drawable, n_step, stack)
+            stale.append(drawn.index)
+            if prioritized:
+                replay.update_priorities(drawn.index, torch.rand(batch))
+        actions = script.act(seen)
+        if backend == "torch":
+            actions = torch.as_tensor(actions)
+        stream.send(actions)
+        step = stream.recv()
+    replay.tree.check_valid()
+    stream.close()
+    return sampled, bad
+
+
+def count_bad_transitions(script, stream, drawn, drawable, n_step, stack):
+    starts = [drawable.get(index) for index in drawn.index.tolist()]
+    known = np.array([start is not None for start in starts])
+    env, episode, t = np.array([start or (0, 0, 0) for start in starts]).T
+    expected = script.expected_batch(env, episode, t, n_step, GAMMA)
+    padding = stream.stack_padding
+    before = script.expected_stack(env, episode, t, stack or 1, padding)
+    after = script.expected_stack(env, episode, expected["next_t"], stack or 1, padding)
+    observation, following = drawn.observation, drawn.next_observation
+    if not stack:
+        observation, following = observation.unsqueeze(1), following.unsqueeze(1)
+    right = (
+        known
+        & (script.decode(observation) == before).all(axis=(1, 2))
+        & (script.decode(following) == after).all(axis=(1, 2))
+        & (drawn.action.numpy() == expected["action"])
+        & np.isclose(drawn.reward.numpy(), expected["reward"], rtol=1e-5, atol=1e-5)
+        & np.isclose(drawn.discount.numpy(), expected["discount"], rtol=1e-6)
+    )
+    return int((~right).sum())
+
+
+def scripts(stack, **kwargs):
+    """Images show zero padding; vectors are stored as float32."""
+    if stack:
+        return Script(4, seed=3, frame_shape=(2, 3), dtype="uint8", **kwargs)
+    return Script(4, seed=3, **kwargs)
+
+
+CASES = list(itertools.product((1, 3, 5), (None, 1, 4)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_every_sample_is_right_in_every_autoreset_mode(mode, backend):
+    total = 0
+    for number, (n_step, stack) in enumerate(CASES):
+        sampled, bad = count_bad(
+            scripts(stack),
+            mode,
+            backend,
+            n_step=n_step,
+            stack=stack,
+            prioritized=number % 2 == 0,
+        )
+        assert bad == 0, f"{bad} bad of {sampled} with n = {n_step}, stack = {stack}"
+        total += sampled
+    assert total >= 20_000  # 6 parametrisations: more than 10^5
+
+
+@pytest.mark.parametrize("mode", ["STREAM", "TWO_ROWS"])
+@pytest.mark.parametrize("padding", ["zero", "repeat"])
+def test_lost_lives_and_resets_without_a_flag(mode, padding):
+    for n_step, stack in CASES:
+        script = scripts(stack, life_loss=True, unflagged=True)
+        sampled, bad = count_bad(script, mode, n_step=n_step, stack=stack, padding=padding)
+        assert bad == 0, f"{bad} bad of {sampled} with n = {n_step}, stack = {stack}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [*MODES, "STREAM", "TWO_ROWS"])
+def test_a_million_samples(mode):
+    total = 0
+    special = {} if mode in MODES else {"life_loss": True, "unflagged": True}
+    for n_step, stack in CASES:
+        sampled, bad = count_bad(
+            scripts(stack, **special),
+            mode,
+            n_step=n_step,
+            stack=stack,
+            steps=500,
+            batch=512,
+            prioritized=stack == 4,
+        )
+        assert bad == 0
+        total += sampled
+    assert total >= 200_000
+
+
+@pytest.mark.parametrize(("n_step", "stack"), CASES)
+def test_the_smallest_ring(n_step, stack):
+    rows = (stack or 1) + n_step + 1  # one or no drawable row per env
+    for mode in MODES:
+        script = scripts(stack)
+        assert count_bad(script, mode, n_step=n_step, stack=stack, rows=rows + 1, every=3)[1] == 0
+
+
+@pytest.mark.parametrize("n_step", [1, 3, 5])
+@pytest.mark.parametrize("stack", [None, 4])
+def test_all_modes_give_the_same_multiset_of_transitions(n_step, stack):
+    episodes, script = 12, scripts(stack)
+    expected = Counter(
+        whole_numbers(*transition)
+        for transition in script.expected_transitions(episodes, n_step, GAMMA, stack or 1, "repeat")
+    )
+    for mode, backend in itertools.product(MODES, ("numpy", "torch")):
+        assert transitions(script, mode, backend, n_step, stack, episodes) == expected
+
+
+def transitions(script, mode, backend, n_step, stack, episodes):
+    """Every drawable transition of the first episodes, read straight from the ring."""
+    stream = make_stream(script, mode, backend, stack)
+    replay = ReplayBuffer(
+        400 * script.num_envs,
+        script.num_envs,
+        stream.observation_space,
+        frame_stack=stack,
+        stack_padding="repeat",
+        n_step=n_step,
+        gamma=GAMMA,
+    )
+    step, actions = stream.reset(seed=0), None
+    for _ in range(300):
+        replay.add(step, actions)
+        newest = replay.latest()
+        actions = script.act(newest[:, -1] if stack else newest)
+        stream.send(actions if backend == "torch" else actions.numpy())
+        step = stream.recv()
+    index = replay.tree.leaves.nonzero().flatten()
+    s, action, reward, discount, following = replay.ring.transition(
+        index, n_step, replay._gamma_powers
+    )
+    if not stack:
+        s, following = s.unsqueeze(1), following.unsqueeze(1)
+    before, after = script.decode(s), script.decode(following)
+    return Counter(
+        whole_numbers(
+            rows(before[i]), int(action[i]), reward[i].item(), discount[i].item(), rows(after[i])
+        )
+        for i in range(len(index))
+        if before[i, -1, 1] < episodes
+    )
+
+
+def rows(stack):
+    return tuple(tuple(row) for row in stack.tolist())
+
+
+def whole_numbers(state, action, reward, discount, following):
+    """Rewards are multiples of 1/8 times powers of 0.9: of 1/80000 for n <= 5."""
+    return state, action, round(reward * 80_000), round(discount * 100_000), following
+
+
+# --- ten planted faults ------------------------------------------------------------------------
+
+
+class DummyRowDrawable(ReplayBuffer):
+    def _drawable(self, row, newest):
+        return (row >= 0) & (row > newest - self.rows + self._stack)
+
+
+class LifeLossRowNotDrawable(ReplayBuffer):
+    def _drawable(self, row, newest):
+        terminated = self.ring._flat["terminated"].index_select(0, self._index(row))
+        return super()._drawable(row, newest) & ~terminated
+
+
+class TruncationAsTermination(ReplayBuffer):
+    def add(self, step, actions):
+        super().add(step._replace(terminated=step.terminated | step.truncated), actions)
+
+
+class MarginLessOne(ReplayBuffer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._stack -= 1
+
+
+class ActionShiftedByOne(ReplayBuffer):
+    before = None
+
+    def add(self, step, actions):
+        super().add(step, self.before)
+        self.before = None if actions is None else actions.copy()
+
+
+class WrongPadding(ReplayBuffer):
+    def __init__(self, *args, **kwargs):
+        other = {"zero": "repeat", "repeat": "zero"}[kwargs.pop("stack_padding")]
+        super().__init__(*args, stack_padding=other, **kwargs)
+
+
+class ResetObservationAsNext(ReplayBuffer):
+    def add(self, step, actions):
+        if step.reset is not None:
+            reset = step.reset.reshape(-1, *[1] * (step.observation.ndim - 1))
+            frames = np.where(reset, step.reset_observation, step.observation)
+            step = step._replace(observation=frames)
+        super().add(step, actions)
+
+
+class StalePriorityRevives(ReplayBuffer):
+    def update_priorities(self, index, priority):
+        self.tree.set(index, self._leaf(priority))
+
+
+def window_across_first(monkeypatch):
+    def window(self, name, window):
+        values = self._flat[name].index_select(0, window.view(-1)).view(window.shape)
+        return torch.zeros_like(values) if name == "first" else values
+
+    monkeypatch.setattr(FrameRing, "_window", window)
+    return ReplayBuffer
+
+
+def gamma_to_the_n(monkeypatch):
+    honest = fastdqn.frame_ring.n_step_return
+
+    def wrong(reward, terminated, end, gamma_powers):
+        total, discount, steps = honest(reward, terminated, end, gamma_powers)
+        return total, gamma_powers[-1] * (discount > 0), steps
+
+    monkeypatch.setattr(fastdqn.frame_ring, "n_step_return", wrong)
+    return ReplayBuffer
+
+
+FAULTS = {
+    "dummy row drawable": (DummyRowDrawable, "NEXT_STEP", {}),
+    "life-loss row not drawable": (LifeLossRowNotDrawable, "STREAM", {}),
+    "truncation as termination": (TruncationAsTermination, "NEXT_STEP", {}),
+    "window across first": (window_across_first, "STREAM", {"n_step": 3}),
+    "margin less one": (MarginLessOne, "SAME_STEP", {"stack": 4}),
+    "action shifted by one": (ActionShiftedByOne, "NEXT_STEP", {}),
+    "wrong padding": (WrongPadding, "NEXT_STEP", {"stack": 4}),
+    "s' = reset observation": (ResetObservationAsNext, "SAME_STEP", {}),
+    "a stale priority revives a row": (StalePriorityRevives, "NEXT_STEP", {"prioritized": True}),
+    "gamma^n where m < n": (gamma_to_the_n, "NEXT_STEP", {"n_step": 3}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(fault, monkeypatch):
+    make, mode, arguments = FAULTS[fault]
+    special = {"life_loss": True, "unflagged": True} if mode == "STREAM" else {}
+    script = scripts(arguments.get("stack"), **special)
+    assert count_bad(script, mode, **arguments)[1] == 0, "without the fault all is well"
+    if not isinstance(make, type):
+        make = make(monkeypatch)
+    assert count_bad(script, mode, make=make, **arguments)[1] > 0
+
+
+def test_margin_less_one_gives_wrong_frames():
+    """Not only another set of rows: frames of a stack that the scratch row has overwritten."""
+    script = scripts(4)
+    stream = make_stream(script, "SAME_STEP", "numpy", 4)
+    replay = MarginLessOne(
+        24 * 4, 4, stream.observation_space, frame_stack=4, stack_padding="repeat", gamma=GAMMA
+    )
+    naive = NaiveRows(4, 24, 3, 1)  # believes in the wrong margin, too
+    step, actions, bad = stream.reset(seed=0), None, 0
+    for i in range(200):
+        replay.add(step, actions)
+        naive.add(script, step)
+        newest = replay.latest()
+        if i > 30:
+            drawn = replay.sample(64)
+            bad += count_bad_transitions(script, stream, drawn, naive.drawable(), 1, 4)
+        actions = script.act(newest[:, -1]).numpy()
+        stream.send(actions)
+        step = stream.recv()
+    assert bad > 0
