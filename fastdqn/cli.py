@@ -24,7 +24,14 @@ import tyro
 
 from fastdqn import __version__
 from fastdqn.config import Config, check_type
-from fastdqn.errors import ConfigError, FastDQNError, TrainingError, nearest
+from fastdqn.errors import (
+    CheckpointError,
+    ConfigError,
+    EnvError,
+    FastDQNError,
+    TrainingError,
+    nearest,
+)
 from fastdqn.presets import describe_presets, preset, presets
 from fastdqn.signals import exit_on_sigterm
 
@@ -196,6 +203,7 @@ def _base(name: str | None, file: str | None) -> Config:
 
 def _train(args: list[str]) -> int:
     config, dry_run = train_config(args)
+    _check_env_id(config.env_id)
     from fastdqn import trainer
 
     if dry_run:
@@ -209,20 +217,36 @@ def _train(args: list[str]) -> int:
         frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
     )
     with progress:
-        # update returns None, which means: go on.
-        result = trainer.train(config, on_log=lambda row: progress.update(row))
+        result = trainer.train(config, on_log=progress.update)  # which returns None: go on
     with contextlib.suppress(BrokenPipeError):  # the run is done; its exit code counts
         print(_closing(config, Path(result.run_dir), result.summary), flush=True)
     return {"SIGINT": 130, "SIGTERM": 143}.get(str(result.summary.get("stopped_by")), 0)
 
 
+def _check_env_id(env_id: str) -> None:
+    """Refuse an id that Gymnasium does not know before torch is imported; make_envs checks more."""
+    from gymnasium.envs.registration import registry
+
+    if env_id.startswith("ALE/"):
+        try:
+            import ale_py  # noqa: F401  (registers its games)
+        except ImportError:
+            return  # make_envs says how to install it
+    alike = {name.rpartition("-v")[0] for name in registry}  # without a version: the newest
+    if env_id not in registry and env_id not in alike and ":" not in env_id:
+        raise EnvError(f"There is no env {env_id!r}{nearest(env_id, sorted(registry))}.")
+
+
 def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
     """What came out of a run, where it is, and how to go on."""
     lines = []
-    episodes = summary.get("eval_episodes") or 0
-    if episodes:
+    if summary.get("eval_return_mean") is not None:
         score = _score(
-            summary["eval_return_mean"], summary["eval_return_std"], episodes, config.eval_epsilon
+            summary["eval_return_mean"],
+            summary["eval_return_std"],
+            summary["eval_episodes"],
+            summary.get("eval_unfinished_episodes", 0),
+            config.eval_epsilon,
         )
         lines.append(_verdict(score, summary.get("reward_threshold"), summary.get("solved")))
     lines.append(
@@ -241,10 +265,11 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _score(mean: float, std: float, episodes: int, epsilon: float) -> str:
+def _score(mean: float, std: float, episodes: int, unfinished: int, epsilon: float) -> str:
     kind = f"{episodes} greedy episodes" if epsilon == 0.0 else f"{episodes} episodes"
     tail = "" if epsilon == 0.0 else f" at epsilon {epsilon:g}"
-    return f"{mean:.1f} +- {std:.1f} over {kind}{tail}"
+    cut = f" ({unfinished} of them cut short)" if unfinished else ""
+    return f"{mean:.1f} +- {std:.1f} over {kind}{tail}{cut}"
 
 
 def _verdict(score: str, threshold: float | None, solved: bool | None) -> str:
@@ -290,10 +315,14 @@ def _eval(args: list[str]) -> int:
         changes["seed"] = flags.seed
     config = config.replace(**changes)
     num_envs = min(config.eval_num_envs, flags.episodes)
-    from fastdqn import checkpoint, evaluation, trainer
+    import torch
+
+    from fastdqn import assembly, checkpoint, evaluation
 
     policy = checkpoint.load(flags.run, device=flags.device)
-    envs = trainer.make_stream(config, num_envs=num_envs, evaluation=True)
+    threads = torch.get_num_threads()
+    assembly.set_up_torch(config, policy.network, policy.device)
+    envs = assembly.make_stream(config, num_envs=num_envs, evaluation=True)
     try:
         result = evaluation.evaluate(
             policy,
@@ -301,10 +330,12 @@ def _eval(args: list[str]) -> int:
             episodes_per_env=-(-flags.episodes // num_envs),
             epsilon=config.eval_epsilon,
             max_env_steps=config.eval_max_env_steps,
-            **({} if flags.seed is None else {"seed": flags.seed}),
+            # By default that of the run's own evaluation: the same numbers come out again.
+            seed=assembly.eval_seed(config) if flags.seed is None else flags.seed,
         )
     finally:
         envs.close()
+        torch.set_num_threads(threads)
     if flags.json:
         import json
 
@@ -314,13 +345,16 @@ def _eval(args: list[str]) -> int:
             "return_mean": float(result.mean),
             "return_std": float(result.std),
             "episodes": int(result.episodes),
+            "unfinished_episodes": int(result.unfinished),
             "epsilon": config.eval_epsilon,
             "returns": [float(value) for value in result.returns],
             "lengths": [int(value) for value in result.lengths],
         }
         print(json.dumps(report, indent=2))
     else:
-        score = _score(result.mean, result.std, result.episodes, config.eval_epsilon)
+        score = _score(
+            result.mean, result.std, result.episodes, result.unfinished, config.eval_epsilon
+        )
         print(f"{config.env_id}: {score}")
     return 0
 
@@ -330,8 +364,6 @@ def _run_config(run: Path) -> Config:
     for directory in (run, *run.absolute().parents[:2]):
         if (directory / "config.json").is_file():
             return Config.load(directory / "config.json")
-    from fastdqn.errors import CheckpointError
-
     what = "holds no run (no config.json)" if run.exists() else "does not exist"
     raise CheckpointError(f"{run} {what}; name the directory that 'fastdqn train' has printed.")
 

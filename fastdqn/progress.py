@@ -22,8 +22,9 @@ _LINE_FRACTION = 0.05
 class Progress:
     """Shows the rows of ``metrics.csv`` while they come.
 
-    A run must not die of its display: when the stream is closed, or its reader has gone, this
-    falls silent.
+    Nothing is shown before the first row, so that a run which is refused leaves nothing but its
+    error. A run must not die of its display: when the stream is closed, or its reader has gone,
+    this falls silent.
 
     Args:
         total_env_steps: Length of the run.
@@ -48,16 +49,11 @@ class Progress:
         self._row: dict[str, float] = {}
         self._shown_at = -math.inf  # seconds
         self._shown_env_steps = 0.0
-        self._started_at = time.monotonic()
+        self._started_at: float | None = None  # None: nothing shown yet
         self._pending = False  # the newest row is not on display yet
         self._silent = self._stream is None  # as under pythonw, or after ">&-"
 
     def __enter__(self) -> Progress:
-        self._started_at = time.monotonic()
-        if not self._silent and _is_terminal(self._stream):
-            self._safely(self._open_live)
-        else:
-            self.message(self._title)
         return self
 
     def __exit__(
@@ -70,6 +66,7 @@ class Progress:
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Take a row of metrics; show it if the last one has been on display long enough."""
+        self._start()
         self._row = {key: _number(value) for key, value in row.items()}
         self._pending = True
         evaluation = self._row.get("eval_return_mean", math.nan)
@@ -81,6 +78,7 @@ class Progress:
 
     def message(self, text: str) -> None:
         """Print a line; on a terminal it stands above the live display."""
+        self._start()
         if self._live is not None:
             live = self._live
             self._safely(lambda: live.console.print(text, markup=False, highlight=False))
@@ -95,6 +93,15 @@ class Progress:
             live, self._live = self._live, None
             self._safely(live.stop)
 
+    def _start(self) -> None:
+        if self._started_at is not None:
+            return
+        self._started_at = time.monotonic()
+        if not self._silent and _is_terminal(self._stream):
+            self._safely(self._open_live)
+        else:
+            self.message(self._title)
+
     def _is_due(self) -> bool:
         now = time.monotonic()
         waited = now - self._shown_at
@@ -102,7 +109,7 @@ class Progress:
             return waited >= _REDRAW_S
         env_steps = self._row.get("env_steps", 0.0)
         # The pause between lines grows with the run, so that the log of a day stays readable.
-        pause = max(_LINE_S, (now - self._started_at) / 50)
+        pause = max(_LINE_S, (now - (self._started_at or now)) / 50)
         far = env_steps - self._shown_env_steps >= _LINE_FRACTION * self._total
         return waited >= pause or far or env_steps >= self._total
 

@@ -162,6 +162,8 @@ def test_every_command_has_help(name, capsys):
         (["train", "--seed", "1", "--seed", "-1"], ["seed = -1 is out of range"]),
         (["train", "--config", "no/such.json"], ["no/such.json cannot be read"]),
         (["train", "--config"], ["config needs a value"]),
+        (["train", "--env-id", "CartPoel-v1"], ["no env 'CartPoel-v1'", "'CartPole-v1'?"]),
+        (["train", "--env-id", "ALE/Brekout-v5"], ["no env 'ALE/Brekout-v5'"]),
         (["train", "cartpole", "--config", "x"], ["'cartpole' and --config exclude each other"]),
         (["eval"], ["fastdqn eval needs RUN"]),
         (["eval", "no/such/run"], ["no/such/run does not exist"]),
@@ -404,6 +406,8 @@ def test_train_shows_progress_and_closes_with_the_result(trainer, capsys, tmp_pa
          "return: 500.0 +- 0.0 over 100 greedy episodes"),
         (["--eval-epsilon", "0.05"], {},
          "solved: 500.0 +- 0.0 over 100 episodes at epsilon 0.05, threshold 475"),
+        ([], {"eval_unfinished_episodes": 3},
+         "solved: 500.0 +- 0.0 over 100 greedy episodes (3 of them cut short), threshold 475"),
     ],
 )  # fmt: skip
 def test_the_verdict(trainer, capsys, args, summary, line):
@@ -412,10 +416,9 @@ def test_the_verdict(trainer, capsys, args, summary, line):
     assert line in capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.parametrize("episodes", [0, None])
-def test_without_evaluation_there_is_no_verdict(trainer, capsys, episodes):
+def test_without_evaluation_there_is_no_verdict(trainer, capsys):
     trainer.summary = {
-        "eval_episodes": episodes,
+        "eval_episodes": 0,
         "eval_return_mean": None,
         "eval_return_std": None,
         "solved": None,
@@ -469,6 +472,18 @@ def test_sigterm_before_the_loop_is_143(trainer, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("env_id", ["CartPole", "CartPole-v1", "Acrobot-v1", "no_such_module:X-v0"])
+def test_an_env_id_that_may_exist_is_left_to_the_trainer(trainer, env_id):
+    assert main(["train", "--env-id", env_id]) == 0
+    assert trainer.configs[0].env_id == env_id
+
+
+def test_without_ale_the_trainer_says_how_to_install_it(trainer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py", None)  # importing it fails
+    monkeypatch.setattr("gymnasium.envs.registration.registry", {})
+    assert main(["train", "dqn-atari"]) == 0
+
+
 def test_frames_are_shown_for_ale_only(trainer, capsys):
     main(["train", "dqn-atari"])
     assert "4,000 frames/s" in capsys.readouterr().out
@@ -489,7 +504,10 @@ def evaluation(monkeypatch, tmp_path):
 
     def load(path, *, device):
         calls["load"] = (str(path), device)
-        return "policy"
+        return types.SimpleNamespace(network="network", device="cpu")
+
+    def set_up_torch(config, network, device):
+        calls["torch"] = (network, device)
 
     def make_stream(config, *, num_envs, evaluation):
         calls["stream"] = (config, num_envs, evaluation)
@@ -505,11 +523,17 @@ def evaluation(monkeypatch, tmp_path):
             raise calls["error"]
         returns = np.array([1.0, 3.0])
         return types.SimpleNamespace(
-            returns=returns, lengths=np.array([10, 30]), mean=2.0, std=1.0, episodes=2, unfinished=0
+            returns=returns, lengths=np.array([10, 30]), mean=2.0, std=1.0, episodes=2, unfinished=1
         )
 
     _install(monkeypatch, "checkpoint", load=load)
-    _install(monkeypatch, "trainer", make_stream=make_stream)
+    _install(
+        monkeypatch,
+        "assembly",
+        make_stream=make_stream,
+        set_up_torch=set_up_torch,
+        eval_seed=lambda config: 1_000 + config.seed,
+    )
     _install(monkeypatch, "evaluation", evaluate=evaluate)
     return calls
 
@@ -517,7 +541,9 @@ def evaluation(monkeypatch, tmp_path):
 def test_eval_plays_as_the_run_did(evaluation, capsys):
     run = evaluation["run"]
     assert main(["eval", str(run)]) == 0
-    assert capsys.readouterr().out == "CartPole-v1: 2.0 +- 1.0 over 2 greedy episodes\n"
+    assert capsys.readouterr().out == (
+        "CartPole-v1: 2.0 +- 1.0 over 2 greedy episodes (1 of them cut short)\n"
+    )
     assert evaluation["load"] == (str(run), "auto")
     config, num_envs, is_evaluation = evaluation["stream"]
     assert (num_envs, is_evaluation) == (4, True)
@@ -526,7 +552,9 @@ def test_eval_plays_as_the_run_did(evaluation, capsys):
         "episodes_per_env": 25,
         "epsilon": 0.0,
         "max_env_steps": 1_000,
+        "seed": 1_001,
     }
+    assert evaluation["torch"] == ("network", "cpu")
     assert evaluation["closed"] == 1
 
 
@@ -602,14 +630,14 @@ def test_bad_input_ends_quickly_and_without_torch():
         "import sys\n"
         "from fastdqn.cli import main\n"
         "codes = [main(line.split()) for line in sys.stdin.read().splitlines()]\n"
-        "print(codes, 'torch' in sys.modules, 'gymnasium' in sys.modules)\n"
+        "print(codes, 'torch' in sys.modules)\n"
     )
     lines = ["trian", "train nope", "train --nope", "train --gamma 2", "train --num-envs x",
-             "train --config nope", "eval nope"]  # fmt: skip
+             "train --config nope", "train --env-id CartPoel-v1", "eval nope"]  # fmt: skip
     start = time.perf_counter()
     done = _python("-c", program, input="\n".join(lines))
     seconds = time.perf_counter() - start
-    assert done.stdout == f"{[2] * len(lines)} False False\n"
+    assert done.stdout == f"{[2] * len(lines)} False\n"
     assert done.stderr.count("fastdqn: error: ") == done.stderr.count("\n") == len(lines)
     assert seconds < 2.0 * len(lines)
 

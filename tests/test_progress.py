@@ -238,6 +238,14 @@ def test_a_reader_that_has_gone_is_silence(clock):
     run(Broken(), clock, seconds=10)
 
 
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_without_a_row_nothing_is_shown(kind):
+    stream = kind()
+    with pytest.raises(KeyError), Progress(1_000, title="x", stream=stream):
+        raise KeyError  # as when the run is refused
+    assert stream.getvalue() == ""
+
+
 def test_no_stdout_at_all_is_silence(monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     with Progress(1_000, title="x") as progress:
