@@ -270,8 +270,8 @@ class _Clock:
         return {"episode": self.episode.copy(), "t": self.t.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.episode = np.array(state["episode"])
-        self.t = np.array(state["t"])
+        self.episode = _host(state["episode"])
+        self.t = _host(state["t"])
         self.length = self.script.length(self.env, self.episode)
 
 
@@ -378,7 +378,7 @@ class ScriptedVectorEnv(VectorEnv):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._clock.load_state_dict(state)
-        self._ended = np.array(state["ended"])
+        self._ended = _host(state["ended"])
 
     def _observe(self) -> np.ndarray:
         if self._buffer is None:
@@ -516,7 +516,7 @@ class ScriptedStream:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._clock.load_state_dict(state)
-        self._over = np.array(state["over"])
+        self._over = _host(state["over"])
         self._resets, self._actions = int(state["resets"]), None
 
     def _row(self, frames: Any, reward: Any, *rest: Any) -> TimeStep:

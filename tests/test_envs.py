@@ -681,7 +681,10 @@ def test_a_loaded_stream_goes_on_without_a_reset(mode: str, backend: str, steps:
         old.send(act(step))
         step = old.recv()
     new = make_envs(ScriptedVectorEnv(FLOATS, mode, backend=backend), seed=2)
-    new.load_state_dict(old.state_dict())  # type: ignore[attr-defined]
+    state = old.state_dict()  # type: ignore[attr-defined]
+    state["ended"] = torch.as_tensor(state["ended"])  # as a checkpoint does
+    state["envs"] = {key: torch.as_tensor(value) for key, value in state["envs"].items()}
+    new.load_state_dict(state)  # type: ignore[attr-defined]
     for _ in range(20):
         actions = act(step)
         old.send(actions)

@@ -60,6 +60,15 @@ def as_kind_of(x: Any, reference: Array) -> Any:
     return x.cpu().numpy() if is_tensor(x) else np.asarray(x)
 
 
+def without_tensors(nest: Any) -> Any:
+    """``nest`` of dictionaries and lists with numpy arrays in the place of tensors."""
+    if isinstance(nest, dict):
+        return {key: without_tensors(value) for key, value in nest.items()}
+    if isinstance(nest, list | tuple):
+        return type(nest)(without_tensors(value) for value in nest)
+    return nest.cpu().numpy() if is_tensor(nest) else nest
+
+
 def copy(x: Any) -> Any:
     """``x`` in memory of its own."""
     return x.clone() if is_tensor(x) else np.array(x)

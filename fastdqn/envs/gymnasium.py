@@ -173,7 +173,9 @@ class GymnasiumStream(EnvStream):
         """Go on where :meth:`state_dict` was called; the stream is ready for send()."""
         if not self.can_save_state:
             raise EnvError(f"{self._envs} cannot load a state: it has no load_state_dict().")
-        self._base.load_state_dict(state["envs"])
+        # A checkpoint on disk holds tensors only; numpy envs get back what they gave.
+        envs = state["envs"] if state["tensors"] else arrays.without_tensors(state["envs"])
+        self._base.load_state_dict(envs)
         self._ended = state["ended"]
         # Where a torch env wants its actions will show with its next observation; until then
         # they stay where the caller has them.
