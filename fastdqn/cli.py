@@ -13,6 +13,7 @@ import io
 import itertools
 import os
 import re
+import shlex
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -257,11 +258,12 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
     here = [name for name in ("returns.png", "metrics.csv", "summary.json", "checkpoints")
             if (run_dir / name).exists()]  # fmt: skip
     lines.append(f"files: {run_dir}" + (f" ({', '.join(here)})" if here else ""))
+    path = shlex.quote(str(run_dir))
     if summary.get("stopped_by") in ("SIGINT", "SIGTERM"):
         lines.append(f"stopped by {summary['stopped_by']}; to go on:")
-        lines.append(f"  fastdqn train --config {run_dir} --run-dir {run_dir} --resume require")
+        lines.append(f"  fastdqn train --config {path} --run-dir {path} --resume require")
     else:
-        lines.append(f"evaluate again: fastdqn eval {run_dir}")
+        lines.append(f"evaluate again: fastdqn eval {path}")
     return "\n".join(lines)
 
 

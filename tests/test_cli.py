@@ -683,3 +683,69 @@ def test_closed_streams_are_no_error(closed):
     assert done.stdout == ""
     assert ("gamma = 2.0 is out of range" in done.stderr) == (closed == 1)
     assert "Traceback" not in done.stderr
+
+
+# --- with the real trainer -----------------------------------------------------------------------
+
+SHORT = ["--total-env-steps", "600", "--learning-starts-env-steps", "100", "--eval-episodes", "4",
+         "--eval-num-envs", "2", "--device", "cpu"]  # fmt: skip
+
+
+def test_eval_repeats_the_evaluation_of_the_run(tmp_path, capsys):
+    pytest.importorskip("torch")
+    run = tmp_path / "my run"
+    assert main(["train", "--run-dir", str(run), "--eval-epsilon", "0.2", *SHORT]) == 0
+    out = capsys.readouterr().out
+    assert "over 4 episodes at epsilon 0.2, threshold 475" in out
+    assert f"files: {run} (returns.png, metrics.csv, summary.json, checkpoints)" in out
+    assert f"evaluate again: fastdqn eval '{run}'" in out
+    summary = json.loads((run / "summary.json").read_text())
+    assert main(["eval", str(run), "--episodes", "4", "--device", "cpu", "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["return_mean"] == summary["eval_return_mean"]
+    assert body["return_std"] == summary["eval_return_std"]
+    assert main(["eval", str(run), "--episodes", "4", "--seed", "99", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["returns"] != body["returns"]
+    # The directory is in use now.
+    before = sorted(path.name for path in run.iterdir())
+    assert main(["train", "--run-dir", str(run), *SHORT]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--dry-run", *SHORT]) == 0
+    assert "replay ratio 8" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_printed_command_goes_on(tmp_path, capsys, number, code):
+    pytest.importorskip("torch")
+    run = tmp_path / "run"
+    args = ["train", "--run-dir", str(run), "--total-env-steps", "100_000_000",
+            "--log-period-env-steps", "200", "--device", "cpu"]  # fmt: skip
+    program = "import sys; from fastdqn.cli import main; sys.exit(main(sys.argv[1:]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *args],
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "CartPole-v1, seed 1\n"  # the first row has come
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    name = signal.Signals(number).name
+    assert err == f"{name}: stopping after this step and saving; again to quit at once\n"
+    assert f"stopped by {name}; to go on:\n" in out
+    command = out.splitlines()[-1].split()
+    assert command[:2] == ["fastdqn", "train"]
+    stopped_at = json.loads((run / "summary.json").read_text())["env_steps"]
+    more = ["--total-env-steps", str(stopped_at + 80), "--eval-episodes", "0"]
+    assert main([*command[1:], *more]) == 0
+    assert json.loads((run / "summary.json").read_text())["env_steps"] == stopped_at + 80
