@@ -10,7 +10,7 @@ def linear_schedule(step: float, start: float, end: float, begin: float, duratio
     if duration <= 0:
         return end if step >= begin else start
     fraction = min(max((step - begin) / duration, 0.0), 1.0)
-    return start + fraction * (end - start)
+    return (1.0 - fraction) * start + fraction * end  # exact at both ends
 
 
 def exponential_schedule(
