@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs, *hidden_sizes]
         self.layers = nn.ModuleList(
-            nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True)
+            nn.Linear(inward, outward) for inward, outward in pairwise(sizes)
         )
         self.features = sizes[-1]
 
@@ -43,7 +44,7 @@ class MLP(nn.Module):
 
 
 class NatureCNN(nn.Module):
-    """Three convolutions and one hidden layer (Mnih 2015), on [B, S, H, W] uint8."""
+    """Three convolutions and one hidden layer (Mnih 2015), on [B, S, H, W]; bytes become 0..1."""
 
     def __init__(self, channels: int, height: int, width: int, hidden: int) -> None:
         super().__init__()
@@ -56,7 +57,8 @@ class NatureCNN(nn.Module):
         self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
         self.conv3 = nn.Conv2d(64, 64, 3)
         with torch.no_grad():
-            out = self._convolve(torch.zeros(1, channels, height, width)).flatten(1).shape[1]
+            frame = torch.zeros(1, channels, height, width)
+            out = self._convolve(frame, self.conv1.weight).flatten(1).shape[1]
         self.hidden = nn.Linear(out, hidden)
         self.features = hidden
 
@@ -70,11 +72,14 @@ class NatureCNN(nn.Module):
         # One pass makes the bytes floats (exactly, in bfloat16 too) and the layout channels_last,
         # in which convolutions of so few channels run up to three times as fast.
         x = observation.to(dtype=dtype, memory_format=torch.channels_last)
-        return F.relu(self.hidden(self._convolve(x).flatten(1)))
+        weight = self.conv1.weight
+        if observation.dtype == torch.uint8:
+            # 0..255 to 0..1 by scaling 8 kB of weights instead of every pixel of the batch.
+            weight = weight * (1 / 255)
+        return F.relu(self.hidden(self._convolve(x, weight).flatten(1)))
 
-    def _convolve(self, x: Tensor) -> Tensor:
-        # 0..255 to 0..1 by scaling 8 kB of weights instead of every pixel of the batch.
-        x = F.relu(F.conv2d(x, self.conv1.weight * (1 / 255), self.conv1.bias, stride=4))
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        x = F.relu(F.conv2d(x, weight, self.conv1.bias, stride=4))
         return F.relu(self.conv3(F.relu(self.conv2(x))))
 
 
