@@ -49,15 +49,16 @@ def make_plan(
         device: Where all parts live.
         capacity: Rows planned for.
         parts: Bytes by name.
-        bytes_per_row: What one row less would save.
+        bytes_per_row: What one row less would save, rounded up.
         rows_step: The capacity is a multiple of this.
     """
     available = available_memory(device)
     plan = MemoryPlan(device, capacity, MappingProxyType(parts), available)
     if available is not None and plan.total > available * HEADROOM:
-        fixed = plan.total - capacity * bytes_per_row
-        fits = int((available * HEADROOM - fixed) // bytes_per_row)
-        fits = max(0, fits // rows_step * rows_step)
+        # Rounded down, so that what is named does fit.
+        saved_per_row = max(1, bytes_per_row - 1)
+        too_many = -(-(plan.total - int(available * HEADROOM)) // saved_per_row)
+        fits = max(0, (capacity - too_many) // rows_step * rows_step)
         advice = (
             f"the largest replay_capacity that fits is {fits}"
             if fits
@@ -65,7 +66,8 @@ def make_plan(
         )
         raise MemoryPlanError(
             f"replay_capacity = {capacity} needs {format_bytes(plan.total)} on {device}, where "
-            f"{format_bytes(available)} are available ({HEADROOM:.0%} of it is used at most); {advice}."
+            f"{format_bytes(available)} are available ({HEADROOM:.0%} of it is used at most); "
+            f"{advice}."
         )
     return plan
 
@@ -77,7 +79,7 @@ def available_memory(device: str) -> int | None:
 
         free, _ = torch.cuda.mem_get_info(torch.device(device))
         return free
-    limits = [limit for limit in (_proc_available(), _cgroup_available()) if limit is not None]
+    limits = [limit for limit in (_proc_available(), cgroup_available()) if limit is not None]
     return min(limits, default=None)
 
 
@@ -94,19 +96,50 @@ def _proc_available() -> int | None:
         return None
 
 
-def _cgroup_available() -> int | None:
-    root = Path("/sys/fs/cgroup")
-    for limit, used in (
-        (root / "memory.max", root / "memory.current"),  # v2
-        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),  # v1
-    ):
-        try:
-            text = limit.read_text().strip()
-            if text != "max" and int(text) < 2**60:
-                return max(0, int(text) - int(used.read_text()))
-        except (OSError, ValueError):
+def cgroup_available(root: Path = Path("/")) -> int | None:
+    """Bytes that the cgroups of this process still grant, the least over all levels, or None.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are, for tests.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    free = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
             continue
-    return None
+        top = root / "sys/fs/cgroup" / (controllers and "memory")
+        group = top / path.lstrip("/")
+        # In a container the path may be that of the host: then only the top is there to read.
+        levels = [level for level in (group, *group.parents) if level.is_relative_to(top)]
+        free += [_free(level) for level in levels]
+    return min((bytes_ for bytes_ in free if bytes_ is not None), default=None)
+
+
+def _free(group: Path) -> int | None:
+    """Bytes that one cgroup grants, of version 2 or 1; file pages not in use count as free."""
+    v1 = not (group / "memory.max").is_file()
+    limit, used = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        if v1
+        else ("memory.max", "memory.current")
+    )
+    try:
+        text = (group / limit).read_text().strip()
+        if text == "max" or int(text) >= 2**60:
+            return None
+        taken = int((group / used).read_text())
+    except (OSError, ValueError):
+        return None
+    try:
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        taken -= int(stat.get("total_inactive_file" if v1 else "inactive_file", 0))
+    except (OSError, ValueError):
+        pass
+    return max(0, int(text) - max(0, taken))
 
 
 def format_bytes(size: float) -> str:
