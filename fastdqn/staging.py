@@ -32,8 +32,13 @@ class HostStaging:
     def __call__(self, arrays: Sequence[Array]) -> list[Tensor]:
         """The arrays on the device; tensors that are there already pass through untouched."""
         tensors = [as_tensor(array) for array in arrays]
-        if self.device.type == "cpu" or all(t.device.type == self.device.type for t in tensors):
+        away = [tensor for tensor in tensors if tensor.device.type != self.device.type]
+        if not away:
             return tensors
+        moved = iter(self._move(away))
+        return [next(moved) if t.device.type != self.device.type else t for t in tensors]
+
+    def _move(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         layout = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         if layout != self._layout:
             self._allocate(layout)
