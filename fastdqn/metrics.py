@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastdqn.errors import CheckpointError
+from fastdqn.staging import as_tensor
 from fastdqn.types import TimeStep
 
 COLUMNS = (
@@ -56,14 +57,14 @@ class EpisodeStatistics:
     @torch.no_grad()
     def add(self, step: TimeStep) -> None:
         """Take in one step, whose arrays are tensors on the device."""
-        first = step.first
+        first = as_tensor(step.first)
         # A reset right after a reset ends no episode.
         self._finish(first & (self._current[1] > 0))
         self._counts[1].add_(first.sum())
-        self._current[0].add_(torch.where(first, 0.0, step.reward))
+        self._current[0].add_(torch.where(first, 0.0, as_tensor(step.reward)))
         self._current[1].add_(~first)
         if step.reset is not None:
-            self._finish(step.reset)
+            self._finish(as_tensor(step.reset))
 
     def _finish(self, over: Tensor) -> None:
         place = (self._counts[0] + over.cumsum(0) - 1) % self._size
@@ -135,12 +136,18 @@ class MetricsFile:
 
 
 def _read(path: Path, until_env_steps: int) -> list[dict[str, str]]:
-    """Whole rows up to a step; a torn last line is dropped."""
+    """Whole rows up to a step; a torn last line is dropped, and whatever else is no row."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
-    return [row for row in rows if int(row["env_steps"]) <= until_env_steps]
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
+    return [
+        {name: row.get(name, "") for name in COLUMNS}
+        for row in rows
+        if None not in row.values()  # too short
+        and row.get("env_steps", "").isdecimal()
+        and int(row["env_steps"]) <= until_env_steps
+    ]
 
 
 def _text(value: float) -> str:
