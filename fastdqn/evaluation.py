@@ -85,9 +85,9 @@ def evaluate(
         total += np.where(started, 0.0, _numpy(step.reward))
         length += ~started
         if step.reset is not None and step.reset_observation is not None:
-            first = step.reset
-            finish(_numpy(first))
-            frame = _where(first, step.reset_observation, frame)
+            finish(_numpy(step.reset))
+            frame = _where(step.reset, step.reset_observation, frame)
+            first = first | step.reset
     unfinished = 0
     for env, episodes in enumerate(finished):
         if len(episodes) < episodes_per_env and length[env] > 0:
