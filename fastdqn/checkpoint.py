@@ -44,12 +44,16 @@ def save_checkpoint(directory: Path, env_steps: int, state: Mapping[str, Any], k
     Args:
         directory: The run's ``checkpoints``.
         env_steps: Names the checkpoint.
-        state: Nested dicts with string keys; leaves are tensors, arrays, or JSON values. Each
-            top-level entry becomes a set of files of its own.
+        state: Nested dicts with string keys; leaves are tensors, arrays (which come back as
+            tensors), or JSON values (numpy's scalars too). Each top-level entry becomes a set of
+            files of its own.
         keep: Checkpoints to keep, this one included.
 
     Returns:
         The checkpoint's directory.
+
+    Raises:
+        CheckpointError: Where the disk refuses; earlier checkpoints stay as they are.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for orphan in directory.glob("step_*.tmp-*"):
@@ -57,6 +61,31 @@ def save_checkpoint(directory: Path, env_steps: int, state: Mapping[str, Any], k
     final = directory / f"step_{env_steps:012d}"
     temporary = directory / f"{final.name}.tmp-{os.getpid()}"
     temporary.mkdir()
+    try:
+        _write(temporary, env_steps, state)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)  # whatever stopped it, a full disk first
+        if isinstance(error, OSError | SafetensorError):
+            raise CheckpointError(f"{final} cannot be written ({error}); make room.") from None
+        raise
+    if final.exists():  # out of the way until the new one is in its place
+        replaced = directory / f"{final.name}.tmp-replaced"
+        final.rename(replaced)
+        temporary.rename(final)
+        shutil.rmtree(replaced, ignore_errors=True)
+    else:
+        temporary.rename(final)
+    _sync(directory)
+    pointer = directory / "latest.tmp"
+    pointer.write_text(final.name + "\n", encoding="utf-8")
+    os.replace(pointer, directory / "latest")
+    for old in _list(directory)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def _write(temporary: Path, env_steps: int, state: Mapping[str, Any]) -> None:
+    """All files of one checkpoint, on the disk when this returns."""
     skeleton: dict[str, Any] = {}
     for part, content in state.items():
         tensors: dict[str, Tensor] = {}
@@ -75,16 +104,6 @@ def save_checkpoint(directory: Path, env_steps: int, state: Mapping[str, Any], k
         path.chmod(0o666 & ~_umask())  # safetensors makes its files private
         _sync(path)
     _sync(temporary)
-    if final.exists():
-        shutil.rmtree(final)
-    temporary.rename(final)
-    _sync(directory)
-    pointer = directory / "latest.tmp"
-    pointer.write_text(final.name + "\n", encoding="utf-8")
-    os.replace(pointer, directory / "latest")
-    for old in _list(directory)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return final
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
@@ -119,14 +138,16 @@ def load_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict
             f"{path} has format_version {version!r}; this fastdqn reads {FORMAT_VERSION}."
         )
     wanted = [name for name in files if parts is None or name.partition("-")[0] in parts]
-    for name in [*wanted, "state.json"]:
-        _check_file(path / name, files.get(name))
     try:
+        for name in dict.fromkeys([*wanted, "state.json"]):
+            _check_file(path, name, files.get(name))
         skeleton = json.loads((path / "state.json").read_text(encoding="utf-8"))
         tensors = _read_tensors([path / name for name in wanted if name.endswith(".safetensors")])
         chosen = skeleton if parts is None else {part: skeleton[part] for part in parts}
         return {part: _join(content, tensors) for part, content in chosen.items()}
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} does not hold what it should ({error}).") from None
 
 
@@ -201,9 +222,13 @@ def _list(directory: Path) -> list[Path]:
 
 def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     """JSON with a mark where a tensor was; the tensors go into ``tensors`` by path."""
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.ascontiguousarray(value))
+        value = torch.from_numpy(np.array(value, order="C"))
     if isinstance(value, Tensor):
+        while key in tensors:  # {"a/b": x, "a": {"b": y}}
+            key += "'"
         tensors[key] = value
         return {_TENSOR: key}
     if isinstance(value, Mapping):
@@ -256,7 +281,7 @@ def _read_tensors(paths: list[Path]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in paths:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118: no mapping
+            for name in file.keys():  # noqa: SIM118
                 key, start, length = name.rsplit("#", 2)
                 piece = file.get_tensor(name)
                 if piece.dim() == 0 or piece.shape[0] == int(length):
@@ -268,10 +293,11 @@ def _read_tensors(paths: list[Path]) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_file(path: Path, entry: Any) -> None:
+def _check_file(directory: Path, name: str, entry: Any) -> None:
+    path = directory / name
     if not isinstance(entry, dict):
         raise CheckpointError(f"{path} is not in the checkpoint's manifest; it is damaged.")
-    if path.name != Path(path.name).name or not path.is_file() or path.is_symlink():
+    if name != path.name or not path.is_file() or path.is_symlink():
         raise CheckpointError(f"{path} is missing; the checkpoint is not whole.")
     if path.stat().st_size != entry.get("bytes") or _crc32(path) != entry.get("crc32"):
         raise CheckpointError(f"{path} is damaged: size or checksum differ from the manifest.")
