@@ -9,9 +9,11 @@ Dimension legend, used in every docstring:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -56,14 +58,20 @@ class Batch(NamedTuple):
     discount: Tensor  # [B] float32: gamma^m (1 - terminated[t+m])
     next_observation: Tensor  # [B, S, *O]
     weight: Tensor  # [B] float32: importance weight, largest of the batch is 1
-    index: Tensor  # [B] int64: row of the replay, for update_priorities
+    index: Tensor  # type: ignore[assignment]  # [B] int64: row, for update_priorities
 
-    def to_tensordict(self) -> TensorDict:
-        """The batch under TorchRL's keys; ``discount`` becomes reward's per-sample ``gamma``.
+    def to_tensordict(self, gamma: float | None = None) -> TensorDict:
+        """The batch under TorchRL's keys.
 
-        TorchRL wants flags, so ``done`` and ``terminated`` are ``discount == 0`` and ``gamma`` is
-        the discount where the sample bootstraps: ``reward + gamma * (1 - terminated) * max Q``
-        is the same target.
+        TorchRL wants flags, so ``done`` and ``terminated`` are ``discount == 0``. Its estimators
+        take one gamma, and raise it to ``steps_to_next_obs`` where that key is there::
+
+            loss.make_value_estimator(gamma=0.99)
+            loss(batch.to_tensordict(gamma=0.99))
+
+        Args:
+            gamma: The replay's, between 0 and 1; adds ``steps_to_next_obs``, m. Needed where
+                n_step is not 1.
         """
         from tensordict import TensorDict
 
@@ -75,15 +83,18 @@ class Batch(NamedTuple):
             "terminated": terminated.clone(),
         }
         batch_size = [self.action.shape[0]]
-        return TensorDict(
-            {
-                "observation": self.observation,
-                "action": self.action,
-                "gamma": self.discount.unsqueeze(-1),
-                "_weight": self.weight,
-                "index": self.index,
-                "next": TensorDict(following, batch_size=batch_size),
-            },
-            batch_size=batch_size,
-            device=self.action.device,
-        )
+        entries: dict[str, Any] = {
+            "observation": self.observation,
+            "action": self.action,
+            "gamma": self.discount.unsqueeze(-1),  # gamma^m, as MultiStep names it
+            "priority_weight": self.weight,
+            "index": self.index,
+            "next": TensorDict(following, batch_size=batch_size),
+        }
+        if gamma is not None:
+            if not 0 < gamma < 1:
+                raise ValueError(f"gamma = {gamma} must lie between 0 and 1; leave it out at 1.")
+            steps = (self.discount.double().log() / math.log(gamma)).round()
+            steps = steps.to(torch.int64).masked_fill(self.discount == 0, 1)
+            entries["steps_to_next_obs"] = steps.unsqueeze(-1)
+        return TensorDict(entries, batch_size=batch_size, device=self.action.device)
