@@ -70,7 +70,8 @@ class SumTree:
 
         Args:
             index: int64 [B], each in [0, capacity).
-            value: float32 [B], finite and >= 0; not checked, for that would stall a GPU.
+            value: float32 [B], 0 or a normal number whose sum stays finite; not checked, for that
+                would stall a GPU.
         """
         self._levels[0].scatter_reduce_(0, index, value, "amax", include_self=False)
         for group, above in zip(self._groups, self._levels[1:], strict=True):
