@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from functools import partial
@@ -16,6 +18,8 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scripted_env import Script, ScriptedEnv, ScriptedStream, ScriptedVectorEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -259,7 +263,27 @@ def test_all_modes_and_backends_give_the_same_transitions() -> None:
         assert whole(counter) == reference
 
 
-def test_torch_rows_are_made_without_asking_the_device() -> None:
+@given(
+    script=st.builds(
+        Script,
+        num_envs=st.integers(1, 4),
+        seed=st.integers(0, 2**31),
+        num_actions=st.integers(1, 6),
+        max_length=st.integers(1, 7),
+        frame_shape=st.sampled_from([(3,), (2, 2), (5,)]),
+    ),
+    mode=st.sampled_from(MODES),
+    backend=st.sampled_from(["numpy", "torch"]),
+    final_obs=st.sampled_from(["objects", "dense"]),
+    reuse_buffer=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_script_gives_its_rows(script: Script, mode: str, **kwargs: Any) -> None:
+    check_stream(ScriptedVectorEnv(script, mode, **kwargs), script, 40)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_torch_rows_are_made_without_asking_the_device(device: str) -> None:
     """No operator that makes the host wait; env and reset of mode DISABLED excepted."""
 
     class NoSync(TorchDispatchMode):
@@ -275,22 +299,29 @@ def test_torch_rows_are_made_without_asking_the_device() -> None:
             return next(tape)
 
     for mode in ("NEXT_STEP", "SAME_STEP"):
-        recorder = ScriptedVectorEnv(FLOATS, mode, backend="torch")
+        recorder = ScriptedVectorEnv(FLOATS, mode, backend="torch", device=device)
         recorder.reset(seed=0)
-        tape_ = [recorder.step(torch.zeros(3, dtype=torch.int64)) for _ in range(40)]
+        actions = torch.zeros(3, dtype=torch.int64, device=device)
+        tape_ = [recorder.step(actions) for _ in range(40)]
         assert any(answer[2].any() for answer in tape_)
         for answer in tape_:  # as an env that lives on a device does
-            answer[-1].setdefault("final_obs", torch.zeros(3, 3))
+            answer[-1].setdefault("final_obs", torch.zeros(3, 3, device=device))
         if mode == "NEXT_STEP":
             for answer in tape_:
                 answer[-1].clear()
         tape = iter(tape_)
-        stream = GymnasiumStream(Canned(FLOATS, mode, backend="torch"))
+        stream = GymnasiumStream(Canned(FLOATS, mode, backend="torch", device=device))
         stream.reset()
         for _ in range(40):
-            stream.send(np.zeros(3, np.int64))
+            if device == "cpu":  # there the values of actions are checked
+                stream.send(actions)
             with NoSync():
+                if device != "cpu":
+                    torch.cuda.set_sync_debug_mode("error")
+                    stream.send(actions)
                 stream.recv()
+                if device != "cpu":
+                    torch.cuda.set_sync_debug_mode("default")
 
 
 def test_cartpole_on_its_vector_entry_point_equals_the_raw_env() -> None:
@@ -704,6 +735,8 @@ def test_state_is_refused_where_it_cannot_be_had() -> None:
     with pytest.raises(EnvError, match="before send"):
         stream.state_dict()
     cartpole: Any = make_envs("CartPole-v1")
+    wrapped = gymnasium.wrappers.vector.RecordEpisodeStatistics(ScriptedVectorEnv(FLOATS))
+    assert not make_envs(wrapped).can_save_state  # type: ignore[attr-defined]  # its own is lost
     assert not cartpole.can_save_state
     for call in (cartpole.state_dict, lambda: cartpole.load_state_dict({})):
         with pytest.raises(EnvError, match=r"state_dict\(\)"):
@@ -817,6 +850,21 @@ def test_a_reset_on_a_pending_autoreset(shared_memory: bool) -> None:
     assert (t == ~step.first).all()
     assert (episode == FLOATS.decode(before.observation)[:, 1] + step.first).all()
     stream.close()
+
+
+def test_a_script_without_a_main_guard_is_told(tmp_path: Any) -> None:
+    (tmp_path / "script.py").write_text(
+        "from fastdqn.envs import make_envs\nmake_envs('CartPole-v1', 1, vectorization='async')\n"
+    )
+    path = os.pathsep.join(sys.path)
+    run = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "__main__" in run.stderr.strip().splitlines()[-1], run.stderr
 
 
 def test_async_envs_by_id() -> None:

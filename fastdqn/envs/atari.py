@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium.envs.registration import registry
@@ -14,9 +14,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from fastdqn.envs.cpus import usable_cpus
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.errors import EnvError, nearest
-
-if TYPE_CHECKING:
-    from fastdqn.types import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +118,7 @@ class AtariStream(GymnasiumStream):
     def _collect(self) -> tuple[Any, Any, Any, Any, Mapping[str, Any]]:
         return self._base.recv() if self._direct else super()._collect()
 
-    def _deliver(self, raw: Any) -> Array:
+    def _deliver(self, raw: Any) -> Any:
         frames = super()._deliver(raw)
         return frames[:, 0] if self._squeeze else frames
 

@@ -6,7 +6,7 @@ Everything here raises EnvError with one sentence that says what to change.
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -15,9 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from fastdqn.envs import arrays
 from fastdqn.errors import EnvError
-
-if TYPE_CHECKING:
-    from fastdqn.types import Array
+from fastdqn.types import Array
 
 _MAX_SEED = 2**31 - 1
 
@@ -100,7 +98,7 @@ def check_frames(envs: VectorEnv, raw: Any, name: str = "observation") -> None:
     """Refuse observations that are not one array [N, *O] of the kind that the space promises."""
     space = envs.single_observation_space
     shape = (envs.num_envs, *(space.shape or ()))
-    if not arrays.is_array(raw):
+    if not isinstance(raw, Array):
         raise EnvError(
             f"{envs} returned {name} of type {type(raw).__name__}; return a numpy array or a "
             f"torch tensor of shape {shape}."
@@ -110,7 +108,7 @@ def check_frames(envs: VectorEnv, raw: Any, name: str = "observation") -> None:
             f"{envs} returned {name} of shape {tuple(raw.shape)}, but its space says {shape}; "
             f"correct one of them."
         )
-    if arrays.kind(raw) != arrays.kind(np.empty(0, space.dtype)):
+    if arrays.kind(raw.dtype) != arrays.kind(space.dtype):
         raise EnvError(
             f"{envs} returned {name} of dtype {raw.dtype}, but its space says {space.dtype}; "
             f"correct one of them."
@@ -131,21 +129,19 @@ def check_actions(actions: Array, num_envs: int, num_actions: int) -> None:
 
     An action out of range makes ALE wait for ever, and Gymnasium's envs take some in silence.
     """
-    if arrays.kind(actions) not in ("int", "uint8"):
+    if arrays.kind(actions.dtype) not in ("int", "uint8"):
         raise EnvError(f"Actions are of dtype {actions.dtype}; use integers such as int64.")
     if tuple(actions.shape) != (num_envs,):
         raise EnvError(
             f"Actions are of shape {tuple(actions.shape)}; one per env, shape {(num_envs,)}, is "
             f"needed."
         )
-    if isinstance(actions, np.ndarray):
-        wrong = (actions < 0) | (actions >= num_actions)
-        if wrong.any():
-            i = int(wrong.argmax())
-            raise EnvError(
-                f"The action of env {i} is {actions[i]}; actions go from 0 to {num_actions - 1}, "
-                f"whatever the start of the env's own space."
-            )
+    if isinstance(actions, np.ndarray) and (actions.min() < 0 or actions.max() >= num_actions):
+        i = int(((actions < 0) | (actions >= num_actions)).argmax())
+        raise EnvError(
+            f"The action of env {i} is {actions[i]}; actions go from 0 to {num_actions - 1}, "
+            f"whatever the start of the env's own space."
+        )
 
 
 def check_seed(seed: Any, num_envs: int) -> int:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from fastdqn.envs import arrays, checks
-from fastdqn.envs.stream import EnvStream, StackPadding
+from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError
-from fastdqn.types import TimeStep
-
-if TYPE_CHECKING:
-    from fastdqn.types import Array
+from fastdqn.types import Array, StackPadding, TimeStep
 
 
 class GymnasiumStream(EnvStream):
@@ -60,6 +58,9 @@ class GymnasiumStream(EnvStream):
         self._base = envs.unwrapped
         self._seed = seed
         self._timeout_s = step_timeout_s
+        self._delivers: arrays.DType = (
+            "uint8" if self.observation_space.dtype == np.uint8 else "float32"
+        )
         self._example: Array | None = None  # tells which arrays the envs want: kind and device
         self._dtype: Any = None  # of the envs' observations, once it is checked
         self._shape: Any = None
@@ -154,7 +155,8 @@ class GymnasiumStream(EnvStream):
     @property
     def can_save_state(self) -> bool:
         """Whether the envs can save and restore their state, and so the stream."""
-        return hasattr(self._base, "state_dict") and hasattr(self._base, "load_state_dict")
+        # Not the unwrapped envs: the state of a wrapper would be lost in silence.
+        return hasattr(self._envs, "state_dict") and hasattr(self._envs, "load_state_dict")
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the envs and of the stream; only between recv() and send()."""
@@ -164,9 +166,9 @@ class GymnasiumStream(EnvStream):
             raise EnvError("state_dict() must be called after reset() or recv(), before send().")
         assert self._example is not None
         return {
-            "envs": self._base.state_dict(),
-            "ended": np.array(arrays.as_kind_of(self._ended, np.empty(0))),
-            "tensors": arrays.is_tensor(self._example),
+            "envs": self._envs.state_dict(),
+            "ended": arrays.to_numpy(self._ended).copy(),
+            "tensors": isinstance(self._example, torch.Tensor),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -175,7 +177,7 @@ class GymnasiumStream(EnvStream):
             raise EnvError(f"{self._envs} cannot load a state: it has no load_state_dict().")
         # A checkpoint on disk holds tensors only; numpy envs get back what they gave.
         envs = state["envs"] if state["tensors"] else arrays.without_tensors(state["envs"])
-        self._base.load_state_dict(envs)
+        self._envs.load_state_dict(envs)
         self._ended = state["ended"]
         # Where a torch env wants its actions will show with its next observation; until then
         # they stay where the caller has them.
@@ -222,7 +224,7 @@ class GymnasiumStream(EnvStream):
             checks.check_frames(self._envs, raw)
             self._dtype, self._shape = raw.dtype, raw.shape
         self._example = raw
-        return arrays.cast(raw, "uint8" if self.observation_space.dtype == np.uint8 else "float32")
+        return arrays.cast(raw, self._delivers)
 
     # --- helpers -------------------------------------------------------------------------------
 
@@ -236,11 +238,11 @@ class GymnasiumStream(EnvStream):
                 f"An episode of {self._envs} ended without info['final_obs']; autoreset mode "
                 f"SAME_STEP needs it, or use AutoresetMode.NEXT_STEP."
             )
-        if arrays.is_array(final) and final.dtype != object:  # dense: rows not ended are junk
+        if isinstance(final, Array) and final.dtype != object:  # dense: rows not ended are junk
             checks.check_frames(self._envs, final, "final_obs")
             return arrays.choose(ended, arrays.as_kind_of(final, raw), raw)
         out = arrays.copy(raw)  # an object array with holes
-        for i in np.flatnonzero(arrays.as_kind_of(ended, np.empty(0))):
+        for i in np.flatnonzero(arrays.to_numpy(ended)):
             if final[i] is None or tuple(final[i].shape) != tuple(raw.shape[1:]):
                 raise EnvError(
                     f"Env {i} of {self._envs} ended its episode, but info['final_obs'][{i}] is "
@@ -260,9 +262,9 @@ class GymnasiumStream(EnvStream):
         """``actions`` as the envs want them: their kind of array, int64, from action_start."""
         wants = self._example
         if wants is None:  # a torch env whose state was loaded
-            wants = actions if arrays.is_tensor(actions) else arrays.tensor(0)
+            wants = actions if isinstance(actions, torch.Tensor) else torch.empty(0)
         if arrays.on_host(actions) or arrays.on_host(wants):
-            actions = arrays.as_kind_of(actions, np.empty(0))
+            actions = arrays.to_numpy(actions)
         checks.check_actions(actions, self.num_envs, self.num_actions)
         # The sum is new memory: the caller may write to its own before the envs have stepped.
         return arrays.as_kind_of(arrays.cast(actions, "int64") + self.action_start, wants)

@@ -110,7 +110,7 @@ def _make_vec(
     _check_id(env_id)
     if vectorization == "async":
         # A fork copies whatever locks the threads of ALE, OpenMP or CUDA hold at that moment, and
-        # Python 3.14 no longer forks by default either. Scripts need their __main__ guard.
+        # Python 3.14 no longer forks by default either. The price: workers import the main module.
         methods = multiprocessing.get_all_start_methods()
         context = "forkserver" if "forkserver" in methods else "spawn"
         given = env_kwargs.get("vector_kwargs") or {}
@@ -118,6 +118,11 @@ def _make_vec(
     mode = None if vectorization == "auto" else vectorization
     try:
         return gymnasium.make_vec(env_id, num_envs, vectorization_mode=mode, **env_kwargs)
+    except (EOFError, ConnectionError, BrokenPipeError) as error:
+        raise EnvError(
+            f"A worker of {env_id} died at its start, see above; a script that makes async envs "
+            f"must do so under: if __name__ == '__main__'."
+        ) from error
     except Exception as error:
         why = " ".join(str(error).split()) or "no reason given"
         raise EnvError(f"{env_id} cannot be made ({type(error).__name__}: {why}).") from error
