@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,7 @@ def evaluate(
     epsilon: float = 0.0,
     max_env_steps: int | None = None,
     seed: int | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> EvalResult:
     """Play the same number of episodes in every env.
 
@@ -57,6 +59,7 @@ def evaluate(
         epsilon: Chance of a random action.
         max_env_steps: Give up after so many steps over all envs.
         seed: Of the envs and of the random actions; None leaves both as they are.
+        stop: Asked before every step; True gives up.
     """
     total = np.zeros(envs.num_envs)
     length = np.zeros(envs.num_envs, dtype=np.int64)
@@ -75,6 +78,8 @@ def evaluate(
     env_steps = 0
     while min(map(len, finished)) < episodes_per_env:
         if max_env_steps is not None and env_steps >= max_env_steps:
+            break
+        if stop is not None and stop():
             break
         envs.send(policy.act(frame, first=first, epsilon=epsilon) - policy.action_start)
         step = envs.recv()

@@ -146,6 +146,7 @@ class Trainer:
         self.learning_from = config.learning_starts_env_steps  # later after a resume without replay
         self.updates_before = 0  # updates made before `learning_from`
         self.logged = {"env_steps": 0, "updates": 0, "transitions": 0, "train_s": 0.0}
+        self.signals: StopSignals | None = None
         self.last_eval: EvalResult | None = None
         self.new_eval = False  # not yet in metrics.csv
 
@@ -154,6 +155,7 @@ class Trainer:
         config, envs, learner, replay, actor = (
             self.config, self.envs, self.learner, self.replay, self.actor,
         )  # fmt: skip
+        self.signals = signals
         actions = self.begin()
         stopped_by = "total_env_steps"
         while self.env_steps < config.total_env_steps:
@@ -170,11 +172,9 @@ class Trainer:
 
             if self.is_due(config.eval_period_env_steps):
                 self.evaluate()
-            if self.is_due(config.log_every_env_steps):
-                row, stop = self.log(on_log)
-                if stop or row["return_mean"] >= (config.stop_return or math.inf):
-                    stopped_by = "on_log" if stop else "stop_return"
-                    break
+            if self.is_due(config.log_every_env_steps) and (reason := self.log(on_log)):
+                stopped_by = reason
+                break
             if self.is_due(config.checkpoint_period_env_steps):
                 self.save(actions, with_replay=config.checkpoint_replay == "every")
             if signals.name:
@@ -257,15 +257,15 @@ class Trainer:
     def end(self, stopped_by: str, actions: Tensor, on_log: OnLog | None) -> TrainResult:
         """Evaluate the final parameters, save, sum up."""
         c = self.config
-        interrupted = stopped_by in ("SIGINT", "SIGTERM")
         if stopped_by == "total_env_steps":
             self.learner.update_from(
                 self.replay, self.updates_due(), batch_size=c.batch_size, beta=self.beta()
             )
-        if not interrupted:
+        if not self.interrupted:
             self.evaluate()
-        if self.env_steps > self.logged["env_steps"] and not interrupted:
+        if self.env_steps > self.logged["env_steps"] and not self.interrupted:
             self.log(on_log)
+        stopped_by = self.interrupted or stopped_by
         if c.save_final_checkpoint:
             self.save(actions, with_replay=c.checkpoint_replay != "none")
         summary = self.summary(stopped_by)
@@ -290,18 +290,25 @@ class Trainer:
         if self.eval_envs is None or c.eval_episodes == 0:
             return
         with self.clock.paused():
-            self.last_eval = evaluate(
+            result = evaluate(
                 self.policy,
                 self.eval_envs,
                 episodes_per_env=-(-c.eval_episodes // self.eval_envs.num_envs),
                 epsilon=c.eval_epsilon,
                 max_env_steps=c.eval_max_env_steps,
                 seed=eval_seed(c),
+                stop=lambda: self.interrupted is not None,
             )
-        self.new_eval = True
+        if not self.interrupted:
+            self.last_eval, self.new_eval = result, True
 
-    def log(self, on_log: OnLog | None) -> tuple[dict[str, float], bool]:
-        """One row of metrics.csv since the last one, and whether the caller wants to stop.
+    @property
+    def interrupted(self) -> str | None:
+        """Name of the signal that asks to stop, if one came."""
+        return None if self.signals is None else self.signals.name
+
+    def log(self, on_log: OnLog | None) -> str | None:
+        """One row of metrics.csv since the last one; why to stop after it, if at all.
 
         The only place in the loop that waits for the device beside the actions.
         """
@@ -337,7 +344,10 @@ class Trainer:
         row["wall_s"] = self.clock.wall_s()
         assert self.metrics is not None
         self.metrics.write(row)
-        return row, bool(on_log is not None and on_log(row))
+        if on_log is not None and on_log(row):
+            return "on_log"
+        target = self.config.stop_return
+        return "stop_return" if target is not None and return_mean >= target else None
 
     @property
     def frame_skip(self) -> int:
@@ -401,8 +411,8 @@ class Trainer:
             self.check_finite()
             if not bool(torch.isfinite(self.learner.flat.data).all()):
                 raise TrainingError(
-                    f"The parameters are not finite at update {self.learner.updates}; no checkpoint "
-                    f"of them is written. Earlier ones in {self.run_dir} are intact."
+                    f"The parameters are not finite at update {self.learner.updates}; no "
+                    f"checkpoint of them is written. Earlier ones in {self.run_dir} are intact."
                 )
             saves_envs = getattr(self.envs, "can_save_state", False)
             run = {

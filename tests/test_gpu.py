@@ -1,0 +1,165 @@
+"""What needs a CUDA device: capture, overlap, staging; the CPU tests cover the same functions."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+from scripted_env import Script, ScriptedVectorEnv
+
+from fastdqn.actor import Actor
+from fastdqn.learner import Learner
+from fastdqn.networks import make_network
+from fastdqn.replay import ReplayBuffer
+from fastdqn.staging import HostStaging
+from fastdqn.sum_tree import SumTree
+from fastdqn.types import TimeStep
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+CUDA = torch.device("cuda", 0)
+
+
+def parts(mode, image=True, seed=0, **learner):
+    shape, high, dtype = ((84, 84), 255, np.uint8) if image else ((4,), 1, np.float32)
+    stack = 4 if image else None
+    replay = ReplayBuffer(
+        8_000, 8, Box(0, high, shape, dtype), frame_stack=stack, prioritized=True, device=CUDA
+    )
+    g = np.random.default_rng(seed)
+    for i in range(300):
+        frames = (
+            g.integers(0, 256, (8, *shape), dtype=np.uint8)
+            if image
+            else g.random((8, *shape), dtype=np.float32)
+        )
+        step = TimeStep(
+            frames,
+            g.standard_normal(8, dtype=np.float32),
+            g.random(8) < 0.05,
+            g.random(8) < 0.01,
+            np.full(8, i == 0),
+        )
+        replay.add(step, None if i == 0 else g.integers(0, 4, 8))
+    torch.manual_seed(seed)
+    network = make_network(
+        shape, 4, frame_stack=stack, image=image, hidden_sizes=(64,), dueling=True
+    )
+    options = {"precision": "fp32", "target_period_updates": 5, **learner}
+    return replay, Learner(network, mode=mode, device=CUDA, **options)
+
+
+@pytest.mark.parametrize("image", [False, True])
+@pytest.mark.parametrize("mode", ["compile", "graph"])
+def test_modes_agree_with_eager(mode, image):
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    replay, learner = parts(mode, image)
+    twin, eager = parts("eager", image)
+    for _ in range(4):
+        learner.update_from(replay, 5, batch_size=32, beta=0.5)
+        eager.update_from(twin, 5, batch_size=32, beta=0.5)
+    assert learner.updates == eager.updates == 20
+    torch.testing.assert_close(learner.flat.data, eager.flat.data, rtol=1e-2, atol=2e-3)
+    assert learner.read_statistics()["finite"] == 20
+    replay.tree.check_valid()
+
+
+def test_warming_up_and_capturing_trains_nothing():
+    replay, learner = parts("graph")
+    before = copy.deepcopy(learner.state_dict()), replay.tree.leaves.clone()
+    generator = replay.generator.get_state().clone()
+    learner._beta.fill_(0.5)
+    learner._capture(replay, 32, lambda: learner._step(replay, 32))
+    assert torch.equal(learner.state_dict()["network"]["head.value.weight"],
+                       before[0]["network"]["head.value.weight"])  # fmt: skip
+    assert torch.equal(replay.tree.leaves, before[1])
+    assert torch.equal(replay.generator.get_state(), generator)
+    assert learner.updates == 0
+
+
+def test_replays_draw_new_samples_and_the_learning_rate_can_change():
+    replay, learner = parts("graph")
+    first = learner.update_from(replay, 1, batch_size=32).td_error.clone()
+    second = learner.update_from(replay, 1, batch_size=32).td_error.clone()
+    assert not torch.equal(first, second)
+    learner.set_learning_rate(0.0)
+    before = learner.flat.data.clone()
+    learner.update_from(replay, 3, batch_size=32)
+    assert torch.equal(learner.flat.data, before)
+
+
+def test_a_step_does_not_wait_for_the_device():
+    replay, learner = parts("graph")
+    actor = Actor(learner.acting_network, 8, device=CUDA, to_host=False)
+    learner.update_from(replay, 2, batch_size=32)
+    step = TimeStep(
+        torch.zeros((8, 84, 84), dtype=torch.uint8, device=CUDA),
+        torch.zeros(8, device=CUDA),
+        *(torch.zeros(8, dtype=torch.bool, device=CUDA) for _ in range(3)),
+    )
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        learner.update_from(replay, 4, batch_size=32, beta=0.7)
+        replay.add(step, actor.act(replay.latest()))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_no_allocation_after_warm_up():
+    replay, learner = parts("graph")
+    learner.update_from(replay, 4, batch_size=32)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    learner.update_from(replay, 50, batch_size=32)
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
+
+
+def test_staging_is_one_copy_to_fixed_addresses():
+    staging = HostStaging(CUDA)
+    g = np.random.default_rng(0)
+    addresses = None
+    for _ in range(3):
+        arrays = [g.integers(0, 255, (8, 84, 84), dtype=np.uint8), g.random(8, dtype=np.float32),
+                  g.random(8) < 0.5]  # fmt: skip
+        tensors = staging(arrays)
+        assert all(np.array_equal(t.cpu().numpy(), a) for t, a in zip(tensors, arrays, strict=True))
+        now = [t.data_ptr() for t in tensors]
+        assert addresses in (None, now)
+        addresses = now
+
+
+@pytest.mark.parametrize("capacity", [1, 7, 1000, 2**20])
+def test_the_tree_on_cuda_draws_as_on_the_cpu(capacity):
+    tree = SumTree(capacity, device=CUDA)
+    g = torch.Generator().manual_seed(0)
+    value = torch.rand(capacity, generator=g) * (torch.rand(capacity, generator=g) < 0.5)
+    value[0] = 1.0
+    tree.set(torch.arange(capacity, device=CUDA), value.to(CUDA))
+    tree.check_valid()
+    for _ in range(20):
+        index, drawn = tree.sample(torch.rand((tree.levels, 100_000), device=CUDA))
+        assert (drawn > 0).all()
+    share = torch.bincount(index, minlength=capacity)[0] / len(index)
+    expected = (value[0] / value.sum()).item()
+    assert abs(share.item() - expected) < 6 * (expected / len(index)) ** 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_training_on_cuda(tmp_path, backend):
+    from fastdqn.config import Config
+    from fastdqn.trainer import train
+
+    envs = ScriptedVectorEnv(
+        Script(8), backend=backend, device="cpu" if backend == "numpy" else "cuda"
+    )
+    config = Config(
+        total_env_steps=4_000, learning_starts_env_steps=400, replay_capacity=2_000, device="cuda",
+        update_period_env_steps=8, prioritized=True, run_dir=str(tmp_path / "run"),
+    )  # fmt: skip
+    result = train(config, envs=envs)
+    assert result.summary["mode"] == "graph"
+    assert result.summary["updates"] == 450
