@@ -65,8 +65,8 @@ class Actor:
         self.bf16 = bf16
         self.epsilon = torch.ones((), device=self.device)  # [] or [N]; change it in place
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self._host: Tensor | None = None
-        if to_host and self.device.type == "cuda":
+        self.to_host = to_host
+        if self.device.type == "cuda":
             self._host = torch.zeros(num_envs, dtype=torch.int64, pin_memory=True)
             self._ready = torch.cuda.Event()
 
@@ -80,7 +80,7 @@ class Actor:
         uniform = torch.rand((2, self.num_envs), generator=self.generator, device=self.device)
         q = forward_q(self.network, observation, self.bf16)
         actions = epsilon_greedy(q, self.epsilon, uniform)
-        if self._host is None:
+        if not self.to_host or self.device.type != "cuda":
             return actions
         self._host.copy_(actions, non_blocking=True)
         self._ready.record()

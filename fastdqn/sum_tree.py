@@ -76,7 +76,10 @@ class SumTree:
         self._levels[0].scatter_reduce_(0, index, value, "amax", include_self=False)
         for group, above in zip(self._groups, self._levels[1:], strict=True):
             index = index // self.fanout
-            above.index_copy_(0, index, group.index_select(0, index).sum(dim=1))
+            if index.numel() < len(group):
+                above.index_copy_(0, index, group.index_select(0, index).sum(dim=1))
+            else:  # cheaper, and a bulk write needs no memory of index.numel() * fanout
+                above[: len(group)].copy_(group.sum(dim=1))
 
     def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Draw leaves; pure in its randomness.

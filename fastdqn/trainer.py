@@ -246,8 +246,10 @@ class Trainer:
         if actions is None:
             # After a resume the envs must not play the episodes of the first start again.
             seed = subseed(c.seed, str(self.env_steps)) % 2**30 if self.resuming else c.seed
-            step = self.stage(self.envs.reset(seed=seed))
-            self.replay.add(step, None)
+            raw = self.envs.reset(seed=seed)
+            # Envs that live on the device take their actions there; nothing waits for them.
+            self.actor.to_host = not getattr(raw.observation, "is_cuda", False)
+            self.replay.add(self.stage(raw), None)
             self.episodes.forget_running()
             self.set_schedules()
             actions = self.actor.act(self.replay.latest())
