@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
-import io
-import itertools
 import os
-import re
 import shlex
 import sys
-import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import tyro
 
 from fastdqn import __version__
-from fastdqn.config import Config, check_type
+from fastdqn.arguments import parse, unknown, words_of
+from fastdqn.config import Config
 from fastdqn.errors import (
     CheckpointError,
     ConfigError,
@@ -37,25 +33,6 @@ from fastdqn.presets import describe_presets, preset, presets
 from fastdqn.signals import exit_on_sigterm
 
 DEFAULT_PRESET = "cartpole"
-
-# What other libraries call our options: only to point at ours.
-_ELSEWHERE = {
-    "env": "env-id",
-    "lr": "learning-rate",
-    "steps": "total-env-steps",
-    "total-timesteps": "total-env-steps",
-    "timesteps": "total-env-steps",
-    "buffer-size": "replay-capacity",
-    "train-freq": "update-period-env-steps",
-    "train-frequency": "update-period-env-steps",
-    "target-network-frequency": "target-period-updates",
-    "target-update-interval": "target-period-updates",
-    "exploration-fraction": "epsilon-duration-env-steps",
-    "gpu": "device",
-    "cuda": "device",
-}
-
-T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,16 +145,16 @@ def train_config(args: list[str]) -> tuple[Config, bool]:
     # at the front is kept from it: its help would leave out an argument that it has already got.
     name = args[0] if args and not args[0].startswith("-") else None
     words = args if name is None else args[1:]
-    flags = _parse_train(words, name, next(iter(_words_of(words, "--config")), None))
+    flags = _parse_train(words, name, next(iter(words_of(words, "--config")), None))
     if name is not None and flags.preset is not None:
-        raise ConfigError(_unknown(flags.preset, _TrainFlags, "fastdqn train"))
+        raise ConfigError(unknown(flags.preset, _TrainFlags, "fastdqn train"))
     if name is None and flags.preset is not None:  # it stood after some options
         flags = _parse_train(words, flags.preset, flags.config)
     return Config(**_config_fields(flags)), flags.dry_run
 
 
 def _parse_train(words: list[str], name: str | None, file: str | None) -> _TrainFlags:
-    return _parse(
+    return parse(
         _TrainFlags,
         words,
         prog="fastdqn train",
@@ -304,7 +281,7 @@ class _EvalFlags:
 
 
 def _eval(args: list[str]) -> int:
-    flags = _parse(_EvalFlags, args, prog="fastdqn eval", description="Evaluate a trained agent.")
+    flags = parse(_EvalFlags, args, prog="fastdqn eval", description="Evaluate a trained agent.")
     if flags.episodes < 1:
         raise ConfigError(f"episodes = {flags.episodes} is out of range; use 1 or more.")
     config = _run_config(Path(flags.run))
@@ -387,7 +364,7 @@ class _InfoFlags:
 
 
 def _presets(args: list[str]) -> int:
-    _parse(_NoFlags, args, prog="fastdqn presets", description="List the recipes.")
+    parse(_NoFlags, args, prog="fastdqn presets", description="List the recipes.")
     lines = describe_presets()
     for name, config in presets().items():
         print(f"{name}\n    {lines[name]}")
@@ -400,7 +377,7 @@ def _presets(args: list[str]) -> int:
 
 
 def _info(args: list[str]) -> int:
-    flags = _parse(_InfoFlags, args, prog="fastdqn info", description="Versions and devices.")
+    flags = parse(_InfoFlags, args, prog="fastdqn info", description="Versions and devices.")
     from fastdqn.info import environment
 
     found = environment()
@@ -446,92 +423,3 @@ COMMANDS: dict[str, Command] = {
     "presets": Command(_presets, "presets", "list the recipes"),
     "info": Command(_info, "info [--json]", "versions, devices, memory"),
 }
-
-
-# --- arguments ---------------------------------------------------------------------------------
-
-
-def _parse(
-    kind: type[T], args: list[str], *, prog: str, description: str, default: T | None = None
-) -> T:
-    """Parse with tyro; turn its complaints, which are boxes of several lines, into one sentence."""
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(shown):
-            parsed, unknown = tyro.cli(
-                kind,
-                args=args,
-                prog=prog,
-                description=description,
-                return_unknown_args=True,
-                default=tyro.MISSING_NONPROP if default is None else default,
-            )
-    except SystemExit as leave:
-        if not leave.code:
-            raise  # --help
-        raise _complaint(shown.getvalue(), kind, args, prog) from None
-    if unknown:
-        raise ConfigError(_unknown(unknown[0], kind, prog))
-    return parsed
-
-
-def _unknown(word: str, kind: type, prog: str) -> str:
-    if not word.startswith("-"):
-        return f"{prog} takes no argument {word!r}; '{prog} --help' shows what it takes."
-    name = word.lstrip("-").partition("=")[0].replace("_", "-")
-    known = _options(kind)
-    close = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else []
-    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '--{close[0]}'?" if close else f"'{prog} --help' lists the options."
-    return f"{word.partition('=')[0]!r} is not an option of '{prog}'; {hint}"
-
-
-def _options(kind: type) -> list[str]:
-    """Names of the options, without dashes in front."""
-    names = [field.name.replace("_", "-") for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    hints = typing.get_type_hints(kind)
-    return names + [f"no-{name}" for name in names if hints[name.replace("-", "_")] is bool]
-
-
-def _complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
-    """The sentence for an error box of tyro: ours if it is about a value, else its first part."""
-    paragraph: list[str] = []
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # colours, if stdout is a terminal
-    for line in plain.splitlines()[1:]:  # the first one is the title
-        text = line.strip("│ ")
-        if set(text) <= set("─-╰╯"):  # a rule between two parts, or the frame
-            if paragraph:
-                break
-            continue
-        paragraph.append(text)
-    said = " ".join(paragraph) or "The arguments cannot be understood."
-    found = re.search(r"--([a-z][\w-]*)", said)
-    name = found.group(1).replace("-", "_") if found else ""
-    hints = typing.get_type_hints(kind)
-    required = [
-        field.name.upper()
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if field.default is MISSING and field.default_factory is MISSING
-    ]
-    if not name and required:
-        return ConfigError(f"{prog} needs {' '.join(required)}; '{prog} --help' says more.")
-    if name in hints:
-        value = " ".join(_words_of(args, f"--{name}"))
-        if not value:
-            return ConfigError(f"{name} needs a value; '{prog} --help' shows which.")
-        try:
-            check_type(name, value, hints[name])
-        except ConfigError as error:
-            return error
-    return ConfigError(said)
-
-
-def _words_of(args: list[str], option: str) -> list[str]:
-    """The words after the last ``--option``, or after its ``=``; empty if there are none."""
-    words: list[str] = []
-    for index, word in enumerate(args):
-        name, equals, rest = word.partition("=")
-        if name.replace("_", "-") == option.replace("_", "-"):
-            after = itertools.takewhile(lambda w: not w.startswith("--"), args[index + 1 :])
-            words = [rest] if equals else list(after)
-    return words

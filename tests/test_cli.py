@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastdqn
-from fastdqn import cli
+from fastdqn import arguments, cli
 from fastdqn.cli import main, train_config
 from fastdqn.config import Config
 from fastdqn.errors import ConfigError, EnvError, MemoryPlanError, TrainingError
@@ -204,9 +204,9 @@ def test_messages_do_not_depend_on_the_terminal(encoding, colour, columns, capsy
 
 def test_what_tyro_says_in_words_we_do_not_know_is_passed_on():
     box = "╭─ Title ─╮\n│ Something else │\n│ went wrong. │\n│ ───── │\n│ See --help │\n╰────╯\n"
-    error = cli._complaint(box, cli._InfoFlags, [], "fastdqn info")
+    error = arguments.complaint(box, cli._InfoFlags, [], "fastdqn info")
     assert str(error) == "Something else went wrong."
-    assert str(cli._complaint("", cli._InfoFlags, [], "fastdqn info"))
+    assert str(arguments.complaint("", cli._InfoFlags, [], "fastdqn info"))
 
 
 def test_presets_lists_every_preset(capsys):
