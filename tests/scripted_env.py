@@ -334,7 +334,8 @@ class ScriptedVectorEnv(VectorEnv):
         if options is not None and "reset_mask" in options:
             mask = options.pop("reset_mask")  # as Gymnasium does
             assert isinstance(mask, torch.Tensor) == (self.backend == "torch")
-            mask = _host(mask)
+            given, mask = mask, _host(mask)
+            given[:] = False  # the env's to use up
             assert mask.dtype == bool and mask.any() and mask.shape == (self.num_envs,)
             self.masks.append(mask)
             self._clock.restart(mask)
@@ -377,6 +378,7 @@ class ScriptedVectorEnv(VectorEnv):
         return {**self._clock.state_dict(), "ended": self._ended.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        assert self.backend == "torch" or isinstance(state["t"], np.ndarray)
         self._clock.load_state_dict(state)
         self._ended = _host(state["ended"])
 

@@ -109,7 +109,7 @@ def test_parity_without_lives() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("game", ["Pong", "Freeway", "SpaceInvaders", "MsPacman", "Seaquest"])
+@pytest.mark.parametrize("game", ["Pong", "Boxing", "SpaceInvaders", "MsPacman", "Seaquest"])
 @pytest.mark.parametrize("sticky", [0.0, 0.25])
 def test_parity_of_more_games(game: str, sticky: float) -> None:
     check_parity(game, sticky, episodes=3)
