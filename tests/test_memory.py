@@ -1,0 +1,319 @@
+"""Plans before allocations: bytes by hand, refusals that name what fits, and what is available."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastdqn import memory
+from fastdqn.errors import FastDQNError, MemoryPlanError
+from fastdqn.memory import HEADROOM, MemoryPlan, cgroup_available, format_bytes, make_plan
+from fastdqn.replay import ReplayBuffer
+
+ATARI = Box(0, 255, (84, 84), np.uint8)
+VECTOR = Box(-1, 1, (4,), np.float32)
+MB = 1000**2
+
+
+@pytest.fixture
+def have(monkeypatch):
+    """Sets the bytes that the device is said to have."""
+
+    def set_available(size):
+        monkeypatch.setattr(memory, "available_memory", lambda device: size)
+
+    return set_available
+
+
+def capacity_named(error):
+    (number,) = re.findall(r"the largest replay_capacity that fits is (\d+)", str(error.value))
+    return int(number)
+
+
+# --- plans ---------------------------------------------------------------------------------------
+
+
+def test_plan_of_a_vector_replay_by_hand(have):
+    have(10**9)
+    plan = ReplayBuffer.plan(1003, 8, VECTOR, batch_size=32)
+    assert plan.capacity == 1000  # a multiple of 8
+    assert dict(plan.parts) == {
+        "frames": 1001 * 4 * 4,  # the frame of zeros included
+        "scalars": 1000 * (8 + 4 + 3),  # action, reward, three flags
+        "sum tree": 1000 * 4,  # one level
+        "batch": 32 * (2 * 4 * 4 + 5 * 8),
+    }
+    assert plan.total == 16016 + 15000 + 4000 + 2304
+    assert plan.device == "cpu" and plan.available == 10**9
+
+
+def test_a_million_atari_steps_are_planned_at_7_1_gb(have):
+    have(None)
+    plan = ReplayBuffer.plan(1_000_000, 16, ATARI, frame_stack=4, batch_size=32)
+    assert plan.capacity == 1_000_000
+    assert plan.total == pytest.approx(7.1e9, rel=0.02)
+    assert plan.parts["frames"] == 1_000_001 * 84 * 84
+    assert plan.parts["batch"] == 32 * (2 * 4 * 84 * 84 + 40)
+    assert plan.parts["sum tree"] == 4 * (1_000_000 + 31_264 + 977)  # 31250 padded to 32s
+
+
+def storages_of(thing, seen):
+    """Every distinct storage reachable from the attributes of fastdqn's objects."""
+    if isinstance(thing, torch.Tensor):
+        storage = thing.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+    elif isinstance(thing, dict):
+        for value in thing.values():
+            storages_of(value, seen)
+    elif isinstance(thing, list | tuple):
+        for value in thing:
+            storages_of(value, seen)
+    elif type(thing).__module__.startswith("tensordict"):
+        storages_of(dict(thing.items()), seen)
+    elif type(thing).__module__.startswith("fastdqn"):
+        storages_of(vars(thing), seen)
+    return sum(seen.values())
+
+
+@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize(
+    ("capacity", "num_envs", "space", "stack"),
+    [(20_000, 16, ATARI, 4), (50_000, 4, VECTOR, None), (3_000, 3, VECTOR, 2)],
+)
+def test_what_is_allocated_is_what_was_planned(capacity, num_envs, space, stack, prioritized):
+    kwargs = {"frame_stack": stack, "n_step": 3, "prioritized": prioritized}
+    plan = ReplayBuffer.plan(capacity, num_envs, space, batch_size=32, **kwargs)
+    replay = ReplayBuffer(capacity, num_envs, space, **kwargs)
+    planned = plan.total - plan.parts["batch"]
+    assert replay.capacity == plan.capacity
+    assert replay.nbytes() == pytest.approx(planned, rel=0.01)
+    assert storages_of(replay, {}) == pytest.approx(planned, rel=0.01)
+
+
+def test_a_plan_prints_its_parts(have):
+    have(8 * 10**9)
+    text = str(ReplayBuffer.plan(1_000_000, 16, ATARI, frame_stack=4, batch_size=32))
+    for word in ("frames", "7.06 GB", "scalars", "15.00 MB", "sum tree", "4.13 MB", "total"):
+        assert word in text
+    assert "7.08 GB on cpu (8.00 GB available)" in text
+    assert "available" not in str(MemoryPlan("cpu", 1, {"a": 1}, None))
+
+
+def test_a_plan_cannot_be_changed(have):
+    have(None)
+    with pytest.raises(TypeError):
+        make_plan("cpu", 10, {"a": 10}, 1, 1).parts["a"] = 0
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+def test_make_plan_by_hand(have):
+    have(1000)  # of which 900 count
+    kwargs = {"bytes_per_row": 10, "rows_step": 4}
+    assert make_plan("cpu", 80, {"rows": 80 * 9, "fixed": 180}, **kwargs).total == 900
+    with pytest.raises(MemoryPlanError) as error:
+        make_plan("cpu", 100, {"rows": 100 * 9, "fixed": 180}, **kwargs)
+    assert capacity_named(error) == 80
+    assert "replay_capacity = 100 needs 1.08 kB on cpu, where 1.00 kB are available" in str(
+        error.value
+    )
+    assert "90%" in str(error.value)
+
+
+def test_where_nothing_fits_no_capacity_is_named(have):
+    have(1000)
+    with pytest.raises(MemoryPlanError, match="not even the smallest replay fits"):
+        ReplayBuffer.plan(1_000_000, 16, ATARI, frame_stack=4, batch_size=32)
+
+
+def test_where_nobody_knows_everything_passes_and_nothing_is_allocated(have):
+    have(None)
+    assert ReplayBuffer.plan(10**9, 16, ATARI, frame_stack=4, batch_size=32).total > 7e12
+
+
+@pytest.mark.parametrize(
+    ("space", "stack", "waste"), [(ATARI, 4, 0.001), (VECTOR, None, 0.05), (VECTOR, 4, 0.05)]
+)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_capacity_named_fits_and_is_about_the_largest(have, space, stack, waste, share, device):
+    def plan(capacity):
+        return ReplayBuffer.plan(
+            capacity, 16, space, frame_stack=stack, batch_size=32, device=device
+        )
+
+    have(None)
+    wanted = 1_000_000
+    have(int(plan(wanted).total * share / HEADROOM))
+    with pytest.raises(MemoryPlanError) as error:
+        plan(wanted)
+    named = capacity_named(error)
+    assert named % 16 == 0 and 0 < named < wanted
+    assert plan(named).capacity == named
+    with pytest.raises(MemoryPlanError):
+        plan(int(named + waste * wanted + 16))
+
+
+@settings(max_examples=200)
+@given(
+    capacity=st.integers(1000, 10**8),
+    num_envs=st.integers(1, 100),
+    length=st.integers(1, 100),
+    stack=st.one_of(st.none(), st.integers(1, 4)),
+    available=st.integers(10**4, 10**10),
+    device=st.sampled_from(["cpu", "cuda"]),
+)
+def test_the_capacity_named_is_never_refused_for_memory(
+    capacity, num_envs, length, stack, available, device
+):
+    space = Box(-1, 1, (length,), np.float32)
+
+    def plan(rows):
+        return ReplayBuffer.plan(
+            rows, num_envs, space, frame_stack=stack, batch_size=32, device=device
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "available_memory", lambda _: available)
+        try:
+            plan(capacity)
+        except MemoryPlanError as error:
+            named = re.search(r"that fits is (\d+)", str(error))
+            if named is not None:
+                try:
+                    assert plan(int(named[1])).total <= available * HEADROOM
+                except MemoryPlanError:
+                    raise AssertionError(f"{named[1]} does not fit") from None
+                except FastDQNError:
+                    pass  # it fits, but it is too few rows for one transition
+        except FastDQNError:
+            pass  # fewer rows than one transition needs
+
+
+# --- what is available ---------------------------------------------------------------------------
+
+
+def test_this_machine_has_memory():
+    available = memory.available_memory("cpu")
+    assert available is not None and 10**6 < available < 10**15
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def v2(tmp_path):
+    """Version 2, this process in /a/b."""
+    write(tmp_path / "proc/self/cgroup", "0::/a/b\n")
+
+    def group(path, limit, used, inactive=None):
+        base = tmp_path / "sys/fs/cgroup" / path
+        write(base / "memory.max", f"{limit}\n")
+        write(base / "memory.current", f"{used}\n")
+        if inactive is not None:
+            write(base / "memory.stat", f"anon 5\nfile 77\ninactive_file {inactive}\nslab 3\n")
+
+    return tmp_path, group
+
+
+@pytest.fixture
+def v1(tmp_path):
+    """Version 1, this process in /a."""
+    write(tmp_path / "proc/self/cgroup", "12:cpu,cpuacct:/x\n4:memory:/a\n0::/\n")
+
+    def group(path, limit, used, inactive=0):
+        base = tmp_path / "sys/fs/cgroup/memory" / path
+        write(base / "memory.limit_in_bytes", f"{limit}\n")
+        write(base / "memory.usage_in_bytes", f"{used}\n")
+        write(base / "memory.stat", f"inactive_file 1\ntotal_inactive_file {inactive}\n")
+
+    return tmp_path, group
+
+
+def test_cgroup_v2(v2):
+    root, group = v2
+    group("a/b", 1000 * MB, 300 * MB)
+    assert cgroup_available(root) == 700 * MB
+
+
+def test_file_pages_not_in_use_count_as_free(v2):
+    root, group = v2
+    group("a/b", 1000 * MB, 900 * MB, inactive=400 * MB)
+    assert cgroup_available(root) == 500 * MB
+
+
+def test_the_tightest_level_counts(v2):
+    root, group = v2
+    group("a/b", 1000 * MB, 300 * MB)
+    group("a", 1200 * MB, 1100 * MB)
+    assert cgroup_available(root) == 100 * MB
+    group("a", "max", 1100 * MB)
+    assert cgroup_available(root) == 700 * MB
+
+
+def test_in_a_container_only_the_top_can_be_read(v2):
+    root, group = v2
+    group(".", 500 * MB, 100 * MB)
+    assert cgroup_available(root) == 400 * MB
+
+
+def test_no_limit(v2):
+    root, group = v2
+    group("a/b", "max", 300 * MB)
+    assert cgroup_available(root) is None
+
+
+def test_over_the_limit_is_nothing_and_cache_beyond_use_is_no_gain(v2):
+    root, group = v2
+    group("a/b", 1000 * MB, 1100 * MB)
+    assert cgroup_available(root) == 0
+    group("a/b", 1000 * MB, 100 * MB, inactive=200 * MB)
+    assert cgroup_available(root) == 1000 * MB
+
+
+def test_cgroup_v1(v1):
+    root, group = v1
+    group("a", 1000 * MB, 600 * MB, inactive=100 * MB)
+    group(".", 9223372036854771712, 600 * MB)  # what version 1 calls no limit
+    assert cgroup_available(root) == 500 * MB
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "-1"])
+def test_unreadable_files_are_no_limit(v2, text):
+    root, group = v2
+    group("a/b", text, text)
+    assert cgroup_available(root) in (None, 0)
+    assert cgroup_available(root / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("host", "cgroup", "expected"),
+    [(5, 3, 3), (3, 5, 3), (5, None, 5), (None, 3, 3), (None, None, None)],
+)
+def test_the_smaller_of_host_and_cgroup_counts(monkeypatch, host, cgroup, expected):
+    monkeypatch.setattr(memory, "_proc_available", lambda: host)
+    monkeypatch.setattr(memory, "cgroup_available", lambda: cgroup)
+    assert memory.available_memory("cpu") == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (7_060_000_000, "7.06 GB"),
+        (123_456, "123.46 kB"),
+        (5e12, "5.00 TB"),
+        (2.5e15, "2500.00 TB"),
+    ],
+)
+def test_format_bytes(size, text):
+    assert format_bytes(size) == text

@@ -1,0 +1,314 @@
+"""Networks: shapes, scaling, layouts and precisions, and what they refuse."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastdqn.errors import ConfigError
+from fastdqn.networks import MLP, DuelingHead, LinearHead, NatureCNN, QNetwork, make_network
+
+
+def make(seed=0, **kwargs):
+    torch.manual_seed(seed)
+    return make_network(**kwargs)
+
+
+def nature(stack=4, size=84, actions=6, dueling=False, hidden=64):
+    return make(
+        observation_shape=(size, size),
+        num_actions=actions,
+        frame_stack=stack,
+        hidden_sizes=(hidden,),
+        dueling=dueling,
+    )
+
+
+def frames(*shape, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=g)
+
+
+def parameters_of(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+# --- shapes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "stack", "kind", "observation", "torso"),
+    [
+        ((4,), None, "auto", torch.zeros(5, 4), MLP),
+        ((4,), 3, "auto", torch.zeros(5, 3, 4), MLP),
+        ((7, 9), None, "mlp", torch.zeros(5, 7, 9), MLP),
+        ((84, 84), 4, "mlp", frames(5, 4, 84, 84), MLP),
+        ((84, 84), 4, "auto", frames(5, 4, 84, 84), NatureCNN),
+        ((84, 84), 1, "nature", frames(5, 1, 84, 84), NatureCNN),
+        ((3, 36, 40), None, "auto", frames(5, 3, 36, 40), NatureCNN),
+        ((3, 36, 40), 2, "auto", frames(5, 2, 3, 36, 40), NatureCNN),
+        ((1, 84, 84), 4, "auto", frames(5, 4, 1, 84, 84), NatureCNN),
+    ],
+)
+def test_shapes(shape, stack, kind, observation, torso, dueling):
+    network = make(
+        observation_shape=shape,
+        num_actions=6,
+        kind=kind,
+        frame_stack=stack,
+        hidden_sizes=(32,),
+        dueling=dueling,
+    )
+    assert type(network.torso) is torso
+    assert type(network.head) is (DuelingHead if dueling else LinearHead)
+    for batch in (1, 5):
+        output = network(observation[:batch])
+        q = network.q_values(output)
+        assert q.shape == (batch, 6) and q.dtype == torch.float32
+        assert torch.isfinite(q).all()
+
+
+def test_image_overrides_the_guess_from_the_shape():
+    kwargs = {"observation_shape": (40, 40), "num_actions": 2, "hidden_sizes": (8,)}
+    assert isinstance(make(**kwargs, frame_stack=2).torso, NatureCNN)
+    assert isinstance(make(**kwargs, frame_stack=2, image=False).torso, MLP)
+
+
+def test_nature_has_the_parameters_of_the_paper():
+    # 4*32*64+32, 32*64*16+64, 64*64*9+64, 3136*512+512, 512*6+6 (Mnih 2015, extended data table)
+    assert parameters_of(nature(hidden=512)) == 8224 + 32832 + 36928 + 1606144 + 3078
+
+
+def test_mlp_has_the_parameters_of_its_sizes():
+    network = make(observation_shape=(4,), num_actions=2, hidden_sizes=(120, 84))
+    assert parameters_of(network) == (4 * 120 + 120) + (120 * 84 + 84) + (84 * 2 + 2)
+
+
+def test_a_dueling_network_gives_each_stream_a_hidden_layer_of_the_size_asked_for():
+    network = nature(dueling=True, hidden=512)
+    assert network.torso.hidden.out_features == 1024
+    assert network.head.value.weight.shape == (1, 512)
+    assert network.head.advantage.weight.shape == (6, 512)
+
+
+def test_making_a_network_draws_no_numbers_but_its_weights():
+    # The shape is found without random numbers, so a network depends on the seed alone.
+    torch.manual_seed(0)
+    direct = [nn.Conv2d(4, 32, 8), nn.Conv2d(32, 64, 4), nn.Conv2d(64, 64, 3), nn.Linear(3136, 64)]
+    torso = nature().torso
+    own = [torso.conv1, torso.conv2, torso.conv3, torso.hidden]
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(direct, own, strict=True))
+
+
+# --- what they compute ---------------------------------------------------------------------------
+
+
+def plain_nature(torso, x):
+    """The paper's network on floats 0..1, in float64."""
+    w = {name: p.detach().double() for name, p in torso.named_parameters()}
+    x = x.double()
+    x = F.relu(F.conv2d(x, w["conv1.weight"], w["conv1.bias"], stride=4))
+    x = F.relu(F.conv2d(x, w["conv2.weight"], w["conv2.bias"], stride=2))
+    x = F.relu(F.conv2d(x, w["conv3.weight"], w["conv3.bias"], stride=1))
+    return F.relu(F.linear(x.flatten(1), w["hidden.weight"], w["hidden.bias"]))
+
+
+def test_folding_1_over_255_into_the_weights_equals_dividing_the_input():
+    torso, observation = nature().torso, frames(3, 4, 84, 84)
+    expected = plain_nature(torso, observation.double() / 255)
+    torch.testing.assert_close(torso(observation).double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_gradient_of_the_folded_weights_is_that_of_the_divided_input():
+    torso, observation = nature().torso, frames(2, 4, 84, 84)
+    (folded,) = torch.autograd.grad(torso(observation).sum(), torso.conv1.weight)
+    x = observation.float() / 255
+    x = F.relu(torso.conv3(F.relu(torso.conv2(F.relu(torso.conv1(x))))))
+    (plain,) = torch.autograd.grad(F.relu(torso.hidden(x.flatten(1))).sum(), torso.conv1.weight)
+    torch.testing.assert_close(folded, plain, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["nature", "mlp"])
+def test_bytes_are_scaled_and_floats_are_not(kind):
+    network = make(
+        observation_shape=(40, 40), num_actions=3, kind=kind, frame_stack=2, hidden_sizes=(16,)
+    )
+    observation = frames(3, 2, 40, 40)
+    torch.testing.assert_close(
+        network(observation), network(observation.float() / 255), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_colours_and_stack_are_channels_in_order():
+    torch.manual_seed(0)
+    torso = NatureCNN(6, 40, 40, 8)
+    observation = frames(2, 2, 3, 40, 40)
+    assert torch.equal(torso(observation), torso(observation.flatten(1, 2)))
+
+
+def test_mlp_by_hand():
+    torso = MLP(2, (2,))
+    with torch.no_grad():
+        torso.layers[0].weight.copy_(torch.tensor([[1.0, -1.0], [2.0, 0.5]]))
+        torso.layers[0].bias.copy_(torch.tensor([0.5, -1.0]))
+    # 1 - 3 + 0.5 < 0; 2 + 1.5 - 1
+    assert torso(torch.tensor([[1.0, 3.0]])).tolist() == [[0.0, 2.5]]
+
+
+def test_dueling_by_hand():
+    head = DuelingHead(2, 3)
+    with torch.no_grad():
+        head.value.weight.fill_(2.0)
+        head.value.bias.fill_(1.0)
+        head.advantage.weight.copy_(torch.tensor([[1.0], [2.0], [6.0]]))
+        head.advantage.bias.zero_()
+    # V = 2 * 4 + 1, A = (10, 20, 60), mean 30
+    assert head(torch.tensor([[4.0, 10.0]])).tolist() == [[9 - 20.0, 9 - 10.0, 9 + 30.0]]
+
+
+def test_dueling_identity():
+    torch.manual_seed(0)
+    head = DuelingHead(64, 18)
+    features = torch.randn(32, 64)
+    q = head(features)
+    value = head.value(features[:, :32]).squeeze(1)
+    advantage = head.advantage(features[:, 32:])
+    torch.testing.assert_close(q.mean(dim=1), value)  # the advantages of a state have mean 0
+    assert torch.equal(q.argmax(dim=1), advantage.argmax(dim=1))
+    shifted = DuelingHead(64, 18)
+    shifted.load_state_dict(head.state_dict())
+    with torch.no_grad():
+        shifted.advantage.bias += 5.0
+    torch.testing.assert_close(shifted(features), q)  # a constant in A cannot show
+
+
+# --- precision and layout ------------------------------------------------------------------------
+
+
+def seen_by(modules):
+    """Inputs and outputs of modules in the forwards to come."""
+    seen = {}
+    for name, module in modules.items():
+        module.register_forward_hook(
+            lambda _, inputs, output, name=name: seen.update({name: (inputs[0], output)})
+        )
+    return seen
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_the_head_stays_float32_under_autocast(dueling):
+    network = nature(dueling=dueling)
+    layers = network.head.children()
+    seen = seen_by({"conv2": network.torso.conv2, "hidden": network.torso.hidden})
+    heads = seen_by({str(number): layer for number, layer in enumerate(layers)})
+    observation = frames(4, 4, 84, 84)
+    plain = network(observation)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lowered = network(observation)
+        assert torch.is_autocast_enabled("cpu")  # and it is as the caller left it
+    assert seen["conv2"][1].dtype == seen["hidden"][1].dtype == torch.bfloat16
+    assert len(heads) == (2 if dueling else 1)
+    for inputs, output in heads.values():
+        assert inputs.dtype == output.dtype == torch.float32
+    assert lowered.dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    torch.testing.assert_close(lowered, plain, rtol=0.05, atol=0.02)
+    assert not torch.equal(lowered, plain)
+
+
+def test_gradients_under_autocast_are_float32():
+    network = nature()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network(frames(4, 4, 84, 84))
+    grads = torch.autograd.grad(output.sum(), list(network.parameters()))
+    assert all(grad.dtype == torch.float32 for grad in grads)
+
+
+def channels_last(shape):
+    _, c, h, w = shape
+    return (c * h * w, 1, w * c, c)
+
+
+@pytest.mark.parametrize("low", [False, True])
+def test_activations_lie_channels_last(low):
+    network = nature()
+    seen = seen_by({"conv2": network.torso.conv2, "conv3": network.torso.conv3})
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
+        network(frames(3, 4, 84, 84))
+    shapes = {"conv2": ((3, 32, 20, 20), (3, 64, 9, 9)), "conv3": ((3, 64, 9, 9), (3, 64, 7, 7))}
+    for name, tensors in seen.items():
+        for tensor, shape in zip(tensors, shapes[name], strict=True):
+            assert tensor.shape == shape
+            assert tensor.stride() == channels_last(shape)
+
+
+def test_bytes_become_floats_and_channels_last_at_once(monkeypatch):
+    network, seen = nature(), []
+    convolve = network.torso._convolve
+    monkeypatch.setattr(
+        network.torso, "_convolve", lambda x, w: (seen.append(x), convolve(x, w))[1]
+    )
+    network(frames(3, 4, 84, 84))
+    (x,) = seen
+    assert x.dtype == torch.float32 and x.stride() == channels_last((3, 4, 84, 84))
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"observation_shape": (84, 84, 3)},
+            r"Frames of shape \(84, 84, 3\) have their channels last; .* \(3, 84, 84\)",
+        ),
+        (
+            {"observation_shape": (35, 84), "frame_stack": 4},
+            "at least 36 x 36, not 35 x 84; use network = 'mlp'",
+        ),
+        ({"observation_shape": (3, 84, 20)}, "at least 36 x 36, not 84 x 20"),
+        ({"observation_shape": (84, 84)}, r"with frame_stack set, not frames of shape \(84, 84\)"),
+        ({"observation_shape": (4,), "kind": "nature"}, r"not frames of shape \(4,\)"),
+        (
+            {"observation_shape": (84, 84), "frame_stack": 4, "hidden_sizes": (120, 84)},
+            r"hidden_sizes = \(120, 84\) must be one size .*; use 512",
+        ),
+        (
+            {
+                "observation_shape": (84, 84),
+                "frame_stack": 4,
+                "hidden_sizes": (120, 84),
+                "dueling": True,
+            },
+            r"hidden_sizes = \(120, 84\) must be one size",
+        ),
+    ],
+)
+def test_refusals(kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        make_network(**{"num_actions": 2, "hidden_sizes": (8,), **kwargs})
+
+
+def test_the_smallest_image_passes():
+    network = nature(size=36)
+    assert network.torso.hidden.in_features == 64
+    assert network(frames(1, 4, 36, 36)).shape == (1, 6)
+
+
+def test_the_dueling_argument_leaves_the_callers_sizes_alone():
+    sizes = [8, 4]
+    make_network((3,), 2, hidden_sizes=sizes, dueling=True)
+    assert sizes == [8, 4]
+
+
+def test_any_module_can_be_a_torso():
+    class Half(nn.Module):
+        features = 2
+
+        def forward(self, observation):
+            return observation[:, :2]
+
+    network = QNetwork(Half(), LinearHead(2, 3))
+    assert network(torch.zeros(1, 4)).shape == (1, 3)
