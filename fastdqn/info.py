@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from fastdqn import host
 
 _PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "tensordict", "torchrl")
 
@@ -46,66 +47,23 @@ def environment() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "cpus_usable": _usable_cpus(),
+        "cpus_usable": host.usable_cpus(),
         "torch_threads": _torch_threads(),
-        "memory_total_bytes": _meminfo("MemTotal"),
-        "memory_available_bytes": _meminfo("MemAvailable"),
-        "cgroup_limit_bytes": cgroup_limit_bytes(),
+        "memory_total_bytes": host.memory_total(),
+        "memory_available_bytes": host.memory_available(),
+        "cgroup_limit_bytes": host.cgroup_memory_limit(),
         "bf16_cpu": _has_bf16("cpu"),
         "gpus": _gpus(),
         "ale": found["ale-py"] is not None,
     }
 
 
-def cgroup_limit_bytes() -> int | None:
-    """The tightest memory limit of this process's control groups (v1 or v2); None: no limit."""
-    limits = []
-    for file in _cgroup_limit_files(_read("/proc/self/cgroup"), Path("/sys/fs/cgroup")):
-        text = _read(file).strip()
-        # v2 writes "max" for no limit, v1 a number near 2^63.
-        if text.isdecimal() and int(text) < 2**60:
-            limits.append(int(text))
-    return min(limits, default=None)
-
-
-def _cgroup_limit_files(table: str, root: Path) -> list[Path]:
-    """Limit files of every group from this process's own up to the root: all of them bind."""
-    files = []
-    for line in table.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:
-            base, name = root, "memory.max"
-        elif "memory" in controllers.split(","):
-            base, name = root / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        own = Path(path.lstrip("/"))
-        files += [base / group / name for group in (own, *own.parents)]
-    return files
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def _cpu_name() -> str:
-    for line in _read("/proc/cpuinfo").splitlines():
+    for line in host.read_text(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model") and value.strip():
             return value.strip()
     return platform.processor() or platform.machine() or "unknown"
-
-
-def _meminfo(key: str) -> int | None:
-    for line in _read("/proc/meminfo").splitlines():
-        name, _, value = line.partition(":")
-        if name == key:
-            return int(value.split()[0]) * 1024
-    return None
 
 
 def _cuda_version() -> str | None:
@@ -124,15 +82,6 @@ def _torch_threads() -> int | None:
         return torch.get_num_threads()
     except ImportError:
         return None
-
-
-def _usable_cpus() -> int:
-    try:
-        from fastdqn.envs.cpus import usable_cpus
-
-        return usable_cpus()
-    except ImportError:  # the package of the envs needs gymnasium
-        return os.cpu_count() or 1
 
 
 def _has_bf16(device: str) -> bool | None:

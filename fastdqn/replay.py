@@ -114,14 +114,17 @@ class ReplayBuffer:
         """
         capacity = _rows(capacity, num_envs, frame_stack, n_step) * num_envs
         row = row_bytes(observation_space)
-        tree = 4 * sum(level_sizes(capacity, None, torch.device(device).type)[1])
-        frame = row["frames"]
-        parts = {name: size * capacity for name, size in row.items()}
-        parts["frames"] += frame  # the zero frame
-        parts["sum tree"] = tree
-        parts["batch"] = batch_size * (2 * (frame_stack or 1) * frame + 5 * 8)
-        per_row = sum(row.values()) + -(-tree // capacity)
-        return make_plan(str(device), capacity, parts, per_row, num_envs)
+        kind = torch.device(device).type
+
+        def parts(rows: int) -> dict[str, int]:
+            return {
+                "frames": row["frames"] * (rows + 1),  # and the zero frame
+                "scalars": row["scalars"] * rows,
+                "sum tree": 4 * sum(level_sizes(rows, None, kind)[1]),
+                "batch": batch_size * (2 * (frame_stack or 1) * row["frames"] + 5 * 8),
+            }
+
+        return make_plan(str(device), capacity, parts, num_envs)
 
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:

@@ -4,7 +4,6 @@ import builtins
 import json
 import platform
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -49,40 +48,13 @@ def test_the_name_of_a_device():
     ],
 )
 def test_the_name_of_the_cpu_comes_from_proc(monkeypatch, cpuinfo, name):
-    monkeypatch.setattr(info, "_read", lambda path: cpuinfo)
+    monkeypatch.setattr(info.host, "read_text", lambda path: cpuinfo)
     assert info._cpu_name() == name
 
 
 def test_without_proc_there_is_still_a_name(monkeypatch):
-    monkeypatch.setattr(info, "_read", lambda path: "")
+    monkeypatch.setattr(info.host, "read_text", lambda path: "")
     assert info._cpu_name()
-    assert info._meminfo("MemTotal") is None
-    assert info.cgroup_limit_bytes() is None
-
-
-def test_control_groups_are_searched_up_to_the_root():
-    files = info._cgroup_limit_files("0::/a/b\n4:cpu,memory:/job\n3:cpuset:/x\n", Path("/r"))
-    assert files == [
-        Path("/r/a/b/memory.max"),
-        Path("/r/a/memory.max"),
-        Path("/r/memory.max"),
-        Path("/r/memory/job/memory.limit_in_bytes"),
-        Path("/r/memory/memory.limit_in_bytes"),
-    ]
-
-
-def test_the_tightest_control_group_binds(monkeypatch):
-    texts = {
-        "/proc/self/cgroup": "0::/a/b\n",
-        "/sys/fs/cgroup/a/b/memory.max": "max\n",
-        "/sys/fs/cgroup/a/memory.max": "2000000000\n",
-        "/sys/fs/cgroup/memory.max": "3000000000\n",
-    }
-    monkeypatch.setattr(info, "_read", lambda path: texts.get(str(path), ""))
-    assert info.cgroup_limit_bytes() == 2_000_000_000
-    texts["/sys/fs/cgroup/a/memory.max"] = "9223372036854771712\n"  # v1's "no limit"
-    texts["/sys/fs/cgroup/memory.max"] = "max\n"
-    assert info.cgroup_limit_bytes() is None
 
 
 def test_without_torch_there_are_gaps_and_no_error(monkeypatch):

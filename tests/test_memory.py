@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from fastdqn import memory
 from fastdqn.errors import FastDQNError, MemoryPlanError
-from fastdqn.memory import HEADROOM, MemoryPlan, cgroup_available, format_bytes, make_plan
+from fastdqn.memory import HEADROOM, MemoryPlan, format_bytes, make_plan
 from fastdqn.replay import ReplayBuffer
 
 ATARI = Box(0, 255, (84, 84), np.uint8)
 VECTOR = Box(-1, 1, (4,), np.float32)
-MB = 1000**2
 
 
 @pytest.fixture
@@ -106,7 +105,7 @@ def test_a_plan_prints_its_parts(have):
 def test_a_plan_cannot_be_changed(have):
     have(None)
     with pytest.raises(TypeError):
-        make_plan("cpu", 10, {"a": 10}, 1, 1).parts["a"] = 0
+        make_plan("cpu", 10, lambda rows: {"a": rows}, 1).parts["a"] = 0
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -114,10 +113,13 @@ def test_a_plan_cannot_be_changed(have):
 
 def test_make_plan_by_hand(have):
     have(1000)  # of which 900 count
-    kwargs = {"bytes_per_row": 10, "rows_step": 4}
-    assert make_plan("cpu", 80, {"rows": 80 * 9, "fixed": 180}, **kwargs).total == 900
+
+    def parts(rows):
+        return {"rows": rows * 9, "fixed": 180}
+
+    assert make_plan("cpu", 80, parts, 4).total == 900
     with pytest.raises(MemoryPlanError) as error:
-        make_plan("cpu", 100, {"rows": 100 * 9, "fixed": 180}, **kwargs)
+        make_plan("cpu", 100, parts, 4)
     assert capacity_named(error) == 80
     assert "replay_capacity = 100 needs 1.08 kB on cpu, where 1.00 kB are available" in str(
         error.value
@@ -201,106 +203,6 @@ def test_the_capacity_named_is_never_refused_for_memory(
 def test_this_machine_has_memory():
     available = memory.available_memory("cpu")
     assert available is not None and 10**6 < available < 10**15
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-@pytest.fixture
-def v2(tmp_path):
-    """Version 2, this process in /a/b."""
-    write(tmp_path / "proc/self/cgroup", "0::/a/b\n")
-
-    def group(path, limit, used, inactive=None):
-        base = tmp_path / "sys/fs/cgroup" / path
-        write(base / "memory.max", f"{limit}\n")
-        write(base / "memory.current", f"{used}\n")
-        if inactive is not None:
-            write(base / "memory.stat", f"anon 5\nfile 77\ninactive_file {inactive}\nslab 3\n")
-
-    return tmp_path, group
-
-
-@pytest.fixture
-def v1(tmp_path):
-    """Version 1, this process in /a."""
-    write(tmp_path / "proc/self/cgroup", "12:cpu,cpuacct:/x\n4:memory:/a\n0::/\n")
-
-    def group(path, limit, used, inactive=0):
-        base = tmp_path / "sys/fs/cgroup/memory" / path
-        write(base / "memory.limit_in_bytes", f"{limit}\n")
-        write(base / "memory.usage_in_bytes", f"{used}\n")
-        write(base / "memory.stat", f"inactive_file 1\ntotal_inactive_file {inactive}\n")
-
-    return tmp_path, group
-
-
-def test_cgroup_v2(v2):
-    root, group = v2
-    group("a/b", 1000 * MB, 300 * MB)
-    assert cgroup_available(root) == 700 * MB
-
-
-def test_file_pages_not_in_use_count_as_free(v2):
-    root, group = v2
-    group("a/b", 1000 * MB, 900 * MB, inactive=400 * MB)
-    assert cgroup_available(root) == 500 * MB
-
-
-def test_the_tightest_level_counts(v2):
-    root, group = v2
-    group("a/b", 1000 * MB, 300 * MB)
-    group("a", 1200 * MB, 1100 * MB)
-    assert cgroup_available(root) == 100 * MB
-    group("a", "max", 1100 * MB)
-    assert cgroup_available(root) == 700 * MB
-
-
-def test_in_a_container_only_the_top_can_be_read(v2):
-    root, group = v2
-    group(".", 500 * MB, 100 * MB)
-    assert cgroup_available(root) == 400 * MB
-
-
-def test_no_limit(v2):
-    root, group = v2
-    group("a/b", "max", 300 * MB)
-    assert cgroup_available(root) is None
-
-
-def test_over_the_limit_is_nothing_and_cache_beyond_use_is_no_gain(v2):
-    root, group = v2
-    group("a/b", 1000 * MB, 1100 * MB)
-    assert cgroup_available(root) == 0
-    group("a/b", 1000 * MB, 100 * MB, inactive=200 * MB)
-    assert cgroup_available(root) == 1000 * MB
-
-
-def test_cgroup_v1(v1):
-    root, group = v1
-    group("a", 1000 * MB, 600 * MB, inactive=100 * MB)
-    group(".", 9223372036854771712, 600 * MB)  # what version 1 calls no limit
-    assert cgroup_available(root) == 500 * MB
-
-
-@pytest.mark.parametrize("text", ["", "nonsense", "-1"])
-def test_unreadable_files_are_no_limit(v2, text):
-    root, group = v2
-    group("a/b", text, text)
-    assert cgroup_available(root) in (None, 0)
-    assert cgroup_available(root / "nowhere") is None
-
-
-@pytest.mark.parametrize(
-    ("host", "cgroup", "expected"),
-    [(5, 3, 3), (3, 5, 3), (5, None, 5), (None, 3, 3), (None, None, None)],
-)
-def test_the_smaller_of_host_and_cgroup_counts(monkeypatch, host, cgroup, expected):
-    monkeypatch.setattr(memory, "_proc_available", lambda: host)
-    monkeypatch.setattr(memory, "cgroup_available", lambda: cgroup)
-    assert memory.available_memory("cpu") == expected
 
 
 @pytest.mark.parametrize(

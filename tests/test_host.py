@@ -1,0 +1,128 @@
+"""What the host grants: cgroups of both versions, at every level, from made-up files."""
+
+
+import pytest
+
+from fastdqn import host
+from fastdqn.host import (
+    cgroup_memory_available,
+    cgroup_memory_limit,
+    memory_available,
+)
+
+MB = 1000**2
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def v2(tmp_path):
+    """Version 2, this process in /a/b."""
+    write(tmp_path / "proc/self/cgroup", "0::/a/b\n")
+
+    def group(path, limit, used, inactive=None):
+        base = tmp_path / "sys/fs/cgroup" / path
+        write(base / "memory.max", f"{limit}\n")
+        write(base / "memory.current", f"{used}\n")
+        if inactive is not None:
+            write(base / "memory.stat", f"anon 5\nfile 77\ninactive_file {inactive}\nslab 3\n")
+
+    return tmp_path, group
+
+
+@pytest.fixture
+def v1(tmp_path):
+    """Version 1, this process in /a."""
+    write(tmp_path / "proc/self/cgroup", "12:cpu,cpuacct:/x\n4:memory:/a\n0::/\n")
+
+    def group(path, limit, used, inactive=0):
+        base = tmp_path / "sys/fs/cgroup/memory" / path
+        write(base / "memory.limit_in_bytes", f"{limit}\n")
+        write(base / "memory.usage_in_bytes", f"{used}\n")
+        write(base / "memory.stat", f"inactive_file 1\ntotal_inactive_file {inactive}\n")
+
+    return tmp_path, group
+
+
+def test_cgroup_v2(v2):
+    root, group = v2
+    group("a/b", 1000 * MB, 300 * MB)
+    assert cgroup_memory_available(root) == 700 * MB
+
+
+def test_file_pages_not_in_use_count_as_free(v2):
+    root, group = v2
+    group("a/b", 1000 * MB, 900 * MB, inactive=400 * MB)
+    assert cgroup_memory_available(root) == 500 * MB
+
+
+def test_the_tightest_level_counts(v2):
+    root, group = v2
+    group("a/b", 1000 * MB, 300 * MB)
+    group("a", 1200 * MB, 1100 * MB)
+    assert cgroup_memory_available(root) == 100 * MB
+    group("a", "max", 1100 * MB)
+    assert cgroup_memory_available(root) == 700 * MB
+
+
+def test_in_a_container_only_the_top_can_be_read(v2):
+    root, group = v2
+    group(".", 500 * MB, 100 * MB)
+    assert cgroup_memory_available(root) == 400 * MB
+
+
+def test_no_limit(v2):
+    root, group = v2
+    group("a/b", "max", 300 * MB)
+    assert cgroup_memory_available(root) is None
+
+
+def test_over_the_limit_is_nothing_and_cache_beyond_use_is_no_gain(v2):
+    root, group = v2
+    group("a/b", 1000 * MB, 1100 * MB)
+    assert cgroup_memory_available(root) == 0
+    group("a/b", 1000 * MB, 100 * MB, inactive=200 * MB)
+    assert cgroup_memory_available(root) == 1000 * MB
+
+
+def test_cgroup_v1(v1):
+    root, group = v1
+    group("a", 1000 * MB, 600 * MB, inactive=100 * MB)
+    group(".", 9223372036854771712, 600 * MB)  # what version 1 calls no limit
+    assert cgroup_memory_available(root) == 500 * MB
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "-1"])
+def test_unreadable_files_are_no_limit(v2, text):
+    root, group = v2
+    group("a/b", text, text)
+    assert cgroup_memory_available(root) in (None, 0)
+    assert cgroup_memory_available(root / "nowhere") is None
+
+
+def test_the_tightest_limit(v2):
+    root, group = v2
+    assert cgroup_memory_limit(root) is None
+    group("a/b", "max", 1)
+    group("a", 2000 * MB, 1)
+    group(".", 3000 * MB, 1)
+    assert cgroup_memory_limit(root) == 2000 * MB
+
+
+@pytest.mark.parametrize(
+    ("kernel", "cgroup", "expected"), [(5, 3, 3), (3, 5, 3), (5, None, 5), (None, 3, 3)]
+)
+def test_the_smaller_of_kernel_and_cgroup_counts(monkeypatch, kernel, cgroup, expected):
+    monkeypatch.setattr(host, "_meminfo", lambda key, root: kernel)
+    monkeypatch.setattr(host, "cgroup_memory_available", lambda: cgroup)
+    assert memory_available() == expected
+
+
+def test_where_neither_is_known_the_machine_is_asked(monkeypatch):
+    monkeypatch.setattr(host, "_meminfo", lambda key, root: None)
+    monkeypatch.setattr(host, "cgroup_memory_available", lambda: None)
+    available = memory_available()
+    assert available is not None and 10**6 < available < 10**15
