@@ -174,47 +174,35 @@ def describe(config: Config) -> str:
     """What a run would do and need, for ``--dry-run``: makes the envs, but steps nothing.
 
     Raises:
-        The errors that the run itself would raise before its first env step.
+        FastDQNError: Whatever the run itself would raise before its first env step.
     """
-    device = resolve_device(config.device)
-    envs = make_stream(config)
+    c, device = config, resolve_device(config.device)
+    envs = make_stream(c)
     try:
-        arguments = replay_arguments(config, envs, device)
-        plan = ReplayBuffer.plan(**arguments, batch_size=config.batch_size)
-        learner = build_learner(config, build_network(config, envs), device)
-        total = config.total_env_steps
-        learning = max(0, total - config.learning_starts_env_steps)
-        updates = int(learning / config.update_period_env_steps)
-        stack = f", {envs.frame_stack} stacked" if envs.frame_stack else ""
-        target = (
-            "none"
-            if config.target_period_updates is None
-            else f"every {config.target_period_updates:,} updates"
-            + (f", tau {config.target_tau:g}" if config.target_tau != 1.0 else "")
-        )
-        parameters = learner.flat.data.numel()
-        lines = [
-            f"envs       {config.env_id}, {envs.num_envs} side by side, {envs.num_actions} actions, "
-            f"frames {tuple(envs.observation_space.shape)} {envs.observation_space.dtype}{stack}",
-            f"network    {parameters:,} parameters, {learner.precision}, {learner.mode}, {device}",
-            f"schedule   {total:,} env steps; {config.learning_starts_env_steps:,} before the first "
-            f"update; {updates:,} updates of {config.batch_size}",
-            f"           replay ratio {config.replay_ratio:g} (transitions trained per env step)",
-            f"target     {target}",
-            f"epsilon    {config.epsilon_start:g} to {config.epsilon_end:g}, "
-            f"{config.epsilon_schedule} over {config.epsilon_duration_env_steps:,} env steps",
-            f"replay     {plan.capacity:,} rows, "
-            + (
-                f"prioritized, alpha {config.priority_alpha:g}, beta {config.priority_beta_start:g} "
-                f"to {config.priority_beta_end:g}"
-                if config.prioritized
-                else "uniform"
-            )
-            + f", n-step {config.n_step}",
-            f"checkpoint up to {format_bytes(plan.total + 16 * parameters)} each with the replay",
-            "memory",
-            str(plan),
-        ]
-        return "\n".join(lines)
+        plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=c.batch_size)
+        learner = build_learner(c, build_network(c, envs), device)
     finally:
         envs.close()
+    shape, stack = tuple(envs.observation_space.shape), envs.frame_stack
+    parameters = learner.flat.data.numel()
+    learning = max(0, c.total_env_steps - c.learning_starts_env_steps)
+    tau = "" if c.target_tau == 1.0 else f", tau {c.target_tau:g}"
+    period = c.target_period_updates
+    beta = f"beta {c.priority_beta_start:g} to {c.priority_beta_end:g}"
+    rows = {
+        "envs": f"{c.env_id}, {envs.num_envs} side by side, {envs.num_actions} actions, frames "
+        f"{shape} {envs.observation_space.dtype}" + (f", {stack} stacked" if stack else ""),
+        "network": f"{parameters:,} parameters, {learner.precision}, {learner.mode}, {device}",
+        "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
+        f"without learning",
+        "updates": f"{int(learning / c.update_period_env_steps):,} of {c.batch_size}: replay ratio "
+        f"{c.replay_ratio:g} (transitions trained per env step)",
+        "target": "none" if period is None else f"every {period:,} updates{tau}",
+        "epsilon": f"{c.epsilon_start:g} to {c.epsilon_end:g}, {c.epsilon_schedule} over "
+        f"{c.epsilon_duration_env_steps:,} env steps",
+        "replay": f"{plan.capacity:,} rows, n-step {c.n_step}, "
+        + (f"prioritized, alpha {c.priority_alpha:g}, {beta}" if c.prioritized else "uniform"),
+        "checkpoint": f"up to {format_bytes(plan.total + 16 * parameters)} with the replay",
+    }
+    lines = [f"{name:<12}{text}" for name, text in rows.items()]
+    return "\n".join([*lines, "memory", str(plan)])

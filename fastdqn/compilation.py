@@ -24,7 +24,7 @@ def resolve_mode(mode: str, device: torch.device) -> str:
         return "graph" if device.type == "cuda" else "eager"
     if mode == "graph" and device.type != "cuda":
         raise ConfigError(
-            f"mode = 'graph' needs a CUDA device, not {device.type}; use mode = 'compile' or 'eager'."
+            f"mode = 'graph' needs a CUDA device, not {device.type}; use 'compile' or 'eager'."
         )
     if mode not in ("eager", "compile", "graph"):
         raise ConfigError(f"mode = {mode!r} must be one of auto, eager, compile, graph.")

@@ -105,8 +105,7 @@ class ReplayBuffer:
     ) -> MemoryPlan:
         """Bytes per part of a replay made with the same arguments; allocates nothing.
 
-        Args:
-            batch_size: Transitions per draw; a batch is a part of the plan.
+        A batch of ``batch_size`` transitions is a part of the plan.
 
         Raises:
             MemoryPlanError: Where it does not fit; the message names the capacity that does.
@@ -212,10 +211,7 @@ class ReplayBuffer:
                 f"{self.n_step + 2} on; add more steps first."
             )
         index, leaf = self.tree.sample(self._uniform(batch_size))
-        if self.prioritized:
-            weight = (leaf.min() / leaf) ** beta
-        else:
-            weight = torch.ones_like(leaf)
+        weight = (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)
         observation, action, reward, discount, following = self.ring.transition(
             index, self.n_step, self._gamma_powers
         )
