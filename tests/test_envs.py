@@ -20,8 +20,6 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scripted_env import Script, ScriptedEnv, ScriptedStream, ScriptedVectorEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -852,21 +850,6 @@ def test_a_reset_on_a_pending_autoreset(shared_memory: bool) -> None:
     assert (t == ~step.first).all()
     assert (episode == FLOATS.decode(before.observation)[:, 1] + step.first).all()
     stream.close()
-
-
-def test_a_script_without_a_main_guard_is_told(tmp_path: Any) -> None:
-    (tmp_path / "script.py").write_text(
-        "from fastdqn.envs import make_envs\nmake_envs('CartPole-v1', 1, vectorization='async')\n"
-    )
-    path = os.pathsep.join(sys.path)
-    run = subprocess.run(
-        [sys.executable, tmp_path / "script.py"],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert "__main__" in run.stderr.strip().splitlines()[-1], run.stderr
 
 
 def test_a_script_without_a_main_guard_is_told(tmp_path: Any) -> None:

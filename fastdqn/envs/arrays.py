@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import functools
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +22,6 @@ def on_host(x: Any) -> bool:
     return not isinstance(x, Tensor) or x.device.type == "cpu"
 
 
-@functools.cache  # the names of dtypes are slow to make
 @functools.cache  # the names of dtypes are slow to make
 def kind(dtype: Any) -> str:
     """``uint8``, ``bool``, ``int`` or ``float``: what a dtype is to a replay; else its name."""

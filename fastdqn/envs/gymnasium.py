@@ -26,7 +26,9 @@ class GymnasiumStream(EnvStream):
     consumer sees one structure. Rows of :meth:`reset` never do.
 
     Arrays are what the envs deal in, numpy or torch. Torch envs on a GPU are never waited for,
-    except in mode DISABLED, where the host must know whether to call reset.
+    except in mode DISABLED, where the host must know whether to call reset. A single env that
+    returns the same array every time loses its final observation in SAME_STEP: Gymnasium's reset
+    overwrites it before anyone sees it. Use NEXT_STEP for such envs.
 
     Args:
         envs: The envs.

@@ -50,9 +50,9 @@ def make_envs(
         device: Passed on to the env if it is not ``cpu``, for vector envs that live on a GPU.
         **env_kwargs: Of ``gymnasium.make_vec``.
     """
-    seed = checks.check_seed(seed, num_envs or 1)
     if num_envs is not None and (type(num_envs) is not int or num_envs < 1):
         raise EnvError(f"num_envs = {num_envs!r} is out of range; use 1 or more.")
+    seed = checks.check_seed(seed, num_envs or 1)
     if vectorization not in _VECTORIZATIONS:
         hint = nearest(vectorization, _VECTORIZATIONS)
         raise EnvError(
@@ -118,7 +118,7 @@ def _make_vec(
     mode = None if vectorization == "auto" else vectorization
     try:
         return gymnasium.make_vec(env_id, num_envs, vectorization_mode=mode, **env_kwargs)
-    except (EOFError, ConnectionError, BrokenPipeError) as error:
+    except (EOFError, ConnectionError) as error:
         raise EnvError(
             f"A worker of {env_id} died at its start, see above; a script that makes async envs "
             f"must do so under: if __name__ == '__main__'."
@@ -136,8 +136,8 @@ def _check_id(env_id: str) -> None:
     if old or (isinstance(entry, str) and entry.startswith("ale_py")):
         game = old[1] if old else env_id.rpartition("-")[0].removesuffix("-ram")
         raise EnvError(
-            f"{env_id} is slow and gives raw screens of 210x160; use 'ALE/{game}-v5' with "
-            f"atari=AtariProtocol.classic(), which plays by the same rules."
+            f"{env_id} is slow and gives raw screens of 210x160; use 'ALE/{game}-v5', with "
+            f"atari=AtariProtocol.classic() for the rules that papers play such ids by."
         )
     # Gymnasium resolves a name without -v<number> to the newest version.
     known = spec is not None or any(name.rpartition("-v")[0] == env_id for name in registry)
