@@ -126,7 +126,7 @@ def load_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         checksum = manifest.pop("crc32")
         intact = checksum == zlib.crc32(_canonical(manifest))
-        version, files = manifest["format_version"], manifest["files"]
+        version, files = manifest["format_version"], dict(manifest["files"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a whole checkpoint: manifest.json cannot be read ({error})."
@@ -147,7 +147,7 @@ def load_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict
         return {part: _join(content, tensors) for part, content in chosen.items()}
     except CheckpointError:
         raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold what it should ({error}).") from None
 
 
@@ -279,6 +279,7 @@ def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 def _read_tensors(paths: list[Path]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
+    filled: dict[str, int] = {}
     for path in paths:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
@@ -290,6 +291,10 @@ def _read_tensors(paths: list[Path]) -> dict[str, Tensor]:
                 if key not in tensors:
                     tensors[key] = piece.new_empty((int(length), *piece.shape[1:]))
                 tensors[key][int(start) : int(start) + piece.shape[0]] = piece
+                filled[key] = filled.get(key, 0) + piece.shape[0]
+    for key, rows in filled.items():
+        if rows != tensors[key].shape[0]:
+            raise ValueError(f"{key} has {rows} of {tensors[key].shape[0]} rows")
     return tensors
 
 
