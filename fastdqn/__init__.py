@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Config": "config",
-    "presets": "presets",
+    "presets": "recipes",
     "train": "trainer",
     "TrainResult": "trainer",
     "load": "checkpoint",
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from fastdqn.learner import Learner, UpdateResult
     from fastdqn.memory import MemoryPlan
     from fastdqn.policy import Policy
-    from fastdqn.presets import presets
+    from fastdqn.recipes import presets
     from fastdqn.replay import ReplayBuffer
     from fastdqn.sum_tree import SumTree
     from fastdqn.trainer import TrainResult, train

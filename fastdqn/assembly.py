@@ -14,7 +14,7 @@ from torch import nn
 from fastdqn.config import Config
 from fastdqn.devices import resolve_device
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
-from fastdqn.envs.cpus import usable_cpus
+from fastdqn.host import usable_cpus
 from fastdqn.learner import Learner
 from fastdqn.memory import format_bytes
 from fastdqn.networks import make_network

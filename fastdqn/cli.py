@@ -29,7 +29,7 @@ from fastdqn.errors import (
     TrainingError,
     nearest,
 )
-from fastdqn.presets import describe_presets, preset, presets
+from fastdqn.recipes import describe_presets, preset, presets
 from fastdqn.signals import exit_on_sigterm
 
 DEFAULT_PRESET = "cartpole"

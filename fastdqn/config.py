@@ -95,7 +95,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything a run depends on."""
+    """Everything a run depends on. The defaults are the preset ``cartpole``."""
 
     # --- environment ---------------------------------------------------------------------------
     env_id: str = "CartPole-v1"
@@ -151,7 +151,7 @@ class Config:
     # --- network -------------------------------------------------------------------------------
     network: Literal["auto", "mlp", "nature"] = "auto"
     """auto: nature (the CNN of Mnih 2015) for images, mlp for vectors."""
-    hidden_sizes: tuple[int, ...] = (120, 84)
+    hidden_sizes: tuple[int, ...] = (256, 256)
     """Hidden layers of the mlp; for nature, the one layer after the convolutions."""
     dueling: bool = False
     """Dueling head (Wang 2016): Q = V + A - mean A."""
@@ -161,9 +161,9 @@ class Config:
     """First update after so many env steps; until then the replay fills."""
     update_period_env_steps: float = 4.0
     """One update per so many env steps, summed over envs; 0.5 means two updates per env step."""
-    batch_size: int = 32
+    batch_size: int = 64
     """Transitions per update (B)."""
-    n_step: int = 1
+    n_step: int = 3
     """Steps of the n-step return."""
     gamma: float = 0.99
     """Discount per env step."""
@@ -175,19 +175,19 @@ class Config:
     """Where the Huber loss turns linear."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """Adam, or RMSprop centred as in Mnih 2015."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-3
     """Step size."""
-    learning_rate_final: float | None = None
+    learning_rate_final: float | None = 0.0
     """Anneal the step size linearly to this at total_env_steps; None: constant."""
     optimizer_epsilon: float = 1e-8
     """Term in the denominator of Adam or RMSprop."""
     rmsprop_alpha: float = 0.95
     """Smoothing of RMSprop's averages."""
-    max_grad_norm: float | None = None
+    max_grad_norm: float | None = 10.0
     """Scale the whole gradient down to this 2-norm."""
     max_grad_value: float | None = None
     """Clamp each gradient entry to [-x, x]."""
-    target_period_updates: int | None = 2_000
+    target_period_updates: int | None = 100
     """Move the target network every so many updates; None: no target network."""
     target_tau: float = 1.0
     """How far it moves: 1 copies, less is a Polyak average."""
@@ -203,7 +203,7 @@ class Config:
     """Length of the schedule, counted from learning_starts_env_steps."""
 
     # --- replay --------------------------------------------------------------------------------
-    replay_capacity: int = 50_000
+    replay_capacity: int = 100_000
     """Rows over all envs; every frame is stored once."""
     prioritized: bool = False
     """Proportional prioritized replay (Schaul 2016)."""

@@ -17,7 +17,7 @@ from fastdqn import arguments, cli
 from fastdqn.cli import main, train_config
 from fastdqn.config import Config
 from fastdqn.errors import ConfigError, EnvError, MemoryPlanError, TrainingError
-from fastdqn.presets import preset
+from fastdqn.recipes import describe_presets, preset
 
 SUMMARY = {
     "env_steps": 100_000,
@@ -212,7 +212,7 @@ def test_what_tyro_says_in_words_we_do_not_know_is_passed_on():
 def test_presets_lists_every_preset(capsys):
     assert main(["presets"]) == 0
     out = capsys.readouterr().out
-    for name, line in fastdqn.presets.describe_presets().items():  # type: ignore[attr-defined]
+    for name, line in describe_presets().items():
         assert f"{name}\n    {line}\n" in out
     assert "ALE/Pong-v5, 16 envs, 10,000,000 env steps" in out
     assert "fastdqn train PRESET" in out
@@ -717,7 +717,7 @@ def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--dry-run", *SHORT]) == 0
-    assert "replay ratio 8" in capsys.readouterr().out
+    assert "replay ratio 16" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

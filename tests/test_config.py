@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fastdqn.cli import main
 from fastdqn.config import _RANGES, FORMAT_VERSION, Config
 from fastdqn.errors import ConfigError, FastDQNError
-from fastdqn.presets import describe_presets, preset, presets
+from fastdqn.recipes import describe_presets, preset, presets
 
 # (field that the message must name, its value); each is refused on its own, in JSON and on the
 # command line.
@@ -60,7 +60,7 @@ BAD = [
     ("update_period_env_steps", -4.0),
     ("update_period_env_steps", math.nan),
     ("batch_size", 0),
-    ("batch_size", 50_001),  # more than the replay holds
+    ("batch_size", 100_001),  # more than the replay holds
     ("n_step", 0),
     ("n_step", 1_001),
     ("gamma", -0.1),

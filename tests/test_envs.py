@@ -24,7 +24,6 @@ from scripted_env import Script, ScriptedEnv, ScriptedStream, ScriptedVectorEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastdqn.envs import EnvStream, make_envs
-from fastdqn.envs.cpus import cgroup_cpu_quota, usable_cpus
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.errors import EnvError
 
@@ -942,57 +941,3 @@ def test_arguments_reach_the_env() -> None:
 
 
 # --- CPUs ---------------------------------------------------------------------------------------
-
-
-def test_usable_cpus_obeys_the_affinity_mask() -> None:
-    """A19: ALE's own default does not."""
-    mask = os.sched_getaffinity(0)
-    assert 1 <= usable_cpus() <= len(mask)
-    try:
-        os.sched_setaffinity(0, {min(mask)})
-        assert usable_cpus() == 1
-    finally:
-        os.sched_setaffinity(0, mask)
-
-
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({}, None),
-        ({"proc/self/cgroup": "0::/a/b\n"}, None),
-        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, None),
-        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 1.5),
-        (
-            {
-                "proc/self/cgroup": "0::/a/b\n",
-                "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
-                "sys/fs/cgroup/a/cpu.max": "300000 100000\n",
-            },
-            3.0,
-        ),
-        # In a container: the path is the host's, the mount shows the container's own group.
-        ({"proc/self/cgroup": "0::/x/y\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"}, 2.0),
-        (
-            {
-                "proc/self/cgroup": "9:memory:/m\n4:cpu,cpuacct:/c\n0::/\n",
-                "sys/fs/cgroup/cpu/c/cpu.cfs_quota_us": "50000\n",
-                "sys/fs/cgroup/cpu/c/cpu.cfs_period_us": "100000\n",
-            },
-            0.5,
-        ),
-        (
-            {
-                "proc/self/cgroup": "4:cpu:/\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-            },
-            None,
-        ),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense\n"}, None),
-    ],
-)
-def test_cgroup_quotas(tmp_path: Any, files: dict[str, str], quota: float | None) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert cgroup_cpu_quota(tmp_path) == quota

@@ -11,9 +11,9 @@ from gymnasium.envs.registration import registry
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from fastdqn.envs.cpus import usable_cpus
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.errors import EnvError, nearest
+from fastdqn.host import usable_cpus
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from fastdqn.config import Config
 from fastdqn.errors import ConfigError, nearest
 
-_CARTPOLE = Config(
-    env_id="CartPole-v1",
-    num_envs=8,
-    total_env_steps=100_000,
-)
+# Config's defaults. Tuned on seeds 11 to 19, reported on others: three-step returns and a target
+# copied every 100 updates bring Q up to its 100 early; Huber and a step size that ends at 0 keep
+# the last policy.
+_CARTPOLE = Config()
 
 # Mnih et al. 2015: batch 32, one update per 4 env steps, a replay of 1M, target every 10k updates,
 # epsilon 1 -> 0.1 over 1M frames after 50k random steps (here 0.01 over 1M env steps, as later
@@ -26,8 +25,12 @@ _DQN_ATARI = Config(
     learning_starts_env_steps=50_000,
     update_period_env_steps=4.0,
     batch_size=32,
+    n_step=1,
     double=False,
+    loss="huber",
     learning_rate=6.25e-5,
+    learning_rate_final=None,
+    max_grad_norm=None,
     optimizer_epsilon=1.5e-4,
     target_period_updates=10_000,
     epsilon_start=1.0,
@@ -50,8 +53,6 @@ _DOUBLE_DUELING_PER_ATARI = _DQN_ATARI.replace(
     priority_alpha=0.6,
     priority_beta_start=0.4,
     priority_beta_end=1.0,
-    loss="huber",
-    n_step=1,
     max_grad_norm=10.0,
 )
 
