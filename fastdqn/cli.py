@@ -182,11 +182,12 @@ def _base(name: str | None, file: str | None) -> Config:
 def _train(args: list[str]) -> int:
     config, dry_run = train_config(args)
     _check_env_id(config.env_id)
-    from fastdqn import trainer
-
     if dry_run:
-        print(trainer.describe(config))
+        from fastdqn.assembly import describe
+
+        print(describe(config))
         return 0
+    from fastdqn import trainer
     from fastdqn.progress import Progress
 
     progress = Progress(

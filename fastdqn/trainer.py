@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from fastdqn.assembly import (
     as_stream,
     build_learner,
     build_network,
-    describe,
     eval_seed,
     make_stream,
     policy_spec,
@@ -33,20 +30,18 @@ from fastdqn.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from fastdqn.config import Config
 from fastdqn.devices import resolve_device
 from fastdqn.envs import EnvStream
-from fastdqn.errors import ConfigError, TrainingError
-from fastdqn.evaluation import EvalResult, evaluate
-from fastdqn.info import device_name, versions
-from fastdqn.metrics import EpisodeStatistics, MetricsFile
+from fastdqn.errors import ConfigError
+from fastdqn.evaluation import evaluate
+from fastdqn.metrics import MetricsFile
 from fastdqn.plots import plot_returns
 from fastdqn.policy import Policy
 from fastdqn.replay import ReplayBuffer
+from fastdqn.report import Report
 from fastdqn.run_dir import open_run_dir, write_json
 from fastdqn.schedules import SCHEDULES, linear_schedule
 from fastdqn.signals import StopSignals
 from fastdqn.staging import HostStaging
 from fastdqn.types import TimeStep
-
-__all__ = ["TrainResult", "Trainer", "describe", "make_stream", "train"]
 
 OnLog = Callable[[Mapping[str, float]], bool | None]
 
@@ -108,16 +103,18 @@ class Trainer:
         if envs is not None and eval_envs is envs:
             raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
         self.device = resolve_device(config.device)
+        self._resources = ExitStack()
         self.envs = make_stream(config) if envs is None else as_stream(envs, config)
+        self._resources.callback(self.envs.close)
         self.eval_envs: EnvStream | None = None
-        self.metrics: MetricsFile | None = None
         try:
             self.config = config = config.replace(num_envs=self.envs.num_envs)
-            self.threshold = reward_threshold(config) if envs is None else None
             if envs is None and config.eval_episodes:
                 self.eval_envs = make_stream(config, evaluation=True)
             elif eval_envs is not None:
                 self.eval_envs = as_stream(eval_envs, config)
+            if self.eval_envs is not None:
+                self._resources.callback(self.eval_envs.close)
             arguments = replay_arguments(config, self.envs, self.device)
             ReplayBuffer.plan(**arguments, batch_size=config.batch_size)
             own_network = network is not None
@@ -136,25 +133,21 @@ class Trainer:
             bf16=self.learner.bf16,
             seed=subseed(config.seed, "actor"),
         )
-        self.episodes = EpisodeStatistics(config.num_envs, config.stop_window, self.device)
+        threshold = reward_threshold(config) if envs is None else None
+        self.report = Report(config, self.learner, self.replay, threshold)
         self.to_device = HostStaging(self.device)
         self.spec = policy_spec(self.envs, self.learner, own_network)
         names = ("frame_stack", "stack_padding", "action_start")
         self.policy = self.learner.policy(**{name: self.spec[name] for name in names})
-        self.clock = _Clock()
         self.env_steps = 0
         self.learning_from = config.learning_starts_env_steps  # later after a resume without replay
         self.updates_before = 0  # updates made before `learning_from`
-        self.logged = {"env_steps": 0, "updates": 0, "transitions": 0, "train_s": 0.0}
         self.signals: StopSignals | None = None
-        self.last_eval: EvalResult | None = None
-        self.new_eval = False  # not yet in metrics.csv
 
     def run(self, on_log: OnLog | None, signals: StopSignals) -> TrainResult:
         """Train to the end, or to the first reason to stop."""
-        config, envs, learner, replay, actor = (
-            self.config, self.envs, self.learner, self.replay, self.actor,
-        )  # fmt: skip
+        config, envs, report = self.config, self.envs, self.report
+        learner, replay, actor = self.learner, self.replay, self.actor
         self.signals = signals
         actions = self.begin()
         stopped_by = "total_env_steps"
@@ -165,7 +158,7 @@ class Trainer:
             )
             step = self.stage(envs.recv())
             replay.add(step, actions)
-            self.episodes.add(step)
+            report.episodes.add(step)
             self.env_steps += config.num_envs
             self.set_schedules()
             actions = actor.act(replay.latest())
@@ -240,9 +233,10 @@ class Trainer:
         c = self.config
         actions = self.restore() if self.resuming else None
         write_json(self.run_dir / "config.json", c.replace(run_dir=str(self.run_dir)).to_json())
-        self.metrics = MetricsFile(
+        self.report.file = MetricsFile(
             self.run_dir / "metrics.csv", self.env_steps if self.resuming else None
         )
+        self._resources.callback(self.report.file.close)
         if actions is None:
             # After a resume the envs must not play the episodes of the first start again.
             seed = subseed(c.seed, str(self.env_steps)) % 2**30 if self.resuming else c.seed
@@ -250,10 +244,10 @@ class Trainer:
             # Envs that live on the device take their actions there; nothing waits for them.
             self.actor.to_host = not getattr(raw.observation, "is_cuda", False)
             self.replay.add(self.stage(raw), None)
-            self.episodes.forget_running()
+            self.report.episodes.forget_running()
             self.set_schedules()
             actions = self.actor.act(self.replay.latest())
-        self.clock.start()
+        self.report.clock.start()
         return actions
 
     def end(self, stopped_by: str, actions: Tensor, on_log: OnLog | None) -> TrainResult:
@@ -265,24 +259,20 @@ class Trainer:
             )
         if not self.interrupted:
             self.evaluate()
-        if self.env_steps > self.logged["env_steps"] and not self.interrupted:
+        if not self.report.has_row(self.env_steps) and not self.interrupted:
             self.log(on_log)
         stopped_by = self.interrupted or stopped_by
         if c.save_final_checkpoint:
             self.save(actions, with_replay=c.checkpoint_replay != "none")
-        summary = self.summary(stopped_by)
+        summary = self.report.summary(stopped_by, self.env_steps)
         write_json(self.run_dir / "summary.json", summary)
         title = f"{c.env_id}, seed {c.seed}"
-        plot_returns(self.run_dir, threshold=self.threshold, title=title)
+        plot_returns(self.run_dir, threshold=self.report.threshold, title=title)
         return TrainResult(self.run_dir, summary, self.policy)
 
     def close(self) -> None:
         """Release envs and files."""
-        self.envs.close()
-        if self.eval_envs is not None:
-            self.eval_envs.close()
-        if self.metrics is not None:
-            self.metrics.close()
+        self._resources.close()
 
     # --- reports -------------------------------------------------------------------------------
 
@@ -291,7 +281,7 @@ class Trainer:
         c = self.config
         if self.eval_envs is None or c.eval_episodes == 0:
             return
-        with self.clock.paused():
+        with self.report.clock.paused():
             result = evaluate(
                 self.policy,
                 self.eval_envs,
@@ -302,7 +292,7 @@ class Trainer:
                 stop=lambda: self.interrupted is not None,
             )
         if not self.interrupted:
-            self.last_eval, self.new_eval = result, True
+            self.report.add_evaluation(result)
 
     @property
     def interrupted(self) -> str | None:
@@ -310,112 +300,23 @@ class Trainer:
         return None if self.signals is None else self.signals.name
 
     def log(self, on_log: OnLog | None) -> str | None:
-        """One row of metrics.csv since the last one; why to stop after it, if at all.
+        """One row of metrics.csv; why to stop after it, if at all.
 
-        The only place in the loop that waits for the device beside the actions.
+        The only place in the loop that waits for the device, beside the actions.
         """
-        self.check_finite()
-        sums = self.learner.read_statistics()
-        episodes, reset_rows, return_mean, length_mean = self.episodes.read()
-        # Transitions, without the rows that NEXT_STEP envs spend on resets.
-        now = {
-            "env_steps": self.env_steps,
-            "updates": self.learner.updates,
-            "transitions": self.env_steps - reset_rows,
-            "train_s": self.clock.train_s(),
-        }
-        since = {name: value - self.logged[name] for name, value in now.items()}
-        self.logged = now
-        updates, seconds = since["updates"], max(since["train_s"], 1e-9)
-        row: dict[str, float] = {
-            "env_steps": self.env_steps,
-            "updates": self.learner.updates,
-            "episodes": episodes,
-            "return_mean": return_mean,
-            "length_mean": length_mean,
-            "epsilon": self.epsilon(),
-        }
-        for name in ("loss", "td_error_abs", "q_mean"):
-            row[name] = sums[name] / updates if updates else math.nan
-        if self.new_eval and self.last_eval is not None:
-            row["eval_return_mean"] = self.last_eval.mean
-            self.new_eval = False
-        row["env_steps_per_s"] = since["transitions"] / seconds
-        row["frames_per_s"] = row["env_steps_per_s"] * self.frame_skip
-        row["updates_per_s"] = updates / seconds
-        row["wall_s"] = self.clock.wall_s()
-        assert self.metrics is not None
-        self.metrics.write(row)
+        row = self.report.write_row(self.env_steps, self.epsilon())
         if on_log is not None and on_log(row):
             return "on_log"
         target = self.config.stop_return
-        return "stop_return" if target is not None and return_mean >= target else None
-
-    @property
-    def frame_skip(self) -> int:
-        """Emulator frames per env step."""
-        return self.config.atari_frame_skip if self.config.env_id.startswith("ALE/") else 1
-
-    def check_finite(self) -> None:
-        """Raise TrainingError where a loss since the last row was NaN or infinite."""
-        done = self.learner.updates - int(self.logged["updates"])
-        finite = int(self.learner.statistics[-1].item())
-        if finite < done:
-            raise TrainingError(
-                f"The loss is not finite since about update "
-                f"{int(self.logged['updates']) + finite + 1} (env step {self.env_steps} at the "
-                f"latest); lower learning_rate = {self.config.learning_rate:g} or set "
-                f"max_grad_norm, and check the env's rewards and observations. Earlier checkpoints "
-                f"in {self.run_dir} are intact."
-            )
-
-    def summary(self, stopped_by: str) -> dict[str, Any]:
-        """What the run came to; also summary.json."""
-        c, result = self.config, self.last_eval
-        episodes, reset_rows, return_mean, _ = self.episodes.read()
-        train_s = max(self.clock.train_s(), 1e-9)
-        per_s = (self.env_steps - reset_rows) / train_s
-        mean = None if result is None else _finite(result.mean)
-        solved = None if mean is None or self.threshold is None else mean >= self.threshold
-        return {
-            "stopped_by": stopped_by,
-            "env_id": c.env_id,
-            "seed": c.seed,
-            "env_steps": self.env_steps,
-            "updates": self.learner.updates,
-            "episodes": episodes,
-            "train_return_mean": _finite(return_mean),
-            "eval_return_mean": mean,
-            "eval_return_std": None if result is None else _finite(result.std),
-            "eval_episodes": 0 if result is None else result.episodes,
-            "eval_unfinished_episodes": 0 if result is None else result.unfinished,
-            "reward_threshold": self.threshold,
-            "solved": solved,
-            "wall_s": self.clock.wall_s(),
-            "train_s": train_s,  # without evaluation and checkpoints
-            "env_steps_per_s": per_s,
-            "frames_per_s": per_s * self.frame_skip,
-            "updates_per_s": self.learner.updates / train_s,
-            "replay_ratio": c.replay_ratio,
-            "replay_bytes": self.replay.nbytes(),
-            "mode": self.learner.mode,
-            "precision": self.learner.precision,
-            "torch_threads": torch.get_num_threads(),
-            "device": device_name(self.device),
-            "versions": versions(),
-        }
+        return "stop_return" if target is not None and row["return_mean"] >= target else None
 
     # --- checkpoints ---------------------------------------------------------------------------
 
     def save(self, actions: Tensor, *, with_replay: bool) -> None:
         """Write a checkpoint of everything the next step depends on."""
-        with self.clock.paused():
-            self.check_finite()
-            if not bool(torch.isfinite(self.learner.flat.data).all()):
-                raise TrainingError(
-                    f"The parameters are not finite at update {self.learner.updates}; no "
-                    f"checkpoint of them is written. Earlier ones in {self.run_dir} are intact."
-                )
+        with self.report.clock.paused():
+            self.report.check_finite(self.env_steps)
+            self.report.check_parameters()
             saves_envs = getattr(self.envs, "can_save_state", False)
             run = {
                 "config": json.loads(self.config.to_json()),
@@ -423,10 +324,8 @@ class Trainer:
                 "env_steps": self.env_steps,
                 "learning_from": self.learning_from,
                 "updates_before": self.updates_before,
-                "logged": self.logged,
-                "clock": {"train_s": self.clock.train_s(), "wall_s": self.clock.wall_s()},
                 "actor": self.actor.state_dict(),
-                "episodes": self.episodes.state_dict(),
+                "report": self.report.state_dict(),
                 "actions": actions,
                 "envs": self.envs.state_dict() if saves_envs else None,  # type: ignore[attr-defined]
             }
@@ -443,11 +342,9 @@ class Trainer:
         run, c = state["run"], self.config
         self.learner.load_state_dict(state["learner"])
         self.actor.load_state_dict(run["actor"])
-        self.episodes.load_state_dict(run["episodes"])
+        self.report.load_state_dict(run["report"])
         self.env_steps = run["env_steps"]
         self.learning_from, self.updates_before = run["learning_from"], run["updates_before"]
-        self.logged = run["logged"]
-        self.clock = _Clock(**run["clock"])
         self.set_schedules()
         if "replay" not in state:
             # An empty replay must fill first, and the updates missed meanwhile are not made up.
@@ -459,35 +356,3 @@ class Trainer:
             return None
         self.envs.load_state_dict(run["envs"])  # type: ignore[attr-defined]
         return run["actions"]
-
-
-class _Clock:
-    """Seconds of the whole run, and of training alone; both go on after a resume."""
-
-    def __init__(self, train_s: float = 0.0, wall_s: float = 0.0) -> None:
-        self._train_s, self._wall_s = train_s, wall_s
-        self._began = self._resumed = time.perf_counter()
-        self._running = False
-
-    def start(self) -> None:
-        self._resumed, self._running = time.perf_counter(), True
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Do not count this as training."""
-        self._train_s, self._running = self.train_s(), False
-        try:
-            yield
-        finally:
-            self.start()
-
-    def train_s(self) -> float:
-        running = time.perf_counter() - self._resumed if self._running else 0.0
-        return self._train_s + running
-
-    def wall_s(self) -> float:
-        return self._wall_s + time.perf_counter() - self._began
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON knows no NaN

@@ -18,6 +18,7 @@ pytest.importorskip("ale_py")
 def test_pong_trains_end_to_end(tmp_path, capsys, name, protocol):
     config = preset(name).replace(
         atari_protocol=protocol,
+        torch_threads=1,
         num_envs=4,
         total_env_steps=480,
         learning_starts_env_steps=160,
@@ -57,7 +58,8 @@ def test_rewards_are_clipped_for_learning_and_raw_in_the_report(tmp_path):
     from fastdqn.trainer import Trainer
 
     config = preset("dqn-atari").replace(
-        env_id="ALE/MsPacman-v5", num_envs=2, total_env_steps=400, learning_starts_env_steps=10_000,
+        env_id="ALE/MsPacman-v5",
+        torch_threads=1, num_envs=2, total_env_steps=400, learning_starts_env_steps=10_000,
         replay_capacity=1_000, atari_max_episode_frames=400, eval_episodes=0,
         run_dir=str(tmp_path / "run"), save_final_checkpoint=False,
         checkpoint_period_env_steps=None, log_period_env_steps=400,

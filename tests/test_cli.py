@@ -85,12 +85,12 @@ def trainer(monkeypatch, tmp_path):
         monkeypatch,
         "trainer",
         train=train,
-        describe=describe,
         configs=[],
         answers=[],
         summary={},
         error=None,
     )
+    _install(monkeypatch, "assembly", describe=describe)
     return module
 
 

@@ -77,7 +77,7 @@ def assert_same_checkpoint(one, other):
             same = value == other[name]
         if not same:
             different.append(name)
-    ignored = ("/run/clock", "/run/config", "/run/logged/train_s")
+    ignored = ("/run/report/clock", "/run/config", "/run/report/last/train_s")
     assert [name for name in different if not name.startswith(ignored)] == []
 
 
@@ -471,7 +471,7 @@ def test_signals_are_restored_after_an_error(tmp_path):
 
 
 def test_describe_plans_and_runs_nothing(tmp_path):
-    from fastdqn.trainer import describe
+    from fastdqn.assembly import describe
 
     text = describe(small(tmp_path))
     assert "225 of 16" in text and "replay ratio 2" in text and "sum tree" in text

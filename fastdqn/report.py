@@ -1,0 +1,165 @@
+"""What a run says of itself: rows of metrics.csv while it runs, a summary at its end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from fastdqn.clock import Clock
+from fastdqn.config import Config
+from fastdqn.errors import TrainingError
+from fastdqn.evaluation import EvalResult
+from fastdqn.info import device_name, versions
+from fastdqn.learner import Learner
+from fastdqn.metrics import EpisodeStatistics, MetricsFile
+from fastdqn.replay import ReplayBuffer
+
+
+class Report:
+    """Collects figures on the device and reads them once per row.
+
+    Args:
+        config: Of the run.
+        learner: Whose losses are reported.
+        replay: Whose size is.
+        threshold: Mean return at which the env counts as solved, if there is one.
+    """
+
+    def __init__(
+        self, config: Config, learner: Learner, replay: ReplayBuffer, threshold: float | None
+    ) -> None:
+        self.config, self.learner, self.replay = config, learner, replay
+        self.threshold = threshold
+        self.episodes = EpisodeStatistics(config.num_envs, config.stop_window, learner.device)
+        self.clock = Clock()
+        self.file: MetricsFile | None = None
+        self.evaluation: EvalResult | None = None  # the newest
+        self._unwritten = False  # whether it is still to go into metrics.csv
+        self._last: dict[str, float] = {
+            "env_steps": 0, "updates": 0, "transitions": 0, "train_s": 0.0,
+        }  # fmt: skip
+        self.frame_skip = config.atari_frame_skip if config.env_id.startswith("ALE/") else 1
+
+    def add_evaluation(self, result: EvalResult) -> None:
+        """Take in an evaluation; the next row carries it."""
+        self.evaluation, self._unwritten = result, True
+
+    def has_row(self, env_steps: int) -> bool:
+        """Whether the newest row was written at this step."""
+        return self._last["env_steps"] == env_steps
+
+    def write_row(self, env_steps: int, epsilon: float) -> dict[str, float]:
+        """One row of metrics.csv about the time since the last one. Waits for the device.
+
+        Raises:
+            TrainingError: Where a loss since then was not finite.
+        """
+        self.check_finite(env_steps)
+        sums = self.learner.read_statistics()
+        episodes, reset_rows, return_mean, length_mean = self.episodes.read()
+        # Transitions, without the rows that NEXT_STEP envs spend on resets.
+        now: dict[str, float] = {
+            "env_steps": env_steps,
+            "updates": self.learner.updates,
+            "transitions": env_steps - reset_rows,
+            "train_s": self.clock.train_s,
+        }
+        since = {name: value - self._last[name] for name, value in now.items()}
+        self._last = now
+        updates, seconds = since["updates"], max(since["train_s"], 1e-9)
+        row: dict[str, float] = {
+            "env_steps": env_steps,
+            "updates": self.learner.updates,
+            "episodes": episodes,
+            "return_mean": return_mean,
+            "length_mean": length_mean,
+            "epsilon": epsilon,
+        }
+        for name in ("loss", "td_error_abs", "q_mean"):
+            row[name] = sums[name] / updates if updates else math.nan
+        if self._unwritten and self.evaluation is not None:
+            row["eval_return_mean"] = self.evaluation.mean
+            self._unwritten = False
+        row["env_steps_per_s"] = since["transitions"] / seconds
+        row["frames_per_s"] = row["env_steps_per_s"] * self.frame_skip
+        row["updates_per_s"] = updates / seconds
+        row["wall_s"] = self.clock.wall_s
+        if self.file is not None:
+            self.file.write(row)
+        return row
+
+    def check_finite(self, env_steps: int) -> None:
+        """Raise TrainingError where a loss since the last row was NaN or infinite."""
+        before = int(self._last["updates"])
+        finite = int(self.learner.statistics[-1].item())
+        if finite < self.learner.updates - before:
+            raise TrainingError(
+                f"The loss is not finite since about update {before + finite + 1} (env step "
+                f"{env_steps} at the latest); lower learning_rate = "
+                f"{self.config.learning_rate:g} or set max_grad_norm, and check the env's rewards "
+                f"and observations. Earlier checkpoints are intact."
+            )
+
+    def check_parameters(self) -> None:
+        """Raise TrainingError where a parameter is NaN or infinite."""
+        if not bool(torch.isfinite(self.learner.flat.data).all()):
+            raise TrainingError(
+                f"The parameters are not finite at update {self.learner.updates}; no checkpoint of "
+                f"them is written, earlier ones are intact."
+            )
+
+    def summary(self, stopped_by: str, env_steps: int) -> dict[str, Any]:
+        """What the run came to; also summary.json."""
+        c, result = self.config, self.evaluation
+        episodes, reset_rows, return_mean, _ = self.episodes.read()
+        train_s = max(self.clock.train_s, 1e-9)
+        per_s = (env_steps - reset_rows) / train_s
+        mean = None if result is None else _finite(result.mean)
+        solved = None if mean is None or self.threshold is None else mean >= self.threshold
+        return {
+            "stopped_by": stopped_by,
+            "env_id": c.env_id,
+            "seed": c.seed,
+            "env_steps": env_steps,
+            "updates": self.learner.updates,
+            "episodes": episodes,
+            "train_return_mean": _finite(return_mean),
+            "eval_return_mean": mean,
+            "eval_return_std": None if result is None else _finite(result.std),
+            "eval_episodes": 0 if result is None else result.episodes,
+            "eval_unfinished_episodes": 0 if result is None else result.unfinished,
+            "reward_threshold": self.threshold,
+            "solved": solved,
+            "wall_s": self.clock.wall_s,
+            "train_s": train_s,  # without evaluation and checkpoints
+            "env_steps_per_s": per_s,
+            "frames_per_s": per_s * self.frame_skip,
+            "updates_per_s": self.learner.updates / train_s,
+            "replay_ratio": c.replay_ratio,
+            "replay_bytes": self.replay.nbytes(),
+            "mode": self.learner.mode,
+            "precision": self.learner.precision,
+            "torch_threads": torch.get_num_threads(),
+            "device": device_name(self.learner.device),
+            "versions": versions(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Episodes, times and the figures at the last row."""
+        return {
+            "episodes": self.episodes.state_dict(),
+            "clock": self.clock.state_dict(),
+            "last": self._last,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.episodes.load_state_dict(state["episodes"])
+        self.clock = Clock(**state["clock"])
+        self._last = dict(state["last"])
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON knows no NaN
