@@ -9,6 +9,7 @@ costs two small scatters, and sampling needs no rejection and no look at the hos
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from fastdqn.memory import MemoryPlan, make_plan
 from fastdqn.staging import HostStaging
 from fastdqn.sum_tree import SumTree, level_sizes
 from fastdqn.types import Array, Batch, StackPadding, TimeStep
+
+_LOST_ROWS_WORTH_A_WARNING = 0.05
 
 
 class ReplayBuffer:
@@ -63,6 +66,14 @@ class ReplayBuffer:
         seed: int = 0,
     ) -> None:
         self.rows = _rows(capacity, num_envs, frame_stack, n_step)
+        lost = ((frame_stack or 1) + n_step) / self.rows
+        if lost > _LOST_ROWS_WORTH_A_WARNING:
+            warnings.warn(
+                f"{lost:.0%} of the replay's rows cannot be drawn: each env keeps {self.rows}, of "
+                f"which frame_stack + n_step = {(frame_stack or 1) + n_step} are margin; raise "
+                f"replay_capacity or lower num_envs.",
+                stacklevel=2,
+            )
         self.num_envs, self.capacity = num_envs, self.rows * num_envs
         self.n_step, self.gamma, self.reward_clip = n_step, gamma, reward_clip
         self.prioritized, self.alpha = prioritized, alpha

@@ -1,5 +1,7 @@
 """The replay's statistics, priorities, weights, bounds and state."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -161,6 +163,14 @@ def test_too_small_too_early_and_capacity_rounding():
     replay = ReplayBuffer(100, 2, SPACE)
     with pytest.raises(FastDQNError, match="holds 0 rows per env"):
         replay.sample(2)
+
+
+def test_a_ring_of_mostly_margin_is_warned_about():
+    with pytest.warns(UserWarning, match=r"8% of the replay's rows.*each env keeps 50"):
+        ReplayBuffer(100, 2, SPACE, n_step=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ReplayBuffer(160, 2, SPACE, n_step=3)
 
 
 def test_state_goes_round_and_refuses_another_shape():
