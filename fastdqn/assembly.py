@@ -14,7 +14,7 @@ from torch import nn
 from fastdqn.config import Config
 from fastdqn.devices import resolve_device
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
-from fastdqn.host import usable_cpus
+from fastdqn.host import keep_freed_memory, usable_cpus
 from fastdqn.learner import Learner
 from fastdqn.memory import format_bytes
 from fastdqn.networks import make_network
@@ -134,11 +134,13 @@ def replay_arguments(config: Config, envs: EnvStream, device: torch.device) -> d
 
 
 def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> None:
-    """Threads and determinism, which torch keeps per process."""
+    """Threads, memory and determinism, which a process has once."""
     convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
     # A second thread gains a small MLP nothing and makes its speed depend on the neighbours.
-    threads = usable_cpus() if convolves and device.type == "cpu" else 1
-    torch.set_num_threads(config.torch_threads or threads)
+    on_cpu = convolves and device.type == "cpu"
+    torch.set_num_threads(config.torch_threads or (usable_cpus() if on_cpu else 1))
+    if on_cpu:
+        keep_freed_memory()
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.use_deterministic_algorithms(config.deterministic)

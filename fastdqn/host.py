@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Iterator
@@ -31,6 +32,20 @@ def cgroup_cpu_quota(root: Path = ROOT) -> float | None:
     """CPUs that the cgroups of this process grant, the smallest over all levels; None: no limit."""
     quotas = [_quota(level) for level in _cgroups("cpu", root)]
     return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep blocks of up to 32 MB that are freed, for this process; whether it does.
+
+    It would otherwise give every activation back to the kernel and pay the page faults anew in
+    each update: a fifth of the time of a convolutional one on a CPU.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return False
+    mmap_threshold, trim_threshold = -3, -1  # malloc.h
+    return bool(mallopt(mmap_threshold, 32 * 1024**2) and mallopt(trim_threshold, 2**31 - 1))
 
 
 def memory_total(root: Path = ROOT) -> int | None:

@@ -183,3 +183,8 @@ def test_cgroup_quotas(tmp_path, files, quota):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert cgroup_cpu_quota(tmp_path) == quota
+
+
+def test_freed_memory_is_kept_where_glibc_is():
+    assert host.keep_freed_memory() in (True, False)
+    assert host.keep_freed_memory() == (os.confstr("CS_GNU_LIBC_VERSION") is not None)
