@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastdqn.devices import restore_generator
+
 
 @torch.no_grad()
 def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tensor:
@@ -94,4 +96,4 @@ class Actor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.epsilon.copy_(state["epsilon"])
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])

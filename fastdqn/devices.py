@@ -50,3 +50,12 @@ def resolve_precision(precision: str, network: nn.Module, device: torch.device) 
     if precision not in ("fp32", "bf16"):
         raise ConfigError(f"precision = {precision!r} must be one of auto, fp32, bf16.")
     return precision
+
+
+def restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Set a generator to a saved state, if it was saved on the same type of device.
+
+    Otherwise it goes on from its own seed: no device can continue another's stream.
+    """
+    if state.numel() == generator.get_state().numel():
+        generator.set_state(state.cpu())

@@ -16,6 +16,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
+from fastdqn.devices import restore_generator
 from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.frame_ring import FrameRing, row_bytes
 from fastdqn.memory import MemoryPlan, make_plan
@@ -287,7 +288,7 @@ class ReplayBuffer:
         self.tree.load_state_dict(state["tree"])
         for name in ("cursor", "max_priority", "nonfinite_priority"):
             getattr(self, name).copy_(state[name])
-        self.generator.set_state(state["generator"].cpu())
+        restore_generator(self.generator, state["generator"])
         self._rows_added = state["rows_added"]
 
 

@@ -121,19 +121,26 @@ class SumTree:
 
     def state_dict(self) -> dict[str, Any]:
         """Every level: sums written at different times may differ in their last bit."""
-        return {f"level_{depth}": level for depth, level in enumerate(self._levels)}
+        levels = {f"level_{depth}": level for depth, level in enumerate(self._levels)}
+        return {"capacity": self.capacity, **levels}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`; CheckpointError where the shape is another."""
-        for depth, level in enumerate(self._levels):
-            saved = state.get(f"level_{depth}")
-            if saved is None or saved.shape != level.shape:
-                raise CheckpointError(
-                    f"level_{depth} of the saved sum tree does not fit a tree of "
-                    f"{self.capacity} leaves with fanout {self.fanout}."
-                )
-        for depth, level in enumerate(self._levels):
-            level.copy_(state[f"level_{depth}"])
+        """Restore :meth:`state_dict`; CheckpointError where the capacity is another.
+
+        A tree of another fanout (saved on another type of device) is rebuilt from its leaves.
+        """
+        saved = [state[f"level_{depth}"] for depth in range(len(state) - 1)]
+        if state["capacity"] != self.capacity or saved[0].numel() < self.capacity:
+            raise CheckpointError(
+                f"The saved sum tree has {state['capacity']} leaves, this one {self.capacity}; use "
+                f"the replay_capacity it was saved with."
+            )
+        if [level.shape for level in saved] == [level.shape for level in self._levels]:
+            for level, values in zip(self._levels, saved, strict=True):
+                level.copy_(values)
+        else:
+            leaves = saved[0][: self.capacity].to(self.device)
+            self.set(torch.arange(self.capacity, device=self.device), leaves)
 
 
 def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[int, list[int]]:

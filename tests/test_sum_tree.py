@@ -4,6 +4,7 @@ The checkers (``*_fault``) return what is wrong, or None, so that the last tests
 of them notices a fault.
 """
 
+import copy
 import math
 import random
 from itertools import pairwise
@@ -501,7 +502,7 @@ def test_a_whole_tree_with_the_pick_of_a_gpu(monkeypatch):
 def test_state_round_trip(capacity, fanout):
     tree, leaves = filled(capacity, fanout)
     update_randomly(tree, leaves, 100, 10)
-    state = {name: level.clone() for name, level in tree.state_dict().items()}
+    state = copy.deepcopy(tree.state_dict())
     other = SumTree(capacity, fanout=fanout)
     addresses = [level.data_ptr() for level in other._levels]
     other.load_state_dict(state)
@@ -514,12 +515,12 @@ def test_state_round_trip(capacity, fanout):
 
 @pytest.mark.parametrize(
     ("saved", "own"),
-    [((5000, None), (6000, None)), ((5000, None), (5000, 71)), ((1000, None), (5000, None))],
+    [((5000, None), (6000, None)), ((5000, 71), (6000, None)), ((1000, None), (5000, None))],
 )
 def test_state_of_another_shape_is_refused_and_changes_nothing(saved, own):
     tree, _ = filled(*own, seed=5)
     before = [level.clone() for level in tree._levels]
-    with pytest.raises(CheckpointError, match=f"{own[0]} leaves"):
+    with pytest.raises(CheckpointError, match=f"has {saved[0]} leaves, this one {own[0]}"):
         tree.load_state_dict(filled(*saved)[0].state_dict())
     assert all(torch.equal(a, b) for a, b in zip(before, tree._levels, strict=True))
 
@@ -585,3 +586,13 @@ def test_planted_propagation_of_differences():
         leaves[i] = 0.0
     assert "drifted" in drift_fault(tree, leaves)
     assert duplicate_fault(DeltaTree(5000)) is not None
+
+
+def test_a_tree_of_another_shape_is_rebuilt_from_the_leaves():
+    """As when a run goes on from a CPU to a GPU, whose trees are wider."""
+    tree, _ = filled(1000, 32)
+    wide = SumTree(1000, fanout=512)
+    wide.load_state_dict(tree.state_dict())
+    assert torch.equal(wide.leaves, tree.leaves)
+    wide.check_valid()
+    assert wide.total.item() == pytest.approx(tree.total.item(), rel=1e-5)
