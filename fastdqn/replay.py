@@ -158,36 +158,32 @@ class ReplayBuffer:
         )
         if self.reward_clip is not None:
             reward = reward.clamp(-self.reward_clip, self.reward_clip)
-        row = self.cursor + 1
+        row = newest = self.cursor + 1
         self.ring.write(self._index(row), observation, action, reward, terminated, truncated, first)
-        written = row
+        written = row.unsqueeze(0)
         if second:
             reset_observation, reset = second
             # Written for every env, so that nothing depends on data: where the env did not reset,
             # the row after the newest is scratch, and its leaf writes repeat those of ``row``.
             self.ring.write_first(self._index(row + 1), reset_observation)
             newest = row + reset
-            written = torch.cat((row, newest))
-            self._switch(written, newest.repeat(2))
-            self.cursor.copy_(newest)
-        else:
-            self._switch(written, row)
-            self.cursor.copy_(row)
+            written = torch.stack((row, newest))
+        self._switch(written, newest)
+        self.cursor.copy_(newest)
         self._rows_added += 1
 
     def _index(self, row: Tensor) -> Tensor:
-        """Flat index of a row count per env, [N] or [2N]."""
-        columns = self._columns if row.numel() == self.num_envs else self._columns.repeat(2)
-        return row % self.rows * self.num_envs + columns
+        """Flat index of a row count per env, [..., N]."""
+        return row % self.rows * self.num_envs + self._columns
 
     def _switch(self, written: Tensor, newest: Tensor) -> None:
-        """Switch leaves off and on after the rows ``written``; ``newest`` is each env's cursor."""
+        """Switch leaves off and on after one or two rows per env, [R, N]; ``newest`` [N]."""
         ready = written - self.n_step
         leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
         on = torch.where(self._drawable(ready, newest), leaf, 0.0)
         expired = self._index(written + self._stack)  # the slot of row written - T + S
         index = torch.cat((expired, self._index(ready)))
-        self.tree.set(index, torch.cat((torch.zeros_like(on), on)))
+        self.tree.set(index.view(-1), torch.cat((torch.zeros_like(on), on)).view(-1))
 
     def _drawable(self, row: Tensor, newest: Tensor) -> Tensor:
         """Whether rows, none of them younger than ``newest - n``, may start a transition."""

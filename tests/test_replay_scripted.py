@@ -281,7 +281,7 @@ class DummyRowDrawable(ReplayBuffer):
 
 class LifeLossRowNotDrawable(ReplayBuffer):
     def _drawable(self, row, newest):
-        terminated = self.ring._flat["terminated"].index_select(0, self._index(row))
+        terminated = self.ring._flat["terminated"][self._index(row)]
         return super()._drawable(row, newest) & ~terminated
 
 
