@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shlex
 import sys
@@ -30,7 +31,8 @@ from fastdqn.errors import (
     nearest,
 )
 from fastdqn.recipes import describe_presets, preset, presets
-from fastdqn.signals import exit_on_sigterm
+from fastdqn.run_dir import check_same, refuse_occupied
+from fastdqn.signals import EXIT_CODES, Stopped, exit_at_once, exit_on_signals
 
 DEFAULT_PRESET = "cartpole"
 
@@ -42,25 +44,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; None: those of the process.
 
     Returns:
-        The exit code: 0 done, 1 the run failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM.
+        The exit code: 0 done, 1 the run failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     # Closed by ">&-". tyro asks for stdout's encoding; print() would take stdout for a lost stderr.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        with exit_on_sigterm():
+        with exit_on_signals():
             code = _dispatch(args)
             sys.stdout.flush()  # here, where a reader that has gone can still be caught
             return code
     except FastDQNError as error:
         print(f"fastdqn: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
-    except SystemExit as leave:  # tyro's --help, or SIGTERM
+    except SystemExit as leave:  # tyro's --help
         return leave.code if isinstance(leave.code, int) else 0
-    except KeyboardInterrupt:
-        print("fastdqn: interrupted", file=sys.stderr)
-        return 130
+    except Stopped as signal:
+        print(f"fastdqn: stopped by {signal}", file=sys.stderr)
+        return signal.exit_code
+    except KeyboardInterrupt:  # where main() runs in a thread of someone else's program
+        print("fastdqn: stopped by SIGINT", file=sys.stderr)
+        return EXIT_CODES["SIGINT"]
     except BrokenPipeError:  # "fastdqn presets | head -1": the reader has what it wanted
         # Python flushes stdout once more at exit and would complain there.
         with contextlib.suppress(OSError, ValueError):
@@ -180,26 +185,72 @@ def _base(name: str | None, file: str | None) -> Config:
 
 
 def _train(args: list[str]) -> int:
-    config, dry_run = train_config(args)
-    _check_env_id(config.env_id)
-    if dry_run:
-        from fastdqn.assembly import describe
+    with exit_at_once():
+        config, dry_run = train_config(args)
+        _check_env_id(config.env_id)
+        _check_device(config.device)
+        if dry_run:
+            from fastdqn.assembly import describe
 
-        print(describe(config))
-        return 0
-    from fastdqn import trainer
-    from fastdqn.progress import Progress
+            print(describe(config))
+            return 0
+        if done := _check_run_dir(config):
+            print(done)
+            return 0
+        from fastdqn import trainer
+        from fastdqn.progress import Progress
 
-    progress = Progress(
-        config.total_env_steps,
-        title=f"{config.env_id}, seed {config.seed}",
-        frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
-    )
+        progress = Progress(
+            config.total_env_steps,
+            title=f"{config.env_id}, seed {config.seed}",
+            frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
+        )
     with progress:
         result = trainer.train(config, on_log=progress.update)  # which returns None: go on
     with contextlib.suppress(BrokenPipeError):  # the run is done; its exit code counts
         print(_closing(config, Path(result.run_dir), result.summary), flush=True)
-    return {"SIGINT": 130, "SIGTERM": 143}.get(str(result.summary.get("stopped_by")), 0)
+    return EXIT_CODES.get(str(result.summary.get("stopped_by")), 0)
+
+
+def _check_run_dir(config: Config) -> str | None:
+    """Refuse a directory in use before torch is imported; what to say if its run is finished.
+
+    A job that is requeued with the same command line may find nothing left to do. open_run_dir
+    checks more.
+    """
+    if config.resume == "never":
+        refuse_occupied(config)
+        return None
+    if config.run_dir is None:
+        raise ConfigError(
+            f"resume = {config.resume!r} needs the directory to go on in; name it with run_dir."
+        )
+    run_dir = Path(config.run_dir)
+    try:
+        summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+        stopped_by, env_steps = summary["stopped_by"], summary["env_steps"]
+        before = Config.load(run_dir / "config.json")
+        closing = _closing(config, run_dir, summary)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # nothing there, or nothing readable: left to the trainer
+    complete = stopped_by == "total_env_steps" and env_steps >= config.total_env_steps
+    reached = stopped_by == "stop_return" and before.stop_return == config.stop_return
+    if not complete and not reached:
+        return None
+    check_same(before, config, run_dir)
+    return f"this run is finished ({stopped_by} reached at {env_steps:,} env steps)\n{closing}"
+
+
+def _check_device(device: str) -> None:
+    """Refuse CUDA before torch is imported where its very build has none; the rest comes later."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    with contextlib.suppress(PackageNotFoundError):
+        if device.startswith("cuda") and version("torch").endswith("+cpu"):
+            raise ConfigError(
+                f"device = {device!r} is not there: torch {version('torch')} is a build for CPUs; "
+                f"use device = 'cpu' or install a CUDA build of torch."
+            )
 
 
 def _check_env_id(env_id: str) -> None:
@@ -237,7 +288,7 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
             if (run_dir / name).exists()]  # fmt: skip
     lines.append(f"files: {run_dir}" + (f" ({', '.join(here)})" if here else ""))
     path = shlex.quote(str(run_dir))
-    if summary.get("stopped_by") in ("SIGINT", "SIGTERM"):
+    if summary.get("stopped_by") in EXIT_CODES:
         lines.append(f"stopped by {summary['stopped_by']}; to go on:")
         lines.append(f"  fastdqn train --config {path} --run-dir {path} --resume require")
     else:
@@ -317,8 +368,6 @@ def _eval(args: list[str]) -> int:
         envs.close()
         torch.set_num_threads(threads)
     if flags.json:
-        import json
-
         report = {
             "run": flags.run,
             "env_id": config.env_id,
@@ -383,8 +432,6 @@ def _info(args: list[str]) -> int:
 
     found = environment()
     if flags.json:
-        import json
-
         print(json.dumps(found, indent=2))
         return 0
     for name, version in found["versions"].items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ _MAY_CHANGE = {
     "device",
     "torch_threads",
     "env_threads",
+    "step_timeout_s",
     "stop_return",
     "eval_episodes",
     "eval_num_envs",
@@ -47,14 +49,8 @@ def open_run_dir(config: Config) -> tuple[Path, bool]:
     from fastdqn.checkpoint import latest_checkpoint
 
     path = Path(config.run_dir) if config.run_dir else _fresh(config)
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"run_dir = {str(path)!r} is a file; name a directory.")
-    occupied = path.is_dir() and any(path.iterdir())
+    occupied = refuse_occupied(config)
     has_checkpoint = latest_checkpoint(path / "checkpoints") is not None
-    if config.resume == "never" and occupied:
-        raise ConfigError(
-            f"run_dir = {str(path)!r} is not empty; name another, or go on with resume = 'auto'."
-        )
     if config.resume == "require" and not has_checkpoint:
         raise CheckpointError(
             f"run_dir = {str(path)!r} holds no checkpoint to resume; use resume = 'auto' to start "
@@ -63,7 +59,7 @@ def open_run_dir(config: Config) -> tuple[Path, bool]:
     if occupied and not (path / "config.json").exists():
         raise ConfigError(f"run_dir = {str(path)!r} holds something else than a run; name another.")
     if occupied:
-        _check_same(Config.load(path / "config.json"), config, path)
+        check_same(Config.load(path / "config.json"), config, path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -75,12 +71,32 @@ def open_run_dir(config: Config) -> tuple[Path, bool]:
     return path, has_checkpoint
 
 
+def refuse_occupied(config: Config) -> bool:
+    """Whether there is something in ``run_dir``; ConfigError where that may not be. Quick."""
+    path = Path(config.run_dir) if config.run_dir else None
+    if path is None or not path.exists():
+        return False
+    if not path.is_dir():
+        raise ConfigError(f"run_dir = {str(path)!r} is a file; name a directory.")
+    occupied = any(path.iterdir())
+    if config.resume == "never" and occupied:
+        raise ConfigError(
+            f"run_dir = {str(path)!r} is not empty; name another, or go on with resume = 'auto'."
+        )
+    return occupied
+
+
 def write_json(path: Path, body: Mapping[str, Any] | str) -> None:
     """Write a JSON file whole or not at all."""
     text = body if isinstance(body, str) else json.dumps(body, indent=2) + "\n"
     temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _fresh(config: Config) -> Path:
@@ -93,7 +109,8 @@ def _fresh(config: Config) -> Path:
     return path
 
 
-def _check_same(before: Config, now: Config, path: Path) -> None:
+def check_same(before: Config, now: Config, path: Path) -> None:
+    """Refuse to go on with a run whose numbers depended on another value."""
     for name, old in vars(before).items():
         new = getattr(now, name)
         if name not in _MAY_CHANGE and old != new:

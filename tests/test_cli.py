@@ -277,7 +277,8 @@ OPTIONS = """
     no-atari-full-action-space no-deterministic no-double no-dueling no-prioritized
     no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision prioritized
     priority-alpha priority-beta-end priority-beta-start priority-epsilon replay-capacity resume
-    reward-clip rmsprop-alpha run-dir save-final-checkpoint seed stop-return stop-window
+    reward-clip rmsprop-alpha run-dir save-final-checkpoint seed step-timeout-s stop-return
+    stop-window
     target-period-updates target-tau torch-threads total-env-steps update-period-env-steps
 """
 
@@ -429,7 +430,14 @@ def test_without_evaluation_there_is_no_verdict(trainer, capsys):
 
 @pytest.mark.parametrize(
     ("stopped_by", "code"),
-    [("total_env_steps", 0), ("stop_return", 0), ("on_log", 0), ("SIGINT", 130), ("SIGTERM", 143)],
+    [
+        ("total_env_steps", 0),
+        ("stop_return", 0),
+        ("on_log", 0),
+        ("SIGINT", 130),
+        ("SIGTERM", 143),
+        ("SIGUSR1", 138),
+    ],
 )
 def test_exit_code_of_a_run_that_was_stopped(trainer, capsys, stopped_by, code):
     trainer.summary = {"stopped_by": stopped_by}
@@ -462,14 +470,54 @@ def test_any_other_error_is_a_fault_and_keeps_its_traceback(trainer, capsys):
 def test_ctrl_c_before_the_loop_is_130(trainer, capsys):
     trainer.error = KeyboardInterrupt()
     assert main(["train"]) == 130
-    assert capsys.readouterr().err == "fastdqn: interrupted\n"
+    assert capsys.readouterr().err == "fastdqn: stopped by SIGINT\n"
 
 
-def test_sigterm_before_the_loop_is_143(trainer, monkeypatch):
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(trainer, "train", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
-    assert main(["train"]) == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+)
+def test_a_signal_before_the_loop(trainer, monkeypatch, number, code):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: os.kill(os.getpid(), number))
+    assert main(["train"]) == code
+    assert signal.getsignal(number) is before
+
+
+def test_what_needs_no_torch_is_refused_before_it_is_imported(trainer, tmp_path, capsys):
+    (tmp_path / "mine").touch()
+    assert "is not empty" in _refusal(["train", "--run-dir", str(tmp_path)], capsys)
+    assert "is a file" in _refusal(["train", "--run-dir", str(tmp_path / "mine")], capsys)
+    assert "name it with run_dir" in _refusal(["train", "--resume", "auto"], capsys)
+    assert trainer.configs == []
+
+
+def test_cuda_on_a_cpu_build_is_refused_by_its_version(trainer, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0+cpu")
+    assert "is a build for CPUs" in _refusal(["train", "--device", "cuda:0"], capsys)
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0")
+    assert main(["train", "--device", "cuda:0"]) == 0  # left to the trainer
+
+
+def test_a_finished_run_is_not_run_again(trainer, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    args = ["train", "--run-dir", str(run), "--resume", "auto"]
+    (run / "config.json").write_text(Config(run_dir=str(run)).to_json())
+    assert main(args) == 0 and len(trainer.configs) == 1  # it died early
+    (run / "summary.json").write_text(json.dumps({**SUMMARY, "stopped_by": "SIGTERM"}))
+    assert main(args) == 0 and len(trainer.configs) == 2  # the final evaluation is owed
+    (run / "summary.json").write_text(json.dumps(SUMMARY))
+    capsys.readouterr()
+    assert main(args) == 0 and len(trainer.configs) == 2
+    out = capsys.readouterr().out
+    assert "this run is finished (total_env_steps reached at 100,000 env steps)\nsolved:" in out
+    assert main([*args, "--total-env-steps", "200_000"]) == 0 and len(trainer.configs) == 3
+    assert main([*args, "--gamma", "0.5"]) == 2  # another run's directory
+    (run / "summary.json").write_text(json.dumps({**SUMMARY, "stopped_by": "stop_return"}))
+    assert main(args) == 0 and len(trainer.configs) == 3
+    assert main([*args, "--stop-return", "600"]) == 0 and len(trainer.configs) == 4
+    (run / "summary.json").write_text("[]")
+    assert main(args) == 0 and len(trainer.configs) == 5
 
 
 @pytest.mark.parametrize("env_id", ["CartPole", "CartPole-v1", "Acrobot-v1", "no_such_module:X-v0"])
