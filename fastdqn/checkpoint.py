@@ -1,45 +1,76 @@
 """Checkpoints: complete, checked, atomic, and free of pickle.
 
 A checkpoint is a directory ``step_<env steps>`` with ``state.json`` (everything that is not a
-tensor), safetensors files of at most 256 MB, and ``manifest.json``, which holds size and CRC-32 of
-every file and of itself. It is written under a temporary name, flushed to the disk and renamed;
-only then does the file ``latest`` name it, and only then are older ones deleted. Nothing in it is
-executed on loading.
+tensor), files of tensors of at most 256 MB each, and ``manifest.json``, which holds size and CRC-32
+of every file and of itself. It is written under a temporary name, flushed to the disk and renamed;
+only then are older ones deleted. The newest is the one with the highest number: no pointer is kept,
+for it could only contradict the names. Nothing in it is executed on loading, and nothing in it is
+believed: whatever is wrong with it ends in a CheckpointError.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fastdqn.config import Config
-from fastdqn.errors import CheckpointError, ConfigError
+from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.learner import load_network
 from fastdqn.networks import make_network
 from fastdqn.policy import Policy
+from fastdqn.tensor_file import (
+    Entry,
+    check_json,
+    crc32_of,
+    open_regular,
+    read_header,
+    read_json,
+    read_tensor,
+    write_tensors,
+)
 
 FORMAT_VERSION = 1
-_CHUNK = 256 * 1024**2  # bytes per file: what a save needs on the host beside the replay itself
+_CHUNK = 256 * 1024**2  # bytes per file
 _TENSOR = "__tensor__"  # key that marks a tensor's place in state.json
-_NAME = re.compile(r"step_(\d{12})")
+# While a checkpoint is written again, the one before it has another name for a moment.
+_REPLACED = ".tmp-replaced"
+_NAME = re.compile(rf"step_(\d{{12}})({re.escape(_REPLACED)})?", re.ASCII)
+_MOST = 2**53  # of any counter
 
 PathLike = str | os.PathLike[str]
+# What reading a damaged or forged file can raise beside CheckpointError.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError,
+    RecursionError, OverflowError,
+)  # fmt: skip
 
 
-def save_checkpoint(directory: Path, env_steps: int, state: Mapping[str, Any], keep: int) -> Path:
+def save_checkpoint(
+    directory: Path,
+    env_steps: int,
+    state: Mapping[str, Any],
+    keep: int,
+    *,
+    score: float | None = None,
+    keep_best: bool = False,
+) -> Path:
     """Write one checkpoint and delete all but the newest ``keep``.
+
+    Those of later env steps go as well: they were damaged, or the run would not be here.
 
     Args:
         directory: The run's ``checkpoints``.
@@ -48,60 +79,101 @@ def save_checkpoint(directory: Path, env_steps: int, state: Mapping[str, Any], k
             tensors), or JSON values (numpy's scalars too). Each top-level entry becomes a set of
             files of its own.
         keep: Checkpoints to keep, this one included.
+        score: Mean return of the newest evaluation, for the manifest.
+        keep_best: Keep the one with the highest score, too; of equals the oldest.
 
     Returns:
         The checkpoint's directory.
 
     Raises:
-        CheckpointError: Where the disk refuses; earlier checkpoints stay as they are.
+        CheckpointError: Where the disk refuses, or a part that is not a tensor is too large;
+            earlier checkpoints stay as they are.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    for orphan in directory.glob("step_*.tmp-*"):
-        shutil.rmtree(orphan, ignore_errors=True)
     final = directory / f"step_{env_steps:012d}"
     temporary = directory / f"{final.name}.tmp-{os.getpid()}"
-    temporary.mkdir()
     try:
-        _write(temporary, env_steps, state)
+        directory.mkdir(parents=True, exist_ok=True)
+        clean(directory)
+        temporary.mkdir()
+        _write(temporary, env_steps, state, score)
+        if os.path.lexists(final):  # out of the way until the new one is in its place
+            final.rename(directory / f"{final.name}{_REPLACED}")
+        temporary.rename(final)
+        _sync(directory)
     except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)  # whatever stopped it, a full disk first
-        if isinstance(error, OSError | SafetensorError):
+        _remove(temporary)  # whatever stopped it, a full disk first
+        if isinstance(error, OSError):
             raise CheckpointError(f"{final} cannot be written ({error}); make room.") from None
         raise
-    if final.exists():  # out of the way until the new one is in its place
-        replaced = directory / f"{final.name}.tmp-replaced"
-        final.rename(replaced)
-        temporary.rename(final)
-        shutil.rmtree(replaced, ignore_errors=True)
-    else:
-        temporary.rename(final)
-    _sync(directory)
-    pointer = directory / "latest.tmp"
-    pointer.write_text(final.name + "\n", encoding="utf-8")
-    os.replace(pointer, directory / "latest")
-    for old in _list(directory)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    _prune(directory, final, keep, keep_best)
     return final
 
 
-def _write(temporary: Path, env_steps: int, state: Mapping[str, Any]) -> None:
+def clean(directory: Path) -> None:
+    """Remove what a killed save has left."""
+    for orphan in directory.glob("step_*.tmp-*"):
+        whole = orphan.with_name(orphan.name.removesuffix(_REPLACED))
+        if orphan.name.endswith(_REPLACED) and not os.path.lexists(whole):
+            orphan.rename(whole)  # the save was killed between its two renames
+        else:
+            _remove(orphan)
+
+
+def _prune(directory: Path, newest: Path, keep: int, keep_best: bool) -> None:
+    found = _list(directory)
+    ours = found[: found.index(newest) + 1]
+    kept = set(ours[-keep:])
+    if keep_best:
+        scores = {path: score for path in ours if (score := _score(path)) is not None}
+        if scores:
+            kept.add(max(scores, key=lambda path: scores[path]))  # the first of equals
+    for path in found:
+        if path not in kept:
+            _remove(path)
+
+
+def _score(path: Path) -> float | None:
+    try:
+        score = _read_manifest(path).get("score")
+    except CheckpointError:
+        return None
+    return score if type(score) is float and math.isfinite(score) else None
+
+
+def _remove(path: Path) -> None:
+    """As far as it goes; of a link, the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _write(temporary: Path, env_steps: int, state: Mapping[str, Any], score: float | None) -> None:
     """All files of one checkpoint, on the disk when this returns."""
     skeleton: dict[str, Any] = {}
+    files: dict[str, dict[str, int]] = {}
     for part, content in state.items():
         tensors: dict[str, Tensor] = {}
         skeleton[part] = _split(content, part, tensors)
         for number, chunk in enumerate(_chunks(tensors)):
-            save_file(chunk, temporary / f"{part}-{number:05d}.safetensors")
-    (temporary / "state.json").write_text(json.dumps(skeleton), encoding="utf-8")
-    files = {
-        path.name: {"bytes": path.stat().st_size, "crc32": _crc32(path)}
-        for path in sorted(temporary.iterdir())
+            name = f"{part}-{number:05d}.safetensors"
+            files[name] = write_tensors(temporary / name, chunk)
+    text = json.dumps(skeleton).encode()
+    body = {
+        "format_version": FORMAT_VERSION,
+        "env_steps": env_steps,
+        "score": None if score is None else float(score),
+        "files": {**files, "state.json": {"bytes": len(text), "crc32": zlib.crc32(text)}},
     }
-    body = {"format_version": FORMAT_VERSION, "env_steps": env_steps, "files": files}
-    manifest = {"crc32": zlib.crc32(_canonical(body)), **body}
-    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    manifest = json.dumps({"crc32": zlib.crc32(_canonical(body)), **body}, indent=1).encode()
+    for name, data in (("state.json", text), ("manifest.json", manifest)):
+        try:
+            check_json(data)
+        except ValueError as error:
+            raise CheckpointError(f"{name} would hold {error}.") from None
+        (temporary / name).write_bytes(data)
     for path in temporary.iterdir():
-        path.chmod(0o666 & ~_umask())  # safetensors makes its files private
         _sync(path)
     _sync(temporary)
 
@@ -110,6 +182,28 @@ def latest_checkpoint(directory: Path) -> Path | None:
     """The newest checkpoint in a run's ``checkpoints``, or None."""
     found = _list(directory)
     return found[-1] if found else None
+
+
+@dataclass(frozen=True)
+class SavedTensor:
+    """A tensor that is still in its files."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    pieces: tuple[tuple[Path, Entry], ...]  # cut along axis 0, in order
+
+    def read(self, out: Tensor | None = None) -> Tensor:
+        """Read it, straight into ``out`` if that has its dtype and shape."""
+        if out is None or out.dtype != self.dtype or out.shape != self.shape:
+            out = torch.empty(self.shape, dtype=self.dtype)
+        start = 0
+        for path, entry in self.pieces:
+            whole = len(self.pieces) == 1
+            with open_regular(path) as file:
+                part = out if whole else out[start : start + entry.shape[0]]
+                read_tensor(file, entry, part.detach())
+            start += 0 if whole else entry.shape[0]
+        return out
 
 
 def load_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -122,37 +216,136 @@ def load_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict
     Raises:
         CheckpointError: Where anything is missing, damaged or of another version.
     """
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        checksum = manifest.pop("crc32")
-        intact = checksum == zlib.crc32(_canonical(manifest))
-        version, files = manifest["format_version"], dict(manifest["files"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    state = open_checkpoint(path, parts=parts)
+    with refusing(path):
+        return materialize(state)
+
+
+def open_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """The same with a :class:`SavedTensor` for every tensor: all is checked, little is read."""
+    manifest = _read_manifest(path)
+    version, files = manifest.get("format_version"), manifest.get("files")
+    if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} is not a whole checkpoint: manifest.json cannot be read ({error})."
-        ) from None
-    if not intact:
-        raise CheckpointError(f"{path}/manifest.json is damaged: its own checksum does not fit.")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format_version {version!r}; this fastdqn reads {FORMAT_VERSION}."
+            f"{path} has format_version {_short(version)}; this fastdqn reads {FORMAT_VERSION}."
         )
+    if not isinstance(files, dict):
+        raise CheckpointError(f"{path}/manifest.json lists no files; it is damaged.")
     wanted = [name for name in files if parts is None or name.partition("-")[0] in parts]
-    try:
-        for name in dict.fromkeys([*wanted, "state.json"]):
-            _check_file(path, name, files.get(name))
-        skeleton = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        tensors = _read_tensors([path / name for name in wanted if name.endswith(".safetensors")])
+    for name in dict.fromkeys([*wanted, "state.json"]):
+        _check_file(path, name, files.get(name))
+    with refusing(path):
+        skeleton = read_json(path / "state.json")
+        tensors = _index([path / name for name in wanted if name.endswith(".safetensors")])
         chosen = skeleton if parts is None else {part: skeleton[part] for part in parts}
         return {part: _join(content, tensors) for part, content in chosen.items()}
-    except CheckpointError:
+
+
+def open_newest(
+    directory: Path, *, parts: tuple[str, ...] | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint of a run that is whole; a warning names each that is not.
+
+    Raises:
+        CheckpointError: Where none is whole.
+    """
+    bad: list[str] = []
+    for path in reversed(_list(directory)):
+        try:
+            state = open_checkpoint(path, parts=parts)
+        except CheckpointError as error:
+            bad.append(str(error))
+            continue
+        for message in bad:
+            warnings.warn(f"{message} Going back to {path.name}.", stacklevel=3)
+        return path, state
+    if bad:
+        raise CheckpointError(f"{directory} holds no whole checkpoint: {' '.join(bad)}")
+    raise CheckpointError(
+        f"{directory.parent} holds no checkpoint; name a run directory of `fastdqn train` that "
+        f"wrote one."
+    )
+
+
+def materialize(value: Any, into: Any = None) -> Any:
+    """Read every tensor of what :func:`open_checkpoint` gave.
+
+    Args:
+        value: Nested, with saved tensors.
+        into: Tensors in the same places, as far as there are any: those of the same dtype and shape
+            are filled in place, so that nothing is held twice.
+    """
+    if isinstance(value, SavedTensor):
+        return value.read(into if isinstance(into, Tensor) else None)
+    if isinstance(value, dict):
+        into = into if isinstance(into, Mapping) else {}
+        return {name: materialize(item, into.get(name)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [materialize(item) for item in value]
+    return value
+
+
+def check_fits(saved: Any, own: Any, where: str) -> None:
+    """Refuse a state that lacks the keys, types, dtypes and shapes of ``own``.
+
+    Integers must be counts and floats finite. Generators are passed over: another type of device
+    has another kind.
+
+    Raises:
+        CheckpointError: With the place, what is there and what should be.
+    """
+    if isinstance(own, Mapping):
+        if not isinstance(saved, dict) or saved.keys() != own.keys():
+            names = sorted(saved) if isinstance(saved, dict) else saved
+            raise _misfit(where, _short(names), sorted(own))
+        for name, item in own.items():
+            if name == "generator":
+                if not isinstance(saved[name], SavedTensor) or saved[name].dtype != torch.uint8:
+                    raise _misfit(f"{where}/{name}", _short(saved[name]), "bytes")
+            else:
+                check_fits(saved[name], item, f"{where}/{name}")
+    elif isinstance(own, Tensor):
+        if not isinstance(saved, SavedTensor):
+            raise _misfit(where, _short(saved), "a tensor")
+        if (saved.dtype, saved.shape) != (own.dtype, tuple(own.shape)):
+            raise _misfit(
+                where,
+                f"{saved.dtype} {_short(list(saved.shape))}",
+                f"{own.dtype} {list(own.shape)}",
+            )
+    elif isinstance(own, bool):
+        if type(saved) is not bool:
+            raise _misfit(where, _short(saved), "true or false")
+    elif isinstance(own, float):
+        if type(saved) not in (int, float) or not abs(saved) < _MOST:
+            raise _misfit(where, _short(saved), "a finite number")
+    elif isinstance(own, int) and (type(saved) is not int or not 0 <= saved <= _MOST):
+        raise _misfit(where, _short(saved), "a count")
+
+
+def _misfit(where: str, found: Any, wanted: Any) -> CheckpointError:
+    return CheckpointError(
+        f"{where} is {found} in the checkpoint where this run has {wanted}; use the configuration "
+        f"it was saved with."
+    )
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Whatever a file's content breaks is the checkpoint's fault, and said so."""
+    try:
+        yield
+    except (FastDQNError, torch.OutOfMemoryError):
         raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not hold what it should ({error}).") from None
+    except (*_UNREADABLE, AssertionError) as error:
+        raise CheckpointError(f"{path} does not hold what it should ({_short(error)}).") from None
 
 
 def load(path: PathLike, *, device: str = "auto", network: nn.Module | None = None) -> Policy:
     """The policy of a run directory's newest checkpoint, or of one checkpoint. Never unpickles.
+
+    Of a run directory whose newest checkpoint is damaged, the newest that is whole is taken, with a
+    warning that names the damaged file.
 
     Args:
         path: Run directory or checkpoint directory.
@@ -165,16 +358,35 @@ def load(path: PathLike, *, device: str = "auto", network: nn.Module | None = No
     from fastdqn.devices import resolve_device
 
     resolved = resolve_device(device)
-    path = find_checkpoint(Path(path))
-    state = load_checkpoint(path, parts=("run", "learner"))
+    parts = ("run", "learner")
+    path = Path(path)
+    found = find_checkpoint(path)
+    if found == path:
+        state = open_checkpoint(path, parts=parts)
+    else:
+        found, state = open_newest(path / "checkpoints", parts=parts)
     try:
-        spec = state["run"]["spec"]
-        config = Config.from_json(json.dumps(state["run"]["config"]))
-        if network is None:
-            if spec["own_network"]:
-                raise CheckpointError(
-                    f"{path} was trained with a network of its own; pass it as load(..., network=)."
-                )
+        with refusing(found):
+            return _policy(found, state, resolved, network)
+    except ConfigError as error:
+        raise CheckpointError(f"{found} does not describe a policy ({error}).") from None
+
+
+def _policy(
+    path: Path, state: dict[str, Any], device: torch.device, network: nn.Module | None
+) -> Policy:
+    spec = state["run"]["spec"]
+    saved = state["learner"]["network"]
+    _check_spec(path, spec)
+    config = Config.from_json(json.dumps(state["run"]["config"]))
+    if network is None:
+        if spec["own_network"]:
+            raise CheckpointError(
+                f"{path} was trained with a network of its own; pass it as load(..., network=)."
+            )
+        if len(config.hidden_sizes) > len(saved):
+            raise CheckpointError(f"{path} describes more layers than it has parameters for.")
+        with torch.device("meta"):  # no memory until the shapes are known to be those of the file
             network = make_network(
                 spec["frame_shape"],
                 spec["num_actions"],
@@ -184,24 +396,67 @@ def load(path: PathLike, *, device: str = "auto", network: nn.Module | None = No
                 hidden_sizes=config.hidden_sizes,
                 dueling=config.dueling,
             )
-        network = network.to(resolved).eval().requires_grad_(False)
-        load_network(network, state["learner"]["network"])
-        return Policy(
-            network,
-            frame_stack=spec["frame_stack"],
-            stack_padding=spec["stack_padding"],
-            action_start=spec["action_start"],
-            device=resolved,
-            bf16=spec["bf16"],
-            seed=config.seed,
+        _check_network(network, saved)
+        network = network.to_empty(device=device).eval().requires_grad_(False)
+        materialize(saved, into=network.state_dict())
+    else:
+        network = network.to(device).eval().requires_grad_(False)
+        _check_network(network, saved)
+        load_network(network, materialize(saved))
+    return Policy(
+        network,
+        frame_stack=spec["frame_stack"],
+        stack_padding=spec["stack_padding"],
+        action_start=spec["action_start"],
+        device=device,
+        bf16=spec["bf16"],
+        seed=config.seed,
+    )
+
+
+def _check_network(network: nn.Module, saved: Any) -> None:
+    if not isinstance(saved, dict) or not all(isinstance(s, SavedTensor) for s in saved.values()):
+        raise TypeError("a network that is not made of tensors")
+    own = network.state_dict()
+    for name in sorted(own.keys() ^ saved.keys()):
+        where = "missing from the checkpoint" if name in own else "unknown to this network"
+        raise CheckpointError(
+            f"{_short(name)} is {where}; use the network settings (or the network) it was saved "
+            f"with."
         )
-    except (KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{path} does not describe a policy ({error}).") from None
+    for name, tensor in own.items():
+        if tuple(tensor.shape) != saved[name].shape or tensor.dtype != saved[name].dtype:
+            raise CheckpointError(
+                f"{name!r} is {list(saved[name].shape)} {saved[name].dtype} in the checkpoint and "
+                f"{list(tensor.shape)} {tensor.dtype} here; use the network settings it was saved "
+                f"with."
+            )
+
+
+def _check_spec(path: Path, spec: dict[str, Any]) -> None:
+    def count(value: Any, low: int = 1) -> bool:
+        return type(value) is int and low <= value <= 2**31
+
+    right = {
+        "frame_shape": isinstance(spec["frame_shape"], list)
+        and len(spec["frame_shape"]) <= 8
+        and all(count(size) for size in spec["frame_shape"]),
+        "num_actions": count(spec["num_actions"]),
+        "frame_stack": spec["frame_stack"] is None or count(spec["frame_stack"]),
+        "stack_padding": spec["stack_padding"] in ("zero", "repeat"),
+        "action_start": type(spec["action_start"]) is int and abs(spec["action_start"]) < 2**62,
+        **{name: type(spec[name]) is bool for name in ("image", "bf16", "own_network")},
+    }
+    for name, good in right.items():
+        if not good:
+            raise CheckpointError(
+                f"{path} does not describe a policy ({name} = {_short(spec[name])})."
+            )
 
 
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint that a path means: itself, or the newest of a run directory."""
-    if (path / "manifest.json").exists():
+    if os.path.lexists(path / "manifest.json"):
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path} does not exist; name a run directory or a checkpoint.")
@@ -214,10 +469,29 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def _list(directory: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
+    """Checkpoints, oldest first. Links are none."""
     if not directory.is_dir():
         return []
-    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+    found: list[tuple[str, bool, Path]] = []
+    for path in directory.iterdir():
+        name = _NAME.fullmatch(path.name)
+        if name and path.is_dir() and not path.is_symlink():
+            found.append((name[1], name[2] is None, path))
+    return [path for _, _, path in sorted(found)]
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = read_json(path / "manifest.json")
+        checksum = manifest.pop("crc32")
+        intact = type(checksum) is int and checksum == zlib.crc32(_canonical(manifest))
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint: manifest.json cannot be read ({_short(error)})."
+        ) from None
+    if not intact:
+        raise CheckpointError(f"{path}/manifest.json is damaged: its own checksum does not fit.")
+    return manifest
 
 
 def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
@@ -238,7 +512,7 @@ def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def _join(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _join(value: Any, tensors: Mapping[str, SavedTensor]) -> Any:
     if isinstance(value, dict):
         if _TENSOR in value:
             return tensors[value[_TENSOR]]
@@ -249,7 +523,7 @@ def _join(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Host copies in lots of at most _CHUNK bytes; long tensors are cut along axis 0.
+    """Lots of at most _CHUNK bytes; long tensors are cut along axis 0, and nothing is copied.
 
     A piece is named ``path#start#length of the whole``.
     """
@@ -268,7 +542,7 @@ def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
                 yield lot
                 lot, room = {}, _CHUNK
                 continue
-            lot[f"{key}#{start}#{length}"] = piece.detach().cpu().contiguous().clone()
+            lot[f"{key}#{start}#{length}"] = piece
             room -= size
             start += rows
             if start >= length:
@@ -277,43 +551,65 @@ def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         yield lot
 
 
-def _read_tensors(paths: list[Path]) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    filled: dict[str, int] = {}
+def _index(paths: list[Path]) -> dict[str, SavedTensor]:
+    """Every tensor of the files by key; ValueError where pieces do not make up a whole."""
+    pieces: dict[str, dict[int, tuple[int, Path, Entry]]] = {}
     for path in paths:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                key, start, length = name.rsplit("#", 2)
-                piece = file.get_tensor(name)
-                if piece.dim() == 0 or piece.shape[0] == int(length):
-                    tensors[key] = piece
-                    continue
-                if key not in tensors:
-                    tensors[key] = piece.new_empty((int(length), *piece.shape[1:]))
-                tensors[key][int(start) : int(start) + piece.shape[0]] = piece
-                filled[key] = filled.get(key, 0) + piece.shape[0]
-    for key, rows in filled.items():
-        if rows != tensors[key].shape[0]:
-            raise ValueError(f"{key} has {rows} of {tensors[key].shape[0]} rows")
-    return tensors
+        with open_regular(path) as file:
+            entries = read_header(file)
+        for name, entry in entries.items():
+            key, start, length = name.rsplit("#", 2)
+            found = pieces.setdefault(key, {})
+            if int(start) in found:
+                raise ValueError(f"{_short(key)} has rows twice")
+            found[int(start)] = int(length), path, entry
+    return {key: _assemble(key, found) for key, found in pieces.items()}
+
+
+def _assemble(key: str, found: dict[int, tuple[int, Path, Entry]]) -> SavedTensor:
+    length, path, first = next(iter(found.values()))
+    if not first.shape:
+        if len(found) > 1:
+            raise ValueError(f"{_short(key)} has pieces but no rows")
+        return SavedTensor(first.dtype, (), ((path, first),))
+    rows, ordered = 0, []
+    for start in sorted(found):
+        same, path, entry = found[start]
+        if start != rows or same != length or entry.dtype != first.dtype:
+            raise ValueError(f"{_short(key)} lacks rows after {rows}")
+        if entry.shape[1:] != first.shape[1:] or not entry.shape:
+            raise ValueError(f"{_short(key)} has rows of several shapes")
+        rows += entry.shape[0]
+        ordered.append((path, entry))
+    if rows != length:
+        raise ValueError(f"{_short(key)} has {rows} of {length} rows")
+    return SavedTensor(first.dtype, (length, *first.shape[1:]), tuple(ordered))
 
 
 def _check_file(directory: Path, name: str, entry: Any) -> None:
-    path = directory / name
+    path = f"{directory}/{_short(name) if len(name) > 100 else name}"
     if not isinstance(entry, dict):
         raise CheckpointError(f"{path} is not in the checkpoint's manifest; it is damaged.")
-    if name != path.name or not path.is_file() or path.is_symlink():
-        raise CheckpointError(f"{path} is missing; the checkpoint is not whole.")
-    if path.stat().st_size != entry.get("bytes") or _crc32(path) != entry.get("crc32"):
+    try:
+        if name != Path(name).name:
+            raise OSError("leads out of the checkpoint")
+        file = open_regular(directory / name)
+    except (OSError, ValueError):
+        raise CheckpointError(f"{path} is missing; the checkpoint is not whole.") from None
+    try:
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            whole = size == entry.get("bytes") and crc32_of(file) == entry.get("crc32")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}).") from None
+    if not whole:
         raise CheckpointError(f"{path} is damaged: size or checksum differ from the manifest.")
 
 
-def _crc32(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            value = zlib.crc32(block, value)
-    return value
+def _short(value: Any) -> str:
+    """In words, cut short: it may be a forger's, and long."""
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _canonical(body: Any) -> bytes:
@@ -326,9 +622,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

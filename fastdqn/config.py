@@ -239,6 +239,8 @@ class Config:
     """Checkpoint every so many env steps; None: only when the run ends or is stopped."""
     checkpoint_keep: int = 2
     """Older checkpoints are deleted."""
+    checkpoint_keep_best: bool = False
+    """Keep the one with the best evaluation, too, however old."""
     checkpoint_replay: Literal["none", "exit", "every"] = "exit"
     """Which checkpoints hold the replay: a run resumed without it must fill it anew."""
     save_final_checkpoint: bool = True

@@ -32,6 +32,7 @@ _MAY_CHANGE = {
     "log_period_env_steps",
     "checkpoint_period_env_steps",
     "checkpoint_keep",
+    "checkpoint_keep_best",
     "checkpoint_replay",
     "save_final_checkpoint",
 }

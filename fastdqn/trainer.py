@@ -26,17 +26,24 @@ from fastdqn.assembly import (
     set_up_torch,
     subseed,
 )
-from fastdqn.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from fastdqn.checkpoint import open_newest, refusing, save_checkpoint
 from fastdqn.config import Config
 from fastdqn.devices import resolve_device
 from fastdqn.envs import EnvStream
-from fastdqn.errors import ConfigError
+from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.evaluation import evaluate
 from fastdqn.metrics import MetricsFile
 from fastdqn.plots import plot_returns
 from fastdqn.policy import Policy
 from fastdqn.replay import ReplayBuffer
 from fastdqn.report import Report
+from fastdqn.resume import (
+    restore_actions,
+    restore_envs,
+    restore_learner,
+    restore_replay,
+    restore_run,
+)
 from fastdqn.run_dir import open_run_dir, write_json
 from fastdqn.schedules import SCHEDULES, linear_schedule
 from fastdqn.signals import StopSignals
@@ -333,26 +340,47 @@ class Trainer:
             if with_replay:
                 state["replay"] = self.replay.state_dict()
             directory = self.run_dir / "checkpoints"
-            save_checkpoint(directory, self.env_steps, state, self.config.checkpoint_keep)
+            evaluation = self.report.evaluation
+            save_checkpoint(
+                directory,
+                self.env_steps,
+                state,
+                self.config.checkpoint_keep,
+                score=None if evaluation is None else evaluation.mean,
+                keep_best=self.config.checkpoint_keep_best,
+            )
 
     def restore(self) -> Tensor | None:
-        """Load the newest checkpoint; the pending actions, or None if the envs start anew."""
-        path = find_checkpoint(self.run_dir)
-        state = load_checkpoint(path)
-        run, c = state["run"], self.config
-        self.learner.load_state_dict(state["learner"])
-        self.actor.load_state_dict(run["actor"])
-        self.report.load_state_dict(run["report"])
-        self.env_steps = run["env_steps"]
-        self.learning_from, self.updates_before = run["learning_from"], run["updates_before"]
-        self.set_schedules()
-        if "replay" not in state:
-            # An empty replay must fill first, and the updates missed meanwhile are not made up.
-            self.learning_from = self.env_steps + c.learning_starts_env_steps
-            self.updates_before = self.learner.updates
-            return None
-        self.replay.load_state_dict(state["replay"])
-        if run["envs"] is None or not getattr(self.envs, "can_save_state", False):
-            return None
-        self.envs.load_state_dict(run["envs"])  # type: ignore[attr-defined]
-        return run["actions"]
+        """Load the newest whole checkpoint; the pending actions, or None if the envs start anew.
+
+        Raises:
+            CheckpointError: Where none is whole, or the newest that is does not fit this run.
+        """
+        c = self.config
+        path, state = open_newest(self.run_dir / "checkpoints")
+        with refusing(path):
+            restore_learner(state["learner"], self.learner)
+            names = ("env_steps", "learning_from", "updates_before")
+            counters = {name: getattr(self, name) for name in names}
+            run = state["run"]
+            restore_run(run, counters, self.actor, self.report)
+            self.env_steps = counters["env_steps"]
+            self.learning_from = counters["learning_from"]
+            self.updates_before = counters["updates_before"]
+            if self.updates_due() > c.num_envs / c.update_period_env_steps + 1:
+                raise CheckpointError(
+                    f"{path} counts {self.env_steps} env steps and {self.learner.updates} updates, "
+                    f"which no run of this configuration does; take another checkpoint."
+                )
+            self.set_schedules()
+            if "replay" not in state:
+                # An empty replay must fill first; updates missed meanwhile are not made up.
+                self.learning_from = self.env_steps + c.learning_starts_env_steps
+                self.updates_before = self.learner.updates
+                return None
+            restore_replay(state["replay"], self.replay, self.envs.num_actions)
+            if run["envs"] is None or not getattr(self.envs, "can_save_state", False):
+                return None
+            actions = restore_actions(run["actions"], c.num_envs, self.envs.num_actions)
+            restore_envs(run["envs"], self.envs)
+            return actions

@@ -267,7 +267,6 @@ def test_files_are_listed_readable_and_named(tmp_path):
         data = (path / name).read_bytes()
         assert entry == {"bytes": len(data), "crc32": zlib.crc32(data)}
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}
-    assert (tmp_path / "latest").read_text() == "step_000000001234\n"
 
 
 @pytest.mark.parametrize(("keep", "left"), [(1, [5]), (2, [4, 5]), (10, [1, 2, 3, 4, 5])])
@@ -296,21 +295,23 @@ def test_what_a_killed_save_left_is_removed(tmp_path):
     for name in ("step_000000000005.tmp-1234", "step_000000000001.tmp-replaced"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run-00000.safetensors").write_bytes(b"half")
+    (tmp_path / "step_000000000007.tmp-1").write_bytes(b"no directory")
+    (tmp_path / "step_000000000007.tmp-2").symlink_to(tmp_path.parent)
     save_checkpoint(tmp_path, 1, {}, keep=1)
-    assert {p.name for p in tmp_path.iterdir()} == {"latest", "step_000000000001"}
+    assert {p.name for p in tmp_path.iterdir()} == {"step_000000000001"}
 
 
 def test_the_same_step_again_replaces_the_old_one(tmp_path):
     save_checkpoint(tmp_path, 1, {"run": {"x": torch.zeros(3), "old": torch.ones(1)}}, keep=1)
     path = save_checkpoint(tmp_path, 1, {"run": {"x": torch.ones(3)}}, keep=1)
     assert load_checkpoint(path)["run"]["x"].tolist() == [1, 1, 1]
-    assert {p.name for p in tmp_path.iterdir()} == {"latest", path.name}
+    assert {p.name for p in tmp_path.iterdir()} == {path.name}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 def test_everything_is_on_the_disk_before_it_is_named(tmp_path, monkeypatch):
     events = []
-    rename, replace = Path.rename, os.replace
+    rename = Path.rename
 
     def fsync(descriptor):
         events.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
@@ -319,15 +320,12 @@ def test_everything_is_on_the_disk_before_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Path, "rename", lambda a, b: (events.append(("rename", b.name)), rename(a, b))[1]
     )
-    monkeypatch.setattr(
-        os, "replace", lambda a, b: (events.append(("replace", b.name)), replace(a, b))[1]
-    )
     path = save_checkpoint(tmp_path, 1, nested(), keep=1)
     named = events.index(("rename", path.name))
     before = {name for _, name in events[:named]}
     assert {file.name for file in path.iterdir()} < before
     assert any(name.startswith(f"{path.name}.tmp-") for name in before)  # the directory, too
-    assert events[named + 1 :] == [("sync", tmp_path.name), ("replace", "latest")]
+    assert events[named + 1 :] == [("sync", tmp_path.name)]
 
 
 class Killed(BaseException):
@@ -335,11 +333,10 @@ class Killed(BaseException):
 
 
 STEPS_OF_A_SAVE = [
-    ("save_file", checkpoint, "save_file"),
-    ("crc32", checkpoint, "_crc32"),
+    ("write", checkpoint, "write_tensors"),
+    ("manifest", checkpoint, "_canonical"),
     ("fsync", checkpoint, "_sync"),
     ("rename", Path, "rename"),
-    ("replace", os, "replace"),
     ("rmtree", shutil, "rmtree"),
 ]
 
@@ -372,9 +369,7 @@ def test_at_any_moment_the_newest_checkpoint_is_whole(
         except Killed:
             pass
     path = latest_checkpoint(tmp_path)
-    # Between the two renames of a replacement the one before it is the newest.
-    between = same_step and name == "rename" and call == 1
-    assert load_checkpoint(path)["run"]["generation"] in ((1,) if between else (2, 3))
+    assert load_checkpoint(path)["run"]["generation"] in (2, 3)
     # ... and the next save goes through and leaves nothing behind.
     path = save_checkpoint(tmp_path, 4, {"run": {"generation": 4}}, keep=2)
     assert load_checkpoint(path)["run"]["generation"] == 4
@@ -388,13 +383,13 @@ def test_a_save_that_fails_leaves_nothing_and_harms_nothing(tmp_path, monkeypatc
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(checkpoint, "save_file", fails)
+    monkeypatch.setattr(checkpoint, "write_tensors", fails)
     kind = CheckpointError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(kind) as caught:
         save_checkpoint(tmp_path, 2, {"run": {"x": torch.ones(2)}}, keep=1)
     if kind is CheckpointError:
         assert "step_000000000002" in str(caught.value) and "No space left" in str(caught.value)
-    assert {p.name for p in tmp_path.iterdir()} == {"latest", "step_000000000001"}
+    assert {p.name for p in tmp_path.iterdir()} == {"step_000000000001"}
     assert load_checkpoint(latest_checkpoint(tmp_path)) == {"run": {"generation": 1}}
 
 

@@ -109,7 +109,6 @@ def test_a_run_leaves_its_files_and_true_counters(tmp_path):
         run_dir=None
     )
     assert [p.name for p in sorted((result.run_dir / "checkpoints").iterdir())] == [
-        "latest",
         "step_000000001800",
         "step_000000002000",
     ]

@@ -1,0 +1,87 @@
+"""From a checkpoint back into the parts of a run. All of it is checked before it counts."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fastdqn.actor import Actor
+from fastdqn.checkpoint import SavedTensor, check_fits, materialize
+from fastdqn.errors import CheckpointError
+from fastdqn.learner import Learner
+from fastdqn.replay import ReplayBuffer
+
+_MOST_ROWS = 2**53  # of one env, ever
+
+
+class _Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def restore_learner(state: Any, learner: Learner) -> None:
+    """Load what :meth:`Learner.state_dict` gave; CheckpointError where it does not fit."""
+    check_fits(state, learner.state_dict(), "learner")
+    learner.load_state_dict(materialize(state))
+    if not bool(torch.isfinite(learner.flat.data).all()):
+        raise CheckpointError("The parameters in the checkpoint are not finite; take another.")
+
+
+def restore_run(state: Any, counters: dict[str, int], actor: Actor, report: _Stateful) -> None:
+    """Load the actor and the report, and the counters in place."""
+    own = {**counters, "actor": actor.state_dict(), "report": report.state_dict()}
+    saved = {name: state[name] for name in own}
+    check_fits(saved, own, "run")
+    saved = materialize(saved)
+    actor.load_state_dict(saved["actor"])
+    report.load_state_dict(saved["report"])
+    counters.update({name: saved[name] for name in counters})
+
+
+def restore_actions(state: Any, num_envs: int, num_actions: int) -> Tensor:
+    """The actions that were to come next."""
+    check_fits(state, torch.zeros(num_envs, dtype=torch.int64), "run/actions")
+    actions = materialize(state)
+    _check_actions(actions, num_actions)
+    return actions
+
+
+def restore_envs(state: Any, envs: Any) -> None:
+    """Load the state of envs that can; whatever they raise is the checkpoint's fault."""
+    try:
+        envs.load_state_dict(materialize(state))
+    except Exception as error:
+        raise CheckpointError(
+            f"The envs refuse their state in the checkpoint ({type(error).__name__}: {error})."
+        ) from error
+
+
+def restore_replay(state: Any, replay: ReplayBuffer, num_actions: int) -> None:
+    """Load a replay: its rows go from the files straight to where they belong."""
+    own = replay.state_dict()
+    # Another type of device has another tree, and builds it anew from the leaves.
+    tree = state["tree"]
+    check_fits({**state, "tree": None}, {**own, "tree": None}, "replay")
+    if not isinstance(tree, dict) or not all(
+        isinstance(level, SavedTensor) and level.dtype == torch.float32
+        for name, level in tree.items()
+        if name != "capacity"
+    ):
+        raise CheckpointError("replay/tree is no tree in the checkpoint; take another.")
+    replay.load_state_dict(materialize(state, into=own))
+    replay.tree.check_valid()
+    _check_actions(replay.ring.storage.get("action"), num_actions)
+    cursor = replay.cursor
+    if not bool(((cursor >= -1) & (cursor < _MOST_ROWS)).all()):
+        raise CheckpointError("replay/cursor counts rows that cannot be; take another checkpoint.")
+    if not bool(torch.isfinite(replay.max_priority) & (replay.max_priority > 0)):
+        raise CheckpointError("replay/max_priority is no priority; take another checkpoint.")
+
+
+def _check_actions(actions: Tensor, num_actions: int) -> None:
+    if not bool(((actions >= 0) & (actions < num_actions)).all()):
+        raise CheckpointError(
+            f"The checkpoint holds actions outside 0..{num_actions - 1}; take another one."
+        )
