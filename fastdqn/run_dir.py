@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,8 @@ _MAY_CHANGE = {
     "save_final_checkpoint",
 }
 
+_OURS = ("config.json", "metrics.csv", "summary.json", "returns.png", "checkpoints")
+
 
 def open_run_dir(config: Config) -> tuple[Path, bool]:
     """The directory to write to, and whether to go on from a checkpoint in it.
@@ -47,7 +50,7 @@ def open_run_dir(config: Config) -> tuple[Path, bool]:
         ConfigError: Where the directory is in use, cannot be written, or holds another run.
         CheckpointError: Where ``resume = 'require'`` finds no checkpoint.
     """
-    from fastdqn.checkpoint import latest_checkpoint
+    from fastdqn.checkpoint import clean, latest_checkpoint
 
     path = Path(config.run_dir) if config.run_dir else _fresh(config)
     occupied = refuse_occupied(config)
@@ -69,6 +72,8 @@ def open_run_dir(config: Config) -> tuple[Path, bool]:
         ) from None
     if not os.access(path, os.W_OK):
         raise ConfigError(f"run_dir = {str(path)!r} cannot be written to; name another.")
+    with contextlib.suppress(OSError):
+        clean(path / "checkpoints")
     return path, has_checkpoint
 
 
@@ -79,12 +84,26 @@ def refuse_occupied(config: Config) -> bool:
         return False
     if not path.is_dir():
         raise ConfigError(f"run_dir = {str(path)!r} is a file; name a directory.")
+    _refuse_links(path)
     occupied = any(path.iterdir())
     if config.resume == "never" and occupied:
         raise ConfigError(
             f"run_dir = {str(path)!r} is not empty; name another, or go on with resume = 'auto'."
         )
     return occupied
+
+
+def _refuse_links(path: Path) -> None:
+    """Nothing that a run writes may lead elsewhere, or block: the directory may be another's."""
+    for entry in path.iterdir():
+        if not entry.name.startswith(_OURS):
+            continue
+        kind = entry.lstat().st_mode
+        if not (stat.S_ISDIR if entry.name == "checkpoints" else stat.S_ISREG)(kind):
+            raise ConfigError(
+                f"run_dir = {str(path)!r}: {entry.name} is a link or no plain file; remove it, or "
+                f"name another run_dir (run_dir itself may be a link)."
+            )
 
 
 def write_json(path: Path, body: Mapping[str, Any] | str) -> None:
