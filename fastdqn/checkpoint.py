@@ -37,8 +37,9 @@ from fastdqn.tensor_file import (
     check_json,
     crc32_of,
     open_regular,
+    parse_json,
     read_header,
-    read_json,
+    read_small,
     read_tensor,
     write_tensors,
 )
@@ -141,7 +142,12 @@ def _score(path: Path) -> float | None:
 
 
 def _remove(path: Path) -> None:
-    """As far as it goes; of a link, the link."""
+    """As far as it goes; of a link, the link. A kill leaves no half under the name of a whole."""
+    if _NAME.fullmatch(path.name):
+        hidden = path.with_name(f"{path.name}.tmp-removed")
+        with suppress(OSError):
+            path.rename(hidden)
+            path = hidden
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -166,7 +172,7 @@ def _write(temporary: Path, env_steps: int, state: Mapping[str, Any], score: flo
         "score": None if score is None else float(score),
         "files": {**files, "state.json": {"bytes": len(text), "crc32": zlib.crc32(text)}},
     }
-    manifest = json.dumps({"crc32": zlib.crc32(_canonical(body)), **body}, indent=1).encode()
+    manifest = _manifest(body)
     for name, data in (("state.json", text), ("manifest.json", manifest)):
         try:
             check_json(data)
@@ -235,7 +241,7 @@ def open_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict
     for name in dict.fromkeys([*wanted, "state.json"]):
         _check_file(path, name, files.get(name))
     with refusing(path):
-        skeleton = read_json(path / "state.json")
+        skeleton = parse_json(read_small(path / "state.json"))
         tensors = _index([path / name for name in wanted if name.endswith(".safetensors")])
         chosen = skeleton if parts is None else {part: skeleton[part] for part in parts}
         return {part: _join(content, tensors) for part, content in chosen.items()}
@@ -313,6 +319,9 @@ def check_fits(saved: Any, own: Any, where: str) -> None:
                 f"{saved.dtype} {_short(list(saved.shape))}",
                 f"{own.dtype} {list(own.shape)}",
             )
+    elif isinstance(own, bool):
+        if type(saved) is not bool:
+            raise _misfit(where, _short(saved), "true or false")
     elif isinstance(own, bool):
         if type(saved) is not bool:
             raise _misfit(where, _short(saved), "true or false")
@@ -482,9 +491,10 @@ def _list(directory: Path) -> list[Path]:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = read_json(path / "manifest.json")
-        checksum = manifest.pop("crc32")
-        intact = type(checksum) is int and checksum == zlib.crc32(_canonical(manifest))
+        data = read_small(path / "manifest.json")
+        manifest = parse_json(data)
+        del manifest["crc32"]
+        intact = data == _manifest(manifest)  # white space, too
     except _UNREADABLE as error:
         raise CheckpointError(
             f"{path} is not a whole checkpoint: manifest.json cannot be read ({_short(error)})."
@@ -612,8 +622,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _canonical(body: Any) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+def _manifest(body: Mapping[str, Any]) -> bytes:
+    """The text of manifest.json, with its own checksum."""
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps({"crc32": zlib.crc32(canonical), **body}, indent=1).encode()
 
 
 def _sync(path: Path) -> None:

@@ -155,21 +155,17 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a small JSON file.
-
-    Raises:
-        OSError, ValueError, RecursionError: Where it is no such thing.
-    """
+def read_small(path: Path) -> bytes:
+    """The content of a file of JSON; OSError or ValueError where it is no small plain file."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_JSON:
             raise ValueError(f"{path.name} has {size} bytes, more than {MAX_JSON}")
-        return parse_json(_read_exactly(file, size))
+        return _read_exactly(file, size)
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse ASCII JSON that cannot blow up in memory."""
+    """Parse ASCII JSON that cannot blow up in memory; ValueError or RecursionError."""
     check_json(data)
     return json.loads(data.decode("ascii"))
 

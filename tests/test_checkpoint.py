@@ -334,7 +334,7 @@ class Killed(BaseException):
 
 STEPS_OF_A_SAVE = [
     ("write", checkpoint, "write_tensors"),
-    ("manifest", checkpoint, "_canonical"),
+    ("manifest", checkpoint, "_manifest"),
     ("fsync", checkpoint, "_sync"),
     ("rename", Path, "rename"),
     ("rmtree", shutil, "rmtree"),
@@ -412,9 +412,7 @@ def resign(path):
     """Make the manifest's own checksum fit again, as a forger would."""
     manifest = json.loads((path / "manifest.json").read_text())
     manifest.pop("crc32")
-    return manifest, lambda body: (path / "manifest.json").write_text(
-        json.dumps({"crc32": zlib.crc32(checkpoint._canonical(body)), **body})
-    )
+    return manifest, lambda body: (path / "manifest.json").write_bytes(checkpoint._manifest(body))
 
 
 @pytest.fixture
@@ -442,15 +440,10 @@ def test_truncated(saved, name, end):
 @pytest.mark.parametrize("name", NAMES)
 def test_any_flipped_bit(saved, name):
     whole = (saved / name).read_bytes()
-    wanted = load_checkpoint(saved)
     for position in range(0, len(whole), 7):
         flip(saved / name, position, bit=position % 8)
-        try:
-            got = load_checkpoint(saved)
-        except CheckpointError as error:
-            assert name in str(error) or "format_version" in str(error)
-        else:  # only white space between the words of the manifest may change unnoticed
-            assert name == "manifest.json" and same(got, wanted)
+        with pytest.raises(CheckpointError, match=re.escape(name)):
+            load_checkpoint(saved)
         (saved / name).write_bytes(whole)
 
 
