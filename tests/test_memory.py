@@ -1,5 +1,6 @@
 """Plans before allocations: bytes by hand, refusals that name what fits, and what is available."""
 
+import os
 import re
 
 import numpy as np
@@ -91,6 +92,22 @@ def test_what_is_allocated_is_what_was_planned(capacity, num_envs, space, stack,
     assert replay.capacity == plan.capacity
     assert replay.nbytes() == pytest.approx(planned, rel=0.01)
     assert storages_of(replay, {}) == pytest.approx(planned, rel=0.01)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's figures")
+def test_the_pages_of_a_replay_are_there_once_it_is_made():
+    # Pages that the kernel has only promised may be refused in the middle of a run.
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    kwargs = {"frame_stack": 4, "n_step": 3}
+    ReplayBuffer(200, 4, ATARI, **kwargs)
+    plan = ReplayBuffer.plan(20_000, 4, ATARI, batch_size=1, **kwargs)
+    before = resident()
+    replay = ReplayBuffer(20_000, 4, ATARI, **kwargs)
+    assert resident() - before == pytest.approx(plan.total, rel=0.05)
+    assert replay.capacity == plan.capacity
 
 
 def test_a_plan_prints_its_parts(have):

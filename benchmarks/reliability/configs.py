@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.reliability import Outcome
 
-FIGURE = "all of 120 or more: exit 2, one message with field, value and range or nearest name, < 2 s"
+FIGURE = "120 and more: exit 2, one message with field, value, range or nearest name, < 2 s"
 LIMIT_S = 2.0
 SHORT_COUNT = 15
 PROCESSES = 20  # of the cases, as commands of their own; the others share one process

@@ -77,9 +77,8 @@ def run(short: bool) -> Outcome:
             # A cold compilation takes as long as ten other runs.
             kind = rng.choices(kinds, [1 if "cold" in kind else 5 for kind in kinds])[0]
             delay = rng.uniform(0.0, life[kind])
-            trials.append(
-                interrupt(kind, SIGNALS[number % 3], delay, scratch / f"{number}", scratch)
-            )
+            run_dir = scratch / f"{len(trials)}"
+            trials.append(interrupt(kind, SIGNALS[number % 3], delay, run_dir, scratch))
             number += trials[-1].came
             if trials[-1].faults:
                 print(f"  {trials[-1]}", flush=True)
@@ -129,8 +128,9 @@ def interrupt(
     process = start(kind, run_dir, scratch)
     time.sleep(delay)
     if process.poll() is not None:
-        finish(process)
-        trial.came = False
+        trial.code, _, err = finish(process)
+        trial.came = trial.code != 0
+        trial.faults += [f"failed on its own: {err[-300:]}"] * trial.came
         return trial
     sent = time.perf_counter()
     if number == signal.SIGTERM:
