@@ -85,7 +85,7 @@ class Actor:
         if not self.to_host or self.device.type != "cuda":
             return actions
         self._host.copy_(actions, non_blocking=True)
-        self._ready.record()
+        self._ready.record(torch.cuda.current_stream(self.device))
         self._ready.synchronize()
         return self._host
 

@@ -7,11 +7,16 @@ step in a CUDA graph. What varies between steps must then be a tensor at a fixed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._triton import has_triton
 
 from fastdqn.errors import ConfigError
 
@@ -19,16 +24,36 @@ WARMUP_STEPS = 3  # cuBLAS workspaces, cuDNN's choice of algorithms and Triton c
 
 
 def resolve_mode(mode: str, device: torch.device) -> str:
-    """``auto`` is graph on CUDA and eager elsewhere: a CPU run repays no minute of compiling."""
-    if mode == "auto":
-        return "graph" if device.type == "cuda" else "eager"
+    """``auto`` is graph on CUDA and eager elsewhere: a CPU run repays no minute of compiling.
+
+    Raises:
+        ConfigError: Where the mode is not possible here.
+    """
+    if mode not in ("auto", "eager", "compile", "graph"):
+        raise ConfigError(f"mode = {mode!r} must be one of auto, eager, compile, graph.")
     if mode == "graph" and device.type != "cuda":
         raise ConfigError(
             f"mode = 'graph' needs a CUDA device, not {device.type}; use 'compile' or 'eager'."
         )
-    if mode not in ("eager", "compile", "graph"):
-        raise ConfigError(f"mode = {mode!r} must be one of auto, eager, compile, graph.")
-    return mode
+    if mode == "eager" or device.type != "cuda":
+        return "eager" if mode == "auto" else mode
+    missing = _missing_for_triton()
+    if missing and mode != "auto":
+        raise ConfigError(
+            f"mode = {mode!r} needs {missing}, which is not here; use mode = 'eager'."
+        )
+    if missing:
+        warnings.warn(f"Without {missing} updates run eager, several times slower.", stacklevel=2)
+        return "eager"
+    return "graph" if mode == "auto" else mode
+
+
+def _missing_for_triton() -> str | None:
+    """What compiling for CUDA lacks; it would show only at the first update, after the filling."""
+    if not has_triton():
+        return "Triton"
+    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    return None if any(map(shutil.which, compilers)) else "a C compiler"
 
 
 def compile_pure(function: Callable[..., Any], mode: str, backend: str = "inductor") -> Any:
@@ -36,11 +61,22 @@ def compile_pure(function: Callable[..., Any], mode: str, backend: str = "induct
     if mode == "eager":
         return function
     compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+    # Forward, loss and backward become one graph without an autograd boundary between them. The
+    # limit counts over all learners of a process, and fullgraph makes it an error.
+    settings = {"trace_autograd_ops": True, "recompile_limit": 256}
+    first = True
 
     def call(*args: Any) -> Any:
-        # Forward, loss and backward become one graph without an autograd boundary between them.
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
-            return compiled(*args)
+        nonlocal first
+        with torch._dynamo.config.patch(settings):
+            if not first:
+                return compiled(*args)
+            with warnings.catch_warnings():
+                # Advice on TF32, which would change the float32 results that are asked for.
+                warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+                result = compiled(*args)
+            first = False
+            return result
 
     return call
 
@@ -51,36 +87,47 @@ class CapturedStep:
     Args:
         step: The work; returns tensors, which each replay overwrites.
         state: Every tensor the step changes: warming up must not train, so they are put back.
-        generators: Every random generator it draws from.
+        generators: Every random generator it draws from, beside the device's default one.
     """
 
     def __init__(
         self,
         step: Callable[[], tuple[Tensor, ...]],
-        state: Iterable[Tensor],
-        generators: Iterable[torch.Generator],
+        state: Sequence[Tensor],
+        generators: Sequence[torch.Generator],
     ) -> None:
-        generators = list(generators)
-        state = list(state)
-        saved = [tensor.clone() for tensor in state]
-        offsets = [generator.get_state() for generator in generators]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARMUP_STEPS):
-                step()
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        for generator in generators:
-            self.graph.register_generator_state(generator)
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.outputs = step()
-        for tensor, before in zip(state, saved, strict=True):
-            tensor.copy_(before)
-        for generator, before in zip(generators, offsets, strict=True):
-            generator.set_state(before)
+        device = state[0].device
+        with (
+            torch.cuda.device(device),
+            unchanged(state, [*generators, torch.cuda.default_generators[device.index]]),
+        ):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARMUP_STEPS):
+                    step()
+            torch.cuda.current_stream().wait_stream(stream)
+            self.graph = torch.cuda.CUDAGraph()
+            for generator in generators:
+                self.graph.register_generator_state(generator)
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                self.outputs = step()
 
     def __call__(self) -> tuple[Tensor, ...]:
         """Run the step; the tensors returned are borrowed until the next call."""
         self.graph.replay()
         return self.outputs
+
+
+@contextmanager
+def unchanged(state: Iterable[Tensor], generators: Iterable[torch.Generator]) -> Iterator[None]:
+    """Put tensors and generators back as they were, in place, whatever happens inside."""
+    tensors = [(tensor, tensor.clone()) for tensor in state]
+    streams = [(generator, generator.get_state()) for generator in generators]
+    try:
+        yield
+    finally:
+        for tensor, before in tensors:
+            tensor.copy_(before)
+        for generator, offset in streams:
+            generator.set_state(offset)

@@ -23,6 +23,7 @@ from fastdqn.flat import FlatParameters
 from fastdqn.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
 from fastdqn.policy import Policy
 from fastdqn.replay import ReplayBuffer
+from fastdqn.rmsprop import CentredRMSprop
 from fastdqn.types import Batch
 
 # What every update adds to `Learner.statistics`, in this order; the last counts finite losses.
@@ -256,12 +257,21 @@ class Learner:
     ) -> CapturedStep:
         key = (id(replay), batch_size)
         if key not in self._captured:
-            state = [self.flat.data, *self._moments.values(), *self.network.buffers()]
-            state += [self.statistics, replay.max_priority, replay.nonfinite_priority]
-            state += replay.tree.state_dict().values()
-            captured = CapturedStep(step, state, [replay.generator])
+            captured = CapturedStep(step, self._changed_by_a_step(replay), [replay.generator])
             self._captured[key] = (replay, captured)  # the reference keeps the id unique
         return self._captured[key][1]
+
+    def _changed_by_a_step(self, replay: ReplayBuffer) -> list[Tensor]:
+        """Every tensor that :meth:`_step` writes to, generators aside."""
+        return [
+            self.flat.data,
+            *self._moments.values(),
+            *self.network.buffers(),
+            self.statistics,
+            replay.max_priority,
+            replay.nonfinite_priority,
+            *replay.tree.tensors(),
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Networks in canonical shapes, moments by parameter name, counters."""
@@ -323,9 +333,7 @@ def _make_optimizer(
     if name == "adam":
         return torch.optim.Adam([parameter], lr=rate, eps=epsilon, fused=True, capturable=on_cuda)
     if name == "rmsprop":
-        return torch.optim.RMSprop(
-            [parameter], lr=rate, alpha=alpha, eps=epsilon, centered=True, capturable=on_cuda
-        )
+        return CentredRMSprop(parameter, rate, alpha, epsilon)
     raise ConfigError(f"optimizer = {name!r} must be one of adam, rmsprop.")
 
 

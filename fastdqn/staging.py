@@ -48,7 +48,7 @@ class HostStaging:
             view.copy_(tensor)
         self._device_buffer.copy_(self._host_buffer, non_blocking=True)
         if self.device.type == "cuda":
-            self._copied = torch.cuda.Event()
+            self._copied = self._copied or torch.cuda.Event()
             self._copied.record(torch.cuda.current_stream(self.device))
         return list(self._device_views)
 

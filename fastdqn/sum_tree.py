@@ -115,6 +115,10 @@ class SumTree:
                 f"level {depth + 1} is not the sum of level {depth}"
             )
 
+    def tensors(self) -> list[Tensor]:
+        """What :meth:`set` changes."""
+        return list(self._levels)
+
     def nbytes(self) -> int:
         """Bytes of all levels."""
         return sum(level.numel() * level.element_size() for level in self._levels)
