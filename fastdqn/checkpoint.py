@@ -18,6 +18,7 @@ import shutil
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,12 +160,17 @@ def _write(temporary: Path, env_steps: int, state: Mapping[str, Any], score: flo
     """All files of one checkpoint, on the disk when this returns."""
     skeleton: dict[str, Any] = {}
     files: dict[str, dict[str, int]] = {}
-    for part, content in state.items():
-        tensors: dict[str, Tensor] = {}
-        skeleton[part] = _split(content, part, tensors)
-        for number, chunk in enumerate(_chunks(tensors)):
-            name = f"{part}-{number:05d}.safetensors"
-            files[name] = write_tensors(temporary / name, chunk)
+    with ThreadPoolExecutor(1) as disk:  # flushes one file while the next is written
+        flushed = []
+        for part, content in state.items():
+            tensors: dict[str, Tensor] = {}
+            skeleton[part] = _split(content, part, tensors)
+            for number, chunk in enumerate(_chunks(tensors)):
+                name = f"{part}-{number:05d}.safetensors"
+                files[name] = write_tensors(temporary / name, chunk)
+                flushed.append(disk.submit(_sync, temporary / name))
+        for result in flushed:
+            result.result()
     text = json.dumps(skeleton).encode()
     body = {
         "format_version": FORMAT_VERSION,
@@ -179,8 +185,7 @@ def _write(temporary: Path, env_steps: int, state: Mapping[str, Any], score: flo
         except ValueError as error:
             raise CheckpointError(f"{name} would hold {error}.") from None
         (temporary / name).write_bytes(data)
-    for path in temporary.iterdir():
-        _sync(path)
+        _sync(temporary / name)
     _sync(temporary)
 
 
@@ -319,9 +324,6 @@ def check_fits(saved: Any, own: Any, where: str) -> None:
                 f"{saved.dtype} {_short(list(saved.shape))}",
                 f"{own.dtype} {list(own.shape)}",
             )
-    elif isinstance(own, bool):
-        if type(saved) is not bool:
-            raise _misfit(where, _short(saved), "true or false")
     elif isinstance(own, bool):
         if type(saved) is not bool:
             raise _misfit(where, _short(saved), "true or false")
