@@ -62,6 +62,7 @@ def make_stream(
         seed=eval_seed(config) if evaluation else config.seed,
         frame_stack=config.frame_stack,
         vectorization=config.env_vectorization,
+        step_timeout_s=config.step_timeout_s,
         **kwargs,
     )
 
@@ -70,7 +71,12 @@ def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:
     """The caller's envs, adapted unless they are a stream already."""
     if isinstance(envs, EnvStream) and not isinstance(envs, VectorEnv):
         return envs
-    return make_envs(envs, frame_stack=config.frame_stack, seed=config.seed)  # type: ignore[arg-type]
+    return make_envs(
+        envs,  # type: ignore[arg-type]
+        frame_stack=config.frame_stack,
+        seed=config.seed,
+        step_timeout_s=config.step_timeout_s,
+    )
 
 
 def build_network(config: Config, envs: EnvStream) -> nn.Module:

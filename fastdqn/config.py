@@ -50,6 +50,7 @@ _JSON_ARGUMENT: tyro.constructors.PrimitiveConstructorSpec[dict[str, Any]] = (
 _ABOVE_ZERO = math.nextafter(0.0, 1.0)
 _RANGES: dict[str, tuple[float, float]] = {
     "num_envs": (1, 65_536),
+    "step_timeout_s": (0.01, 1e6),
     "env_threads": (1, 4_096),
     "frame_stack": (1, 64),
     "reward_clip": (_ABOVE_ZERO, math.inf),
@@ -106,6 +107,9 @@ class Config:
     """Environments stepped together (N)."""
     env_vectorization: Literal["auto", "sync", "async", "vector_entry_point"] = "auto"
     """How gymnasium.make_vec builds the envs; auto takes the env's own vector class if any."""
+    step_timeout_s: float | None = 60.0
+    """Seconds that a step of all envs may take, and a reset: then the run ends with a sentence and
+    the stacks, instead of hanging. None: any time, to debug an env."""
     env_threads: int | None = None
     """Threads of ALE's vector env; None: one per usable CPU, at most one per env."""
     frame_stack: int | None = None

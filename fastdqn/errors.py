@@ -28,6 +28,10 @@ class TrainingError(FastDQNError):
     """A run failed on its own, for example on a loss that is not finite."""
 
 
+class EnvFailure(EnvError, TrainingError):
+    """An env raised, died or did not answer in a step or a reset; the cause is chained."""
+
+
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """A hint to put after a wrong name, such as `` (did you mean 'dqn-atari'?)``, or nothing."""
     import difflib

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,6 +73,13 @@ class EpisodeStatistics:
         self._counts[0].add_(over.sum())
         self._current.mul_(~over)
 
+    def rewards_are_finite(self) -> bool:
+        """Whether every reward so far was a number; NaN and inf stay in the running sums.
+
+        For the sums are cleared by a product, and 0 * inf is NaN. Waits for the device.
+        """
+        return bool(torch.isfinite(self._current[0]).all())
+
     def read(self) -> tuple[int, int, float, float]:
         """Episodes, reset rows, and mean return and length of the last ``window`` episodes.
 
@@ -104,8 +112,30 @@ class EpisodeStatistics:
         self._current.zero_()
 
 
+class FiniteFrames:
+    """Whether every observation so far was finite, kept on the device; bytes always are."""
+
+    def __init__(self) -> None:
+        self._zeros: Tensor | None = None  # [N, *O]: the sum of 0 * x, which NaN and inf spoil
+
+    def add(self, step: TimeStep) -> None:
+        """Take in one step: one elementwise operation per array of floats."""
+        for frames in (step.observation, step.reset_observation):
+            if frames is None or not (frames := as_tensor(frames)).is_floating_point():
+                continue
+            if self._zeros is None:
+                self._zeros = torch.zeros_like(frames)
+            self._zeros.add_(frames, alpha=0.0)
+
+    def are_finite(self) -> bool:
+        """The answer; waits for the device."""
+        return self._zeros is None or bool(torch.isfinite(self._zeros).all())
+
+
 class MetricsFile:
-    """metrics.csv: one row per log period, flushed at once.
+    """metrics.csv: one row per log period, on its way to the disk at once, whole or not at all.
+
+    A row that the disk refuses is kept, and written before the next one.
 
     Args:
         path: Where it lies.
@@ -122,17 +152,34 @@ class MetricsFile:
             writer.writeheader()
             writer.writerows(kept)
         os.replace(temporary, path)
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._unwritten = b""
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Append one row; names not given stay empty."""
-        self._writer.writerow({name: _text(row[name]) for name in COLUMNS if name in row})
-        self._file.flush()
+        """Append one row; names not given stay empty.
+
+        Raises:
+            OSError: Where the disk refuses; the file is as it was before.
+        """
+        values = [_text(row[name]) if name in row else "" for name in COLUMNS]
+        self._unwritten += (",".join(values) + "\r\n").encode()  # numbers need no quotes
+        before = os.fstat(self._file)
+        if before.st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "it has been deleted", str(self.path))
+        try:
+            written = os.write(self._file, self._unwritten)
+            if written < len(self._unwritten):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        except OSError:
+            os.ftruncate(self._file, before.st_size)
+            raise
+        self._unwritten = b""
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
 
 
 def _read(path: Path, until_env_steps: int) -> list[dict[str, str]]:

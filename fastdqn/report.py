@@ -11,10 +11,12 @@ from fastdqn.clock import Clock
 from fastdqn.config import Config
 from fastdqn.errors import TrainingError
 from fastdqn.evaluation import EvalResult
+from fastdqn.faults import DiskFaults
 from fastdqn.info import device_name, versions
 from fastdqn.learner import Learner
-from fastdqn.metrics import EpisodeStatistics, MetricsFile
+from fastdqn.metrics import EpisodeStatistics, FiniteFrames, MetricsFile
 from fastdqn.replay import ReplayBuffer
+from fastdqn.types import TimeStep
 
 
 class Report:
@@ -25,14 +27,22 @@ class Report:
         learner: Whose losses are reported.
         replay: Whose size is.
         threshold: Mean return at which the env counts as solved, if there is one.
+        disk: Survives rows that cannot be written.
     """
 
     def __init__(
-        self, config: Config, learner: Learner, replay: ReplayBuffer, threshold: float | None
+        self,
+        config: Config,
+        learner: Learner,
+        replay: ReplayBuffer,
+        threshold: float | None,
+        disk: DiskFaults | None = None,
     ) -> None:
         self.config, self.learner, self.replay = config, learner, replay
         self.threshold = threshold
+        self.disk = disk or DiskFaults()
         self.episodes = EpisodeStatistics(config.num_envs, config.stop_window, learner.device)
+        self.numbers = FiniteFrames()
         self.clock = Clock()
         self.file: MetricsFile | None = None
         self.evaluation: EvalResult | None = None  # the newest
@@ -41,6 +51,11 @@ class Report:
             "env_steps": 0, "updates": 0, "transitions": 0, "train_s": 0.0,
         }  # fmt: skip
         self.frame_skip = config.atari_frame_skip if config.env_id.startswith("ALE/") else 1
+
+    def add(self, step: TimeStep) -> None:
+        """Take in one step, whose arrays are tensors on the device; waits for nothing."""
+        self.episodes.add(step)
+        self.numbers.add(step)
 
     def add_evaluation(self, result: EvalResult) -> None:
         """Take in an evaluation; the next row carries it."""
@@ -54,7 +69,7 @@ class Report:
         """One row of metrics.csv about the time since the last one. Waits for the device.
 
         Raises:
-            TrainingError: Where a loss since then was not finite.
+            TrainingError: Where a number since then was not finite.
         """
         self.check_finite(env_steps)
         sums = self.learner.read_statistics()
@@ -87,27 +102,43 @@ class Report:
         row["updates_per_s"] = updates / seconds
         row["wall_s"] = self.clock.wall_s
         if self.file is not None:
-            self.file.write(row)
+            with self.disk.survived("metrics.csv"):
+                self.file.write(row)
         return row
 
     def check_finite(self, env_steps: int) -> None:
-        """Raise TrainingError where a loss since the last row was NaN or infinite."""
+        """Raise TrainingError where a number since the last row was NaN or infinite.
+
+        Causes come before what follows from them. Waits for the device.
+        """
+        since = f"between env steps {int(self._last['env_steps'])} and {env_steps}"
+        advice = "look for a division by zero in the env. Earlier checkpoints are intact."
+        if not self.episodes.rewards_are_finite():
+            raise TrainingError(f"A reward was not finite {since}; {advice}")
+        if not self.numbers.are_finite():
+            raise TrainingError(f"An observation was not finite {since}; {advice}")
         before = int(self._last["updates"])
         finite = int(self.learner.statistics[-1].item())
         if finite < self.learner.updates - before:
             raise TrainingError(
-                f"The loss is not finite since about update {before + finite + 1} (env step "
-                f"{env_steps} at the latest); lower learning_rate = "
-                f"{self.config.learning_rate:g} or set max_grad_norm, and check the env's rewards "
-                f"and observations. Earlier checkpoints are intact."
+                f"The loss is not finite since about update {before + finite + 1} ({since}); lower "
+                f"learning_rate = {self.config.learning_rate:g} or set max_grad_norm, and clip "
+                f"large rewards with reward_clip. Earlier checkpoints are intact."
             )
+        if bool(self.replay.nonfinite_priority.item()):
+            raise TrainingError(
+                f"A TD error was not finite {since}; lower learning_rate = "
+                f"{self.config.learning_rate:g}. Earlier checkpoints are intact."
+            )
+        self.check_parameters()
 
     def check_parameters(self) -> None:
         """Raise TrainingError where a parameter is NaN or infinite."""
         if not bool(torch.isfinite(self.learner.flat.data).all()):
             raise TrainingError(
-                f"The parameters are not finite at update {self.learner.updates}; no checkpoint of "
-                f"them is written, earlier ones are intact."
+                f"The parameters are not finite at update {self.learner.updates}; lower "
+                f"learning_rate = {self.config.learning_rate:g}. No checkpoint of them is written, "
+                f"earlier ones are intact."
             )
 
     def summary(self, stopped_by: str, env_steps: int) -> dict[str, Any]:

@@ -30,8 +30,10 @@ from fastdqn.checkpoint import open_newest, refusing, save_checkpoint
 from fastdqn.config import Config
 from fastdqn.devices import resolve_device
 from fastdqn.envs import EnvStream
-from fastdqn.errors import CheckpointError, ConfigError
+from fastdqn.errors import CheckpointError, ConfigError, MemoryPlanError, TrainingError
 from fastdqn.evaluation import evaluate
+from fastdqn.faults import DiskFaults, explain_out_of_memory
+from fastdqn.memory import MemoryPlan, format_bytes
 from fastdqn.metrics import MetricsFile
 from fastdqn.plots import plot_returns
 from fastdqn.policy import Policy
@@ -49,6 +51,7 @@ from fastdqn.schedules import SCHEDULES, linear_schedule
 from fastdqn.signals import StopSignals
 from fastdqn.staging import HostStaging
 from fastdqn.types import TimeStep
+from fastdqn.watchdog import Watchdog
 
 OnLog = Callable[[Mapping[str, float]], bool | None]
 
@@ -83,18 +86,40 @@ def train(
 
     Raises:
         FastDQNError: ConfigError, EnvError, MemoryPlanError or CheckpointError, all before the
-            first env step; TrainingError where the loss is no longer finite.
+            first env step; TrainingError where a number is no longer finite, memory runs out or
+            the final checkpoint cannot be written; EnvFailure where an env raises or dies.
+            Envs that do not return within ``step_timeout_s`` end the process (exit code 70).
     """
     threads = torch.get_num_threads()
     with StopSignals() as signals:
         try:
             trainer = Trainer(config, envs, eval_envs, network)
             try:
-                return trainer.run(on_log, signals)
+                with explain_out_of_memory(TrainingError, out_of_memory(config)):
+                    return trainer.run(on_log, signals)
             finally:
                 trainer.close()
         finally:
             torch.set_num_threads(threads)
+
+
+def no_room_for(plan: MemoryPlan) -> str:
+    """Where the replay cannot be allocated although its plan said so."""
+    return (
+        f"The replay does not fit: replay_capacity = {plan.capacity} needs "
+        f"{format_bytes(plan.total)} on {plan.device}, and less could be allocated; try "
+        f"replay_capacity = {plan.capacity // 2}, or give the process more memory."
+    )
+
+
+def out_of_memory(config: Config) -> str:
+    """Where memory runs out within the run."""
+    return (
+        f"Out of memory after the replay was allocated: batch_size = {config.batch_size}, "
+        f"replay_capacity = {config.replay_capacity}, num_envs = {config.num_envs}; lower "
+        f"batch_size first, or replay_capacity (fastdqn train --dry-run shows the plan), and go "
+        f"on from the last checkpoint, which is intact."
+    )
 
 
 class Trainer:
@@ -110,8 +135,18 @@ class Trainer:
         if envs is not None and eval_envs is envs:
             raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
         self.device = resolve_device(config.device)
+        self.signals: StopSignals | None = None
         self._resources = ExitStack()
-        self.envs = make_stream(config) if envs is None else as_stream(envs, config)
+        dog = self._resources.enter_context(
+            Watchdog(config.step_timeout_s, lambda: self.interrupted)
+        )
+        name = config.env_id if envs is None else str(envs)
+        try:
+            self.envs = make_stream(config) if envs is None else as_stream(envs, config)
+        except BaseException:
+            self.close()
+            raise
+        self.envs = dog.watched(self.envs, name)
         self._resources.callback(self.envs.close)
         self.eval_envs: EnvStream | None = None
         try:
@@ -121,15 +156,17 @@ class Trainer:
             elif eval_envs is not None:
                 self.eval_envs = as_stream(eval_envs, config)
             if self.eval_envs is not None:
+                self.eval_envs = dog.watched(self.eval_envs, f"the evaluation envs of {name}")
                 self._resources.callback(self.eval_envs.close)
             arguments = replay_arguments(config, self.envs, self.device)
-            ReplayBuffer.plan(**arguments, batch_size=config.batch_size)
+            plan = ReplayBuffer.plan(**arguments, batch_size=config.batch_size)
             own_network = network is not None
             network = build_network(config, self.envs) if network is None else network
             self.run_dir, self.resuming = open_run_dir(config)
             set_up_torch(config, network, self.device)
             self.learner = build_learner(config, network, self.device)
-            self.replay = ReplayBuffer(**arguments)
+            with explain_out_of_memory(MemoryPlanError, no_room_for(plan)):
+                self.replay = ReplayBuffer(**arguments)
         except BaseException:
             self.close()
             raise
@@ -141,7 +178,8 @@ class Trainer:
             seed=subseed(config.seed, "actor"),
         )
         threshold = reward_threshold(config) if envs is None else None
-        self.report = Report(config, self.learner, self.replay, threshold)
+        self.disk = DiskFaults()
+        self.report = Report(config, self.learner, self.replay, threshold, self.disk)
         self.to_device = HostStaging(self.device)
         self.spec = policy_spec(self.envs, self.learner, own_network)
         names = ("frame_stack", "stack_padding", "action_start")
@@ -149,7 +187,6 @@ class Trainer:
         self.env_steps = 0
         self.learning_from = config.learning_starts_env_steps  # later after a resume without replay
         self.updates_before = 0  # updates made before `learning_from`
-        self.signals: StopSignals | None = None
 
     def run(self, on_log: OnLog | None, signals: StopSignals) -> TrainResult:
         """Train to the end, or to the first reason to stop."""
@@ -165,7 +202,7 @@ class Trainer:
             )
             step = self.stage(envs.recv())
             replay.add(step, actions)
-            report.episodes.add(step)
+            report.add(step)
             self.env_steps += config.num_envs
             self.set_schedules()
             actions = actor.act(replay.latest())
@@ -176,7 +213,7 @@ class Trainer:
                 stopped_by = reason
                 break
             if self.is_due(config.checkpoint_period_env_steps):
-                self.save(actions, with_replay=config.checkpoint_replay == "every")
+                self.try_save(actions, with_replay=config.checkpoint_replay == "every")
             if signals.name:
                 stopped_by = signals.name
                 break
@@ -239,10 +276,16 @@ class Trainer:
         """Reset the envs or go on from the checkpoint; the first actions."""
         c = self.config
         actions = self.restore() if self.resuming else None
-        write_json(self.run_dir / "config.json", c.replace(run_dir=str(self.run_dir)).to_json())
-        self.report.file = MetricsFile(
-            self.run_dir / "metrics.csv", self.env_steps if self.resuming else None
-        )
+        try:
+            self.write_config()
+            self.report.file = MetricsFile(
+                self.run_dir / "metrics.csv", self.env_steps if self.resuming else None
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"run_dir = {str(self.run_dir)!r} cannot be written to ({error.strerror}); make "
+                f"room, or name another."
+            ) from None
         self._resources.callback(self.report.file.close)
         if actions is None:
             # After a resume the envs must not play the episodes of the first start again.
@@ -250,7 +293,8 @@ class Trainer:
             raw = self.envs.reset(seed=seed)
             # Envs that live on the device take their actions there; nothing waits for them.
             self.actor.to_host = not getattr(raw.observation, "is_cuda", False)
-            self.replay.add(self.stage(raw), None)
+            self.replay.add(first := self.stage(raw), None)
+            self.report.numbers.add(first)
             self.report.episodes.forget_running()
             self.set_schedules()
             actions = self.actor.act(self.replay.latest())
@@ -270,11 +314,20 @@ class Trainer:
             self.log(on_log)
         stopped_by = self.interrupted or stopped_by
         if c.save_final_checkpoint:
-            self.save(actions, with_replay=c.checkpoint_replay != "none")
+            self.try_save(actions, with_replay=c.checkpoint_replay != "none")
         summary = self.report.summary(stopped_by, self.env_steps)
-        write_json(self.run_dir / "summary.json", summary)
-        title = f"{c.env_id}, seed {c.seed}"
-        plot_returns(self.run_dir, threshold=self.report.threshold, title=title)
+        with self.disk.survived("summary.json"):
+            write_json(self.run_dir / "summary.json", summary)
+        lost = dict(self.disk.failed)
+        with self.disk.survived("returns.png"):
+            title = f"{c.env_id}, seed {c.seed}"
+            plot_returns(self.run_dir, threshold=self.report.threshold, title=title)
+        if lost:
+            raise TrainingError(
+                f"The run came to its end ({stopped_by}, {self.env_steps} env steps), but could "
+                f"not write {' and '.join(lost)} ({next(iter(lost.values()))}); make room, and "
+                f"resume from the last checkpoint with --resume auto."
+            )
         return TrainResult(self.run_dir, summary, self.policy)
 
     def close(self) -> None:
@@ -317,7 +370,19 @@ class Trainer:
         target = self.config.stop_return
         return "stop_return" if target is not None and row["return_mean"] >= target else None
 
-    # --- checkpoints ---------------------------------------------------------------------------
+    # --- files ---------------------------------------------------------------------------------
+
+    def write_config(self) -> None:
+        """Leave the configuration in the run's directory."""
+        text = self.config.replace(run_dir=str(self.run_dir)).to_json()
+        write_json(self.run_dir / "config.json", text)
+
+    def try_save(self, actions: Tensor, *, with_replay: bool) -> None:
+        """Write a checkpoint if the disk allows; what was trained is worth going on with."""
+        with self.disk.survived("checkpoint"):
+            self.save(actions, with_replay=with_replay)
+            if not (self.run_dir / "config.json").exists():  # the directory had vanished
+                self.write_config()
 
     def save(self, actions: Tensor, *, with_replay: bool) -> None:
         """Write a checkpoint of everything the next step depends on."""

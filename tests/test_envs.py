@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastdqn.envs import EnvStream, make_envs
 from fastdqn.envs.gymnasium import GymnasiumStream
-from fastdqn.errors import EnvError
+from fastdqn.errors import EnvError, EnvFailure
 
 MODES = ["NEXT_STEP", "SAME_STEP", "DISABLED"]
 FLOATS = Script(3, seed=1)
@@ -791,13 +791,13 @@ def check_closes(stream: Any) -> None:
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # Gymnasium's way to print the traceback
 def test_an_error_in_a_worker_is_raised_here() -> None:
     stream = make_envs(fork(Raising))
-    run_until_error(stream, RuntimeError, "the env is broken")
+    run_until_error(stream, EnvFailure, "Env 1 of .* failed in a step .*the env is broken")
     check_closes(stream)
 
 
 def test_a_worker_that_hangs_is_reported() -> None:
     stream = GymnasiumStream(fork(Sleeping), step_timeout_s=0.3)
-    run_until_error(stream, EnvError, "no answer within 0.3 s")
+    run_until_error(stream, EnvFailure, "Env 1 of .* gave no answer to a step within 0.3 s")
     check_closes(stream)
 
 
@@ -821,7 +821,7 @@ def test_a_killed_worker_neither_hangs_nor_breaks_close(in_flight: bool) -> None
         stream.send(np.zeros(3, np.int64))
     os.kill(envs.processes[1].pid, signal.SIGKILL)
     envs.processes[1].join()
-    with pytest.raises((OSError, EOFError)):
+    with pytest.raises(EnvFailure, match=r"worker process of env 1 .* was killed by SIGKILL"):
         if not in_flight:
             stream.send(np.zeros(3, np.int64))
         stream.recv()

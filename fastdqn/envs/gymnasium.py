@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
-from fastdqn.envs import arrays, checks
+from fastdqn.envs import arrays, checks, failures
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError
 from fastdqn.types import Array, StackPadding, TimeStep
@@ -45,7 +44,7 @@ class GymnasiumStream(EnvStream):
         frame_stack: int | None = None,
         stack_padding: StackPadding = "repeat",
         seed: int | None = None,
-        step_timeout_s: float | None = 600.0,
+        step_timeout_s: float | None = 60.0,
     ) -> None:
         checks.check_is_vector_env(envs)
         self.autoreset_mode = checks.read_autoreset_mode(envs)
@@ -83,7 +82,8 @@ class GymnasiumStream(EnvStream):
             seed, self._seed = self._seed, None
         if seed is not None:
             seed = checks.check_seed(seed, self.num_envs)
-        raw, info = self._envs.reset(seed=seed)
+        with failures.named(self._envs, "reset", self._timeout_s):
+            raw, info = self._reset(seed)
         self._dtype = None  # check this one in full
         observation = self._deliver(raw)
         none = arrays.no_flags(observation)
@@ -100,7 +100,9 @@ class GymnasiumStream(EnvStream):
             raise EnvError("send() before reset(); call reset() first.")
         if self._in_flight:
             raise EnvError("send() twice in a row; call recv() in between.")
-        self._dispatch(self._convert(actions))
+        actions = self._convert(actions)
+        with failures.named(self._envs, "step", self._timeout_s):
+            self._dispatch(actions)
         self._in_flight = True
 
     def recv(self) -> TimeStep:
@@ -109,7 +111,8 @@ class GymnasiumStream(EnvStream):
         if not self._in_flight:
             raise EnvError("recv() without send(); call send(actions) first.")
         self._in_flight = False  # also if the step fails
-        raw, reward, terminated, truncated, info = self._collect()
+        with failures.named(self._envs, "step", self._timeout_s):
+            raw, reward, terminated, truncated, info = self._collect()
         observation = self._deliver(raw)
         reward = self._per_env("reward", reward, "float32")
         terminated = self._per_env("terminated", terminated, "bool")
@@ -129,7 +132,8 @@ class GymnasiumStream(EnvStream):
             # Envs may return their own buffer, which the reset overwrites. The dictionary and the
             # mask are new each time: Gymnasium pops the mask out of it.
             observation = arrays.copy(observation)
-            raw, _ = self._envs.reset(options={"reset_mask": arrays.copy(restarted)})
+            with failures.named(self._envs, "reset", self._timeout_s):
+                raw, _ = self._envs.reset(options={"reset_mask": arrays.copy(restarted)})
             following = self._deliver(raw)
         first = arrays.no_flags(observation)
         return TimeStep(observation, reward, terminated, truncated, first, following, restarted)
@@ -212,13 +216,14 @@ class GymnasiumStream(EnvStream):
         if not isinstance(self._envs, AsyncVectorEnv):
             actions, self._actions = self._actions, None
             return self._envs.step(actions)
-        try:
-            return self._envs.step_wait(self._timeout_s)
-        except multiprocessing.TimeoutError:
-            raise EnvError(
-                f"{self._envs} gave no answer within {self._timeout_s} s; a worker hangs, or "
-                f"step_timeout_s is too short for this env."
-            ) from None
+        return self._envs.step_wait(self._timeout_s)
+
+    def _reset(self, seed: int | None) -> tuple[Any, Mapping[str, Any]]:
+        """Reset all envs, and wait no longer for their workers than for a step."""
+        if not isinstance(self._envs, AsyncVectorEnv):
+            return self._envs.reset(seed=seed)
+        self._envs.reset_async(seed=seed)
+        return self._envs.reset_wait(self._timeout_s)
 
     def _deliver(self, raw: Any) -> Any:
         """An observation of the envs, checked, in the dtype of ``observation_space``."""

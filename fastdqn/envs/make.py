@@ -32,6 +32,7 @@ def make_envs(
     num_threads: int | None = None,
     vectorization: str = "auto",
     device: str = "cpu",
+    step_timeout_s: float | None = 60.0,
     **env_kwargs: Any,
 ) -> EnvStream:
     """Make envs, or adapt a VectorEnv, and refuse what a DQN cannot use.
@@ -48,6 +49,7 @@ def make_envs(
         vectorization: ``sync``, ``async`` (one process per env), ``vector_entry_point`` (the env's
             own vector class) or ``auto``: the latter where there is one, else sync.
         device: Passed on to the env if it is not ``cpu``, for vector envs that live on a GPU.
+        step_timeout_s: How long the workers of an AsyncVectorEnv may take for one step.
         **env_kwargs: Of ``gymnasium.make_vec``.
     """
     if num_envs is not None and (type(num_envs) is not int or num_envs < 1):
@@ -68,7 +70,7 @@ def make_envs(
         checks.check_is_vector_env(env)
         if num_envs not in (None, env.num_envs):
             raise EnvError(f"num_envs = {num_envs}, but {env} has {env.num_envs}; leave it None.")
-        return _adapt(env, frame_stack=frame_stack, seed=seed)
+        return _adapt(env, frame_stack, seed, step_timeout_s)
     if env.startswith("ALE/"):
         if env_kwargs or vectorization not in ("auto", "vector_entry_point"):
             name = next(iter(env_kwargs), "vectorization")
@@ -89,18 +91,20 @@ def make_envs(
         raise EnvError(f"{name} applies to ids that start with ALE/ only, not to {env!r}.")
     envs = _make_vec(env, num_envs or 1, vectorization, env_kwargs)
     try:
-        return _adapt(envs, frame_stack=frame_stack, seed=seed)
+        return _adapt(envs, frame_stack, seed, step_timeout_s)
     except EnvError:
         envs.close()
         raise
 
 
-def _adapt(envs: VectorEnv, *, frame_stack: int | None, seed: int) -> GymnasiumStream:
+def _adapt(
+    envs: VectorEnv, frame_stack: int | None, seed: int, step_timeout_s: float | None
+) -> GymnasiumStream:
     """The stream that knows the laws of ``envs``."""
     ale_py = sys.modules.get("ale_py")  # not loaded: then these are not its envs
     if ale_py is not None and isinstance(envs.unwrapped, ale_py.AtariVectorEnv):
         return AtariStream(envs, frame_stack=frame_stack, seed=seed)
-    return GymnasiumStream(envs, frame_stack=frame_stack, seed=seed)
+    return GymnasiumStream(envs, frame_stack=frame_stack, seed=seed, step_timeout_s=step_timeout_s)
 
 
 def _make_vec(

@@ -1,0 +1,173 @@
+"""Ends a process whose envs have stopped answering, and says where they hang.
+
+C++ that waits for ever, as ALE's recv() does, can neither be interrupted nor unwound; only another
+thread can help. This one looks a few times per second at a number that the main thread writes
+before an env call and takes back after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, cast
+
+from fastdqn.envs.stream import EnvStream
+from fastdqn.types import Array, TimeStep
+
+EXIT_HANG = 70
+"""Exit code of a run whose envs gave no answer within ``step_timeout_s``."""
+
+_TICK_S = 0.25
+_GRACE_S = 2.0  # an AsyncVectorEnv times out by itself, with an error that closes files; let it
+_SIGNAL_GRACE_S = 10.0  # a preempted job is killed soon, and a hanging env leaves nothing to save
+
+
+class Watchdog:
+    """A thread that ends the process when a watched call takes too long.
+
+    Time in which the whole process was stopped (Ctrl-Z, a suspended machine) does not count. After
+    a signal that asks the run to stop, a call has ten seconds left, and the exit code is the
+    signal's. What this cannot end: an extension module that hangs without releasing Python's lock.
+
+    Args:
+        timeout_s: Seconds for one call; None: any time, until a signal comes.
+        signal_name: Asked for the name of the signal that wants the run to stop, or None.
+    """
+
+    def __init__(
+        self, timeout_s: float | None, signal_name: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self.timeout_s, self.signal_name = timeout_s, signal_name
+        self.now = 0.0
+        """Seconds that the thread has seen go by; cheaper to read than a clock."""
+        self.since: float | None = None
+        """``now`` when the call under way began; None: no call is."""
+        self.what = ""
+        """What is called, for the message."""
+        self._limit = math.inf if timeout_s is None else timeout_s + min(_GRACE_S, timeout_s)
+        self._tick = min(_TICK_S, self._limit / 4)
+        self._signal: tuple[str, float] | None = None  # name, and when it was first seen
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="fastdqn-watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def watched(self, envs: EnvStream, name: str) -> EnvStream:
+        """``envs`` with every call watched."""
+        return cast(EnvStream, WatchedStream(envs, self, name))
+
+    def _watch(self) -> None:
+        last = time.monotonic()
+        while not self._closed.wait(self._tick):
+            now = time.monotonic()
+            # At most a little: while the process is stopped, nobody waits for the envs.
+            self.now += min(now - last, 2 * self._tick)
+            last = now
+            name = self.signal_name()
+            if name is not None and self._signal is None:
+                self._signal = name, self.now
+            since = self.since
+            if since is not None:
+                self._check(since)
+
+    def _check(self, since: float) -> None:
+        if self._signal is not None:
+            name, when = self._signal
+            if since <= when and self.now - when > min(_SIGNAL_GRACE_S, self._limit):
+                self._end(128 + getattr(signal, name), f"{name} wants to stop the run")
+        if self.now - since > self._limit:
+            code = EXIT_HANG if self._signal is None else 128 + getattr(signal, self._signal[0])
+            self._end(code, f"step_timeout_s = {self.timeout_s:g} is over")
+
+    def _end(self, code: int, why: str) -> None:
+        """Stacks, one sentence, workers killed, and out: the main thread cannot be unwound."""
+        _say("\nfastdqn: the stacks of all threads:\n")
+        with contextlib.suppress(Exception):
+            faulthandler.dump_traceback(file=2, all_threads=True)
+        _say(
+            f"fastdqn: error: {self.what} does not return ({why}); mend the env where the stacks "
+            f"above show it waiting, or raise step_timeout_s if it is only slow. The last "
+            f"checkpoint is intact (exit code {code}).\n"
+        )
+        for child in multiprocessing.active_children():
+            with contextlib.suppress(Exception):
+                child.kill()
+        os._exit(code)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # a closed stderr must not keep the process alive
+        os.write(2, text.encode())
+
+
+class WatchedStream:
+    """A stream whose calls a watchdog looks at; everything else is the stream's own.
+
+    Args:
+        envs: The stream.
+        watchdog: Who looks.
+        name: Of the envs, for the message.
+    """
+
+    def __init__(self, envs: EnvStream, watchdog: Watchdog, name: str) -> None:
+        self._watched, self._watchdog = envs, watchdog
+        self._names = {call: f"{call}() of {name}" for call in ("reset", "send", "recv", "close")}
+        self._names["recv"] = f"A step of {name}"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._watched, name)
+
+    def reset(self, *, seed: int | None = None) -> TimeStep:
+        """Start every env anew."""
+        dog = self._watchdog
+        dog.what, dog.since = self._names["reset"], dog.now
+        try:
+            return self._watched.reset(seed=seed)
+        finally:
+            dog.since = None
+
+    def send(self, actions: Array) -> None:
+        """Hand over actions."""
+        dog = self._watchdog
+        dog.what, dog.since = self._names["send"], dog.now
+        try:
+            self._watched.send(actions)
+        finally:
+            dog.since = None
+
+    def recv(self) -> TimeStep:
+        """Wait for the rows."""
+        dog = self._watchdog
+        dog.what, dog.since = self._names["recv"], dog.now
+        try:
+            return self._watched.recv()
+        finally:
+            dog.since = None
+
+    def close(self) -> None:
+        """Release the envs."""
+        dog = self._watchdog
+        dog.what, dog.since = self._names["close"], dog.now
+        try:
+            self._watched.close()
+        finally:
+            dog.since = None
