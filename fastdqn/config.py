@@ -391,7 +391,7 @@ def _refuse_unknown(names: typing.Iterable[str]) -> None:
     known = [f.name for f in dataclasses.fields(Config)]
     for name in names:
         if name not in known:
-            hint = nearest(str(name), known)
+            hint = nearest(str(name), known) or "; 'fastdqn train --help' lists them"
             raise ConfigError(f"{_shown(name)} is not a field of Config{hint}.")
 
 
@@ -418,7 +418,8 @@ def check_type(name: str, value: Any, hint: Any) -> None:
             return
         if option is float and type(value) in (int, float):
             if not -sys.float_info.max <= value <= sys.float_info.max:
-                raise ConfigError(f"{name} = {_shown(value)} is not a finite number.")
+                allowed = _range(*_RANGES[name]) if name in _RANGES else "a finite number"
+                raise ConfigError(f"{name} = {_shown(value)} is not finite; use {allowed}.")
             return
     names = " or ".join(_type_name(option) for option in options)
     raise ConfigError(f"{name} = {_shown(value)} has the wrong type; use {names}.")
