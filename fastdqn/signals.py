@@ -79,9 +79,10 @@ class StopSignals:
         self._put_back.enter_context(_handlers(self._ask))
         _serving.append(self)
         self._put_back.callback(_serving.remove, self)
-        if hasattr(signal, "pthread_sigmask"):  # the kernel now hands them to our thread
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_CHILDREN)
+        if hasattr(signal, "pthread_sigmask"):
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
             self._put_back.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
+            _block()
         return self
 
     def __exit__(
@@ -113,6 +114,23 @@ class StopSignals:
 
 
 _serving: list[StopSignals] = []
+
+
+def _block() -> None:
+    """Children inherit it; the kernel now hands these signals to our thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_CHILDREN)
+
+
+def before_workers() -> None:
+    """Call before multiprocessing starts anything, so that a group's signals spare that, too.
+
+    Its resource tracker unblocks SIGINT in the process that starts it, just before the workers.
+    """
+    if _serving and hasattr(signal, "pthread_sigmask"):
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+        _block()
 
 
 def _after_fork_in_child() -> None:

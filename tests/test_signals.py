@@ -117,6 +117,39 @@ def test_children_survive_what_their_group_gets_but_not_our_sigterm():
     assert stop.name is None
 
 
+def test_a_groups_signals_spare_async_workers_from_their_start():
+    program = (
+        "import time\n"
+        "from fastdqn.envs import make_envs\n"
+        "from fastdqn.signals import StopSignals\n"
+        "if __name__ == '__main__':\n"
+        "    with StopSignals() as stop:\n"
+        "        print('ready', flush=True)\n"
+        "        envs = make_envs('CartPole-v1', 2, vectorization='async')\n"
+        "        envs.reset(seed=1)\n"
+        "        while stop.name is None: time.sleep(0.01)\n"
+        "        envs.send([0, 1])\n"
+        "        envs.recv()\n"
+        "        envs.close()\n"
+        "    print(stop.name, flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # while the workers start
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "SIGINT\n"), err
+    assert "Traceback" not in err
+
+
 def test_a_closed_stderr_does_not_keep_it_from_stopping(monkeypatch):
     real = os.write
 

@@ -16,6 +16,7 @@ from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError, nearest
+from fastdqn.signals import before_workers
 
 # BreakoutNoFrameskip-v4 and its kind; plain Breakout-v4 is known by its entry point.
 _OLD_ATARI = re.compile(r"([A-Za-z]+?)(-ram)?(NoFrameskip|Deterministic)-v\d+")
@@ -117,6 +118,7 @@ def _make_vec(
         # Python 3.14 no longer forks by default either. The price: workers import the main module.
         methods = multiprocessing.get_all_start_methods()
         context = "forkserver" if "forkserver" in methods else "spawn"
+        before_workers()
         given = env_kwargs.get("vector_kwargs") or {}
         env_kwargs = {**env_kwargs, "vector_kwargs": {"context": context, **given}}
     mode = None if vectorization == "auto" else vectorization
