@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Modules of this package, in the order of the table.
-ROWS = ("soak",)
+ROWS = ("signals", "configs", "memory", "determinism", "soak")
 
 
 @dataclass
