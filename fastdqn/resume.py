@@ -25,8 +25,10 @@ def restore_learner(state: Any, learner: Learner) -> None:
     """Load what :meth:`Learner.state_dict` gave; CheckpointError where it does not fit."""
     check_fits(state, learner.state_dict(), "learner")
     learner.load_state_dict(materialize(state))
-    if not bool(torch.isfinite(learner.flat.data).all()):
-        raise CheckpointError("The parameters in the checkpoint are not finite; take another.")
+    target = learner.target_network.state_dict().values()
+    for tensor in (learner.flat.data, *target, learner.statistics):
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError("Numbers of the learner in the checkpoint are not finite.")
 
 
 def restore_run(state: Any, counters: dict[str, int], actor: Actor, report: _Stateful) -> None:
