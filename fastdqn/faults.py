@@ -52,11 +52,12 @@ class DiskFaults:
             self.failed[what] = why
             if what not in self._said:
                 self._said.add(what)
-                print(
-                    f"fastdqn: warning: {what} could not be written: {why}; the run goes on, and "
-                    f"what was written before is intact.",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                with contextlib.suppress(OSError, ValueError):  # stderr may be on the same disk
+                    print(
+                        f"fastdqn: warning: {what} could not be written: {why}; the run goes on, "
+                        f"and what was written before is intact.",
+                        file=sys.stderr,
+                        flush=True,
+                    )
         else:
             self.failed.pop(what, None)

@@ -120,8 +120,8 @@ class FiniteFrames:
 
     def add(self, step: TimeStep) -> None:
         """Take in one step: one elementwise operation per array of floats."""
-        for frames in (step.observation, step.reset_observation):
-            if frames is None or not (frames := as_tensor(frames)).is_floating_point():
+        for array in (step.observation, step.reset_observation):
+            if array is None or not (frames := as_tensor(array)).is_floating_point():
                 continue
             if self._zeros is None:
                 self._zeros = torch.zeros_like(frames)
@@ -163,6 +163,10 @@ class MetricsFile:
         """
         values = [_text(row[name]) if name in row else "" for name in COLUMNS]
         self._unwritten += (",".join(values) + "\r\n").encode()  # numbers need no quotes
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that the disk has refused before; OSError as :meth:`write`."""
         before = os.fstat(self._file)
         if before.st_nlink == 0:
             raise FileNotFoundError(errno.ENOENT, "it has been deleted", str(self.path))

@@ -106,6 +106,11 @@ class Report:
                 self.file.write(row)
         return row
 
+    def flush(self) -> None:
+        """Write rows that the disk has refused before; OSError where it still does."""
+        if self.file is not None:
+            self.file.flush()
+
     def check_finite(self, env_steps: int) -> None:
         """Raise TrainingError where a number since the last row was NaN or infinite.
 

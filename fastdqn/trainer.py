@@ -316,6 +316,8 @@ class Trainer:
         if c.save_final_checkpoint:
             self.try_save(actions, with_replay=c.checkpoint_replay != "none")
         summary = self.report.summary(stopped_by, self.env_steps)
+        with self.disk.survived("metrics.csv"):
+            self.report.flush()
         with self.disk.survived("summary.json"):
             write_json(self.run_dir / "summary.json", summary)
         lost = dict(self.disk.failed)

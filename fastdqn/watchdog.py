@@ -90,13 +90,13 @@ class Watchdog:
                 self._check(since)
 
     def _check(self, since: float) -> None:
+        over = self.now - since > self._limit
         if self._signal is not None:
             name, when = self._signal
-            if since <= when and self.now - when > min(_SIGNAL_GRACE_S, self._limit):
+            if over or (since <= when and self.now - when > _SIGNAL_GRACE_S):
                 self._end(128 + getattr(signal, name), f"{name} wants to stop the run")
-        if self.now - since > self._limit:
-            code = EXIT_HANG if self._signal is None else 128 + getattr(signal, self._signal[0])
-            self._end(code, f"step_timeout_s = {self.timeout_s:g} is over")
+        elif over:
+            self._end(EXIT_HANG, f"step_timeout_s = {self.timeout_s:g} is over")
 
     def _end(self, code: int, why: str) -> None:
         """Stacks, one sentence, workers killed, and out: the main thread cannot be unwound."""
