@@ -93,6 +93,16 @@ class StopSignals:
     ) -> None:
         self._put_back.close()
 
+    def came(self, within_s: float = 0.5) -> bool:
+        """Whether one has arrived, or does so soon: to tell why a child process has died.
+
+        A scheduler's SIGTERM goes to every process of a job, in any order.
+        """
+        until = time.monotonic() + within_s
+        while self.name is None and time.monotonic() < until:
+            time.sleep(0.01)
+        return self.name is not None
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.name is None:
             self.name = signal.Signals(number).name

@@ -30,7 +30,13 @@ from fastdqn.checkpoint import open_newest, refusing, save_checkpoint
 from fastdqn.config import Config
 from fastdqn.devices import resolve_device
 from fastdqn.envs import EnvStream
-from fastdqn.errors import CheckpointError, ConfigError, MemoryPlanError, TrainingError
+from fastdqn.errors import (
+    CheckpointError,
+    ConfigError,
+    EnvFailure,
+    MemoryPlanError,
+    TrainingError,
+)
 from fastdqn.evaluation import evaluate
 from fastdqn.faults import DiskFaults, explain_out_of_memory
 from fastdqn.memory import MemoryPlan, format_bytes
@@ -196,11 +202,17 @@ class Trainer:
         actions = self.begin()
         stopped_by = "total_env_steps"
         while self.env_steps < config.total_env_steps:
-            envs.send(actions)  # the envs work ...
-            learner.update_from(  # ... while the device learns from what came before
-                replay, self.updates_due(), batch_size=config.batch_size, beta=self.beta()
-            )
-            step = self.stage(envs.recv())
+            try:
+                envs.send(actions)  # the envs work ...
+                learner.update_from(  # ... while the device learns from what came before
+                    replay, self.updates_due(), batch_size=config.batch_size, beta=self.beta()
+                )
+                step = self.stage(envs.recv())
+            except EnvFailure:
+                if not signals.came():
+                    raise
+                stopped_by = str(signals.name)  # the workers got it, too: this step never was
+                break
             replay.add(step, actions)
             report.add(step)
             self.env_steps += config.num_envs
@@ -344,15 +356,20 @@ class Trainer:
         if self.eval_envs is None or c.eval_episodes == 0:
             return
         with self.report.clock.paused():
-            result = evaluate(
-                self.policy,
-                self.eval_envs,
-                episodes_per_env=-(-c.eval_episodes // self.eval_envs.num_envs),
-                epsilon=c.eval_epsilon,
-                max_env_steps=c.eval_max_env_steps,
-                seed=eval_seed(c),
-                stop=lambda: self.interrupted is not None,
-            )
+            try:
+                result = evaluate(
+                    self.policy,
+                    self.eval_envs,
+                    episodes_per_env=-(-c.eval_episodes // self.eval_envs.num_envs),
+                    epsilon=c.eval_epsilon,
+                    max_env_steps=c.eval_max_env_steps,
+                    seed=eval_seed(c),
+                    stop=lambda: self.interrupted is not None,
+                )
+            except EnvFailure:
+                if self.signals is None or not self.signals.came():
+                    raise
+                return
         if not self.interrupted:
             self.report.add_evaluation(result)
 
