@@ -16,7 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Modules of this package, in the order of the table.
-ROWS = ("signals", "configs", "memory", "determinism", "soak")
+ROWS = (
+    "signals",
+    "configs",
+    "memory",
+    "determinism",
+    "bad_envs",
+    "worker_kill",
+    "disk_full",
+    "hang",
+    "soak",
+)
 
 
 @dataclass
