@@ -51,7 +51,7 @@ print(json.dumps({"seconds": seconds, "growth": resident("VmHWM") - before,
 
 def run(short: bool) -> Outcome:
     rows = SHORT_ROWS if short else ROWS
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+    with tempfile.TemporaryDirectory(dir=None if short else Path.cwd()) as scratch:
         plain, saved, loaded = [], [], {}
         for _ in range(1 if short else 2):
             found = _child(scratch, rows, "save")

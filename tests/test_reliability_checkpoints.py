@@ -1,0 +1,27 @@
+"""The short forms of the rows on checkpoints; the full ones are in benchmarks/reliability."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks is no part of the package
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+
+
+@pytest.mark.parametrize(
+    "name", ["kill", "mutate", pytest.param("hostile", marks=needs_proc), "resume"]
+)
+def test_short_row(name):
+    outcome = importlib.import_module(f"benchmarks.reliability.{name}").run(short=True)
+    assert outcome.passed, f"{outcome.result}\n{outcome.details}"
+
+
+@needs_proc
+def test_saving_and_loading_a_ring_hold_no_second_one():
+    # 2 x 21 MB would show; no speed is asserted.
+    outcome = importlib.import_module("benchmarks.reliability.save").run(short=True)
+    assert outcome.details["growth_saving_bytes"] < 12e6, outcome.result
+    assert outcome.details["growth_loading_bytes"] < 12e6, outcome.result
