@@ -17,6 +17,11 @@ from typing import Any
 
 # Modules of this package, in the order of the table.
 ROWS = (
+    "kill",
+    "mutate",
+    "hostile",
+    "resume",
+    "save",
     "signals",
     "configs",
     "memory",
