@@ -14,6 +14,7 @@ import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
 from scripted_env import Script, ScriptedEnv, ScriptedVectorEnv
+from test_capture_laws import CaptureLaws
 from test_trainer import read_rows, small
 
 import fastdqn.trainer
@@ -128,6 +129,17 @@ def test_a_bad_reward_stays_in_the_statistics(value):
         episodes.add(TimeStep(torch.zeros(2, 1), torch.ones(2), none, none, ~none))
         episodes.add(TimeStep(torch.zeros(2, 1), torch.ones(2), none, none, none))
     assert not episodes.rewards_are_finite()
+
+
+def test_looking_at_frames_asks_nothing_of_the_device():
+    finite, none = FiniteFrames(), torch.zeros(2, dtype=torch.bool)
+    step = TimeStep(torch.ones(2, 3), torch.ones(2), none, none, none, torch.ones(2, 3), none)
+    finite.add(step)  # makes its place
+    address = finite._zeros.data_ptr()
+    with CaptureLaws() as laws:
+        finite.add(step)
+    assert laws.broken == [] and laws.operators == 2, "one per array"
+    assert finite._zeros.data_ptr() == address
 
 
 def test_frames_of_bytes_are_not_looked_at():
