@@ -12,7 +12,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        with exit_on_signals():
+        with exit_on_signals(), _plain_warnings():
             code = _dispatch(args)
             sys.stdout.flush()  # here, where a reader that has gone can still be caught
             return code
@@ -71,6 +72,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Our own warnings as one sentence each, like errors; those of others as Python shows them."""
+    original = warnings.formatwarning
+    ours = str(Path(__file__).parent)
+
+    def plain(
+        message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any
+    ) -> str:
+        if filename.startswith(ours):
+            return f"fastdqn: warning: {' '.join(str(message).split())}\n"
+        return original(message, category, filename, *rest, **more)
+
+    warnings.formatwarning = plain  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.formatwarning = original
 
 
 @dataclass(frozen=True)

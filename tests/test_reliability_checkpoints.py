@@ -1,6 +1,7 @@
 """The short forms of the rows on checkpoints; the full ones are in benchmarks/reliability."""
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,24 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 def test_short_row(name):
     outcome = importlib.import_module(f"benchmarks.reliability.{name}").run(short=True)
     assert outcome.passed, f"{outcome.result}\n{outcome.details}"
+
+
+def test_the_command_line_says_in_a_sentence_that_it_goes_back(tmp_path):
+    from benchmarks.reliability.mutate import _make_run
+
+    _make_run(tmp_path)
+    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    (newest / "state.json").write_text("{}")
+    done = subprocess.run(
+        [sys.executable, "-m", "fastdqn", "eval", str(tmp_path), "--episodes", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == (
+        f"fastdqn: warning: {newest}/state.json is damaged: size or checksum differ from the "
+        f"manifest. Going back to step_000000000800.\n"
+    )
 
 
 @needs_proc
