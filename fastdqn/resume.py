@@ -37,6 +37,7 @@ def restore_run(state: Any, counters: dict[str, int], actor: Actor, report: _Sta
     saved = {name: state[name] for name in own}
     check_fits(saved, own, "run")
     saved = materialize(saved)
+    _check_counts(saved["report"])
     actor.load_state_dict(saved["actor"])
     report.load_state_dict(saved["report"])
     counters.update({name: saved[name] for name in counters})
@@ -75,11 +76,23 @@ def restore_replay(state: Any, replay: ReplayBuffer, num_actions: int) -> None:
     replay.load_state_dict(materialize(state, into=own))
     replay.tree.check_valid()
     _check_actions(replay.ring.storage.get("action"), num_actions)
-    cursor = replay.cursor
-    if not bool(((cursor >= -1) & (cursor < _MOST_ROWS)).all()):
-        raise CheckpointError("replay/cursor counts rows that cannot be; take another checkpoint.")
+    _check_between(replay.cursor, -1, _MOST_ROWS)
     if not bool(torch.isfinite(replay.max_priority) & (replay.max_priority > 0)):
         raise CheckpointError("replay/max_priority is no priority; take another checkpoint.")
+
+
+def _check_counts(state: Any) -> None:
+    """Refuse integers that count nothing, wherever they are."""
+    if isinstance(state, dict):
+        for item in state.values():
+            _check_counts(item)
+    elif isinstance(state, Tensor) and state.dtype == torch.int64:
+        _check_between(state, 0, _MOST_ROWS)
+
+
+def _check_between(counts: Tensor, low: int, high: int) -> None:
+    if not bool(((counts >= low) & (counts < high)).all()):
+        raise CheckpointError("Something in the checkpoint counts what cannot be; take another.")
 
 
 def _check_actions(actions: Tensor, num_actions: int) -> None:

@@ -122,10 +122,11 @@ def _attack(target: str, path: Path, run_dir: Path, config: Config) -> tuple[str
                         trainer.restore()
                 except (CheckpointError, ConfigError) as error:
                     return type(error).__name__, grown()
+                memory = grown()
             if trainer is not None:  # and go on: nothing that was let in may break the run
                 with contextlib.suppress(TrainingError):
                     _go_on(trainer)
-        return "accepted", grown()
+        return "accepted", memory
     except (CheckpointError, ConfigError) as error:
         return type(error).__name__, 0.0
     except BaseException as error:
@@ -544,9 +545,13 @@ class Watch:
 
     def _check(self, event: str, path: Any) -> None:
         text = os.fsdecode(path)
-        inside = os.path.isabs(text) and os.path.realpath(text).startswith(f"{self._root}/")
+        if event != "open":  # these are about the name, where a link is no way out
+            text = os.path.join(os.path.realpath(os.path.dirname(text)), os.path.basename(text))
+            inside = text.startswith(f"{self._root}/")
+        else:
+            inside = os.path.realpath(text).startswith(f"{self._root}/")
         # rmtree names what it removes by descriptor and last part; its root was checked.
-        bare = "/" not in text and event in ("os.remove", "os.rmdir")
+        bare = "/" not in os.fsdecode(path) and event in ("os.remove", "os.rmdir")
         if not (inside or bare or text in ("/dev/null", CLEAR_REFS, self._root)):
             self._seen.append(f"{event} {text}")
 
