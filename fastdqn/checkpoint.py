@@ -102,6 +102,7 @@ def save_checkpoint(
             final.rename(directory / f"{final.name}{_REPLACED}")
         temporary.rename(final)
         _sync(directory)
+        _remove(directory / f"{final.name}{_REPLACED}")
     except BaseException as error:
         _remove(temporary)  # whatever stopped it, a full disk first
         if isinstance(error, OSError):

@@ -309,6 +309,12 @@ def test_the_same_step_again_replaces_the_old_one(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {path.name}
 
 
+def test_a_step_saved_twice_costs_no_other_checkpoint(tmp_path):
+    for step in (1, 2, 2):
+        save_checkpoint(tmp_path, step, {}, keep=2)
+    assert [path.name[5:] for path in sorted(tmp_path.iterdir())] == [f"{k:012d}" for k in (1, 2)]
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
 def test_everything_is_on_the_disk_before_it_is_named(tmp_path, monkeypatch):
     events = []
