@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from typing import Any
 
@@ -86,7 +87,7 @@ def build_network(config: Config, envs: EnvStream) -> nn.Module:
         ConfigError: Where it does not fit the observations.
     """
     with torch.random.fork_rng(devices=[]):  # the caller's global generator is not ours to move
-        torch.manual_seed(subseed(config.seed, "network"))
+        torch.default_generator.manual_seed(subseed(config.seed, "network"))
         return make_network(
             envs.observation_space.shape,
             envs.num_actions,
@@ -150,6 +151,8 @@ def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> No
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.use_deterministic_algorithms(config.deterministic)
+        if config.deterministic:  # what cuBLAS asks for
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def policy_spec(envs: EnvStream, learner: Learner, own_network: bool) -> dict[str, Any]:

@@ -98,11 +98,13 @@ def save_checkpoint(
         clean(directory)
         temporary.mkdir()
         _write(temporary, env_steps, state, score)
+        replaced = directory / f"{final.name}{_REPLACED}"
         if os.path.lexists(final):  # out of the way until the new one is in its place
-            final.rename(directory / f"{final.name}{_REPLACED}")
+            final.rename(replaced)
         temporary.rename(final)
         _sync(directory)
-        _remove(directory / f"{final.name}{_REPLACED}")
+        if os.path.lexists(replaced):
+            _remove(replaced)
     except BaseException as error:
         _remove(temporary)  # whatever stopped it, a full disk first
         if isinstance(error, OSError):

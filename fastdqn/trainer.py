@@ -141,6 +141,8 @@ class Trainer:
         if envs is not None and eval_envs is envs:
             raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
         self.device = resolve_device(config.device)
+        if self.device.type == "cuda":  # streams, events and captures go to the current device
+            torch.cuda.set_device(self.device)
         self.signals: StopSignals | None = None
         self._resources = ExitStack()
         dog = self._resources.enter_context(
@@ -196,40 +198,41 @@ class Trainer:
 
     def run(self, on_log: OnLog | None, signals: StopSignals) -> TrainResult:
         """Train to the end, or to the first reason to stop."""
+        self.signals = signals
+        self.actions = self.begin()
+        try:
+            stopped_by = signals.name or self.loop(on_log, signals)
+        except EnvFailure:
+            if not signals.came():
+                raise
+            stopped_by = str(signals.name)  # env workers got it, too: their step never was
+        return self.end(stopped_by, on_log)
+
+    def loop(self, on_log: OnLog | None, signals: StopSignals) -> str:
+        """Step, learn, store, act; returns why it stopped."""
         config, envs, report = self.config, self.envs, self.report
         learner, replay, actor = self.learner, self.replay, self.actor
-        self.signals = signals
-        actions = self.begin()
-        stopped_by = "total_env_steps"
         while self.env_steps < config.total_env_steps:
-            try:
-                envs.send(actions)  # the envs work ...
-                learner.update_from(  # ... while the device learns from what came before
-                    replay, self.updates_due(), batch_size=config.batch_size, beta=self.beta()
-                )
-                step = self.stage(envs.recv())
-            except EnvFailure:
-                if not signals.came():
-                    raise
-                stopped_by = str(signals.name)  # the workers got it, too: this step never was
-                break
-            replay.add(step, actions)
+            envs.send(self.actions)  # the envs work ...
+            learner.update_from(  # ... while the device learns from what came before
+                replay, self.updates_due(), batch_size=config.batch_size, beta=self.beta()
+            )
+            step = self.stage(envs.recv())
+            replay.add(step, self.actions)
             report.add(step)
             self.env_steps += config.num_envs
             self.set_schedules()
-            actions = actor.act(replay.latest())
+            self.actions = actor.act(replay.latest())
 
             if self.is_due(config.eval_period_env_steps):
                 self.evaluate()
             if self.is_due(config.log_every_env_steps) and (reason := self.log(on_log)):
-                stopped_by = reason
-                break
+                return reason
             if self.is_due(config.checkpoint_period_env_steps):
-                self.try_save(actions, with_replay=config.checkpoint_replay == "every")
+                self.try_save(with_replay=config.checkpoint_replay == "every")
             if signals.name:
-                stopped_by = signals.name
-                break
-        return self.end(stopped_by, actions, on_log)
+                return signals.name
+        return "total_env_steps"
 
     # --- clocks and schedules, all from host counters ------------------------------------------
 
@@ -313,7 +316,7 @@ class Trainer:
         self.report.clock.start()
         return actions
 
-    def end(self, stopped_by: str, actions: Tensor, on_log: OnLog | None) -> TrainResult:
+    def end(self, stopped_by: str, on_log: OnLog | None) -> TrainResult:
         """Evaluate the final parameters, save, sum up."""
         c = self.config
         if stopped_by == "total_env_steps":
@@ -326,7 +329,7 @@ class Trainer:
             self.log(on_log)
         stopped_by = self.interrupted or stopped_by
         if c.save_final_checkpoint:
-            self.try_save(actions, with_replay=c.checkpoint_replay != "none")
+            self.try_save(with_replay=c.checkpoint_replay != "none")
         summary = self.report.summary(stopped_by, self.env_steps)
         with self.disk.survived("metrics.csv"):
             self.report.flush()
@@ -396,14 +399,14 @@ class Trainer:
         text = self.config.replace(run_dir=str(self.run_dir)).to_json()
         write_json(self.run_dir / "config.json", text)
 
-    def try_save(self, actions: Tensor, *, with_replay: bool) -> None:
+    def try_save(self, *, with_replay: bool) -> None:
         """Write a checkpoint if the disk allows; what was trained is worth going on with."""
         with self.disk.survived("checkpoint"):
-            self.save(actions, with_replay=with_replay)
+            self.save(with_replay=with_replay)
             if not (self.run_dir / "config.json").exists():  # the directory had vanished
                 self.write_config()
 
-    def save(self, actions: Tensor, *, with_replay: bool) -> None:
+    def save(self, *, with_replay: bool) -> None:
         """Write a checkpoint of everything the next step depends on."""
         with self.report.clock.paused():
             self.report.check_finite(self.env_steps)
@@ -417,7 +420,8 @@ class Trainer:
                 "updates_before": self.updates_before,
                 "actor": self.actor.state_dict(),
                 "report": self.report.state_dict(),
-                "actions": actions,
+                "actions": self.actions,
+                "actions_to_host": self.actor.to_host,
                 "envs": self.envs.state_dict() if saves_envs else None,  # type: ignore[attr-defined]
             }
             state = {"run": run, "learner": self.learner.state_dict()}
@@ -466,5 +470,6 @@ class Trainer:
             if run["envs"] is None or not getattr(self.envs, "can_save_state", False):
                 return None
             actions = restore_actions(run["actions"], c.num_envs, self.envs.num_actions)
+            self.actor.to_host = bool(run["actions_to_host"])
             restore_envs(run["envs"], self.envs)
             return actions
