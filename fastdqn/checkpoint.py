@@ -147,7 +147,7 @@ def _score(path: Path) -> float | None:
 
 def _remove(path: Path) -> None:
     """As far as it goes; of a link, the link. A kill leaves no half under the name of a whole."""
-    if _NAME.fullmatch(path.name):
+    if _NAME.fullmatch(path.name) and os.path.lexists(path):
         hidden = path.with_name(f"{path.name}.tmp-removed")
         with suppress(OSError):
             path.rename(hidden)
