@@ -23,10 +23,10 @@ import tyro
 from fastdqn import __version__
 from fastdqn.arguments import parse, unknown, words_of
 from fastdqn.config import Config
+from fastdqn.env_ids import check_env_id
 from fastdqn.errors import (
     CheckpointError,
     ConfigError,
-    EnvError,
     FastDQNError,
     TrainingError,
     nearest,
@@ -208,7 +208,7 @@ def _base(name: str | None, file: str | None) -> Config:
 def _train(args: list[str]) -> int:
     with exit_at_once():
         config, dry_run = train_config(args)
-        _check_env_id(config.env_id)
+        check_env_id(config.env_id)  # before torch is imported
         _check_device(config.device)
         if dry_run:
             from fastdqn.assembly import describe
@@ -272,20 +272,6 @@ def _check_device(device: str) -> None:
                 f"device = {device!r} is not there: torch {version('torch')} is a build for CPUs; "
                 f"use device = 'cpu' or install a CUDA build of torch."
             )
-
-
-def _check_env_id(env_id: str) -> None:
-    """Refuse an id that Gymnasium does not know before torch is imported; make_envs checks more."""
-    from gymnasium.envs.registration import registry
-
-    if env_id.startswith("ALE/"):
-        try:
-            import ale_py  # noqa: F401  (registers its games)
-        except ImportError:
-            return  # make_envs says how to install it
-    alike = {name.rpartition("-v")[0] for name in registry}  # without a version: the newest
-    if env_id not in registry and env_id not in alike and ":" not in env_id:
-        raise EnvError(f"There is no env {env_id!r}{nearest(env_id, sorted(registry))}.")
 
 
 def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:

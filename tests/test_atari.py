@@ -440,7 +440,7 @@ def test_protocols() -> None:
         ("ALE/Breakot-v5", "did you mean 'ALE/Breakout-v5'"),
         ("ALE/Breakout-v4", "did you mean 'ALE/Breakout-v5'"),
         ("Breakout-v5", "did you mean 'ALE/Breakout-v5'"),
-        ("BreakoutNoFrameskip-v4", r"'ALE/Breakout-v5', with atari=AtariProtocol\.classic"),
+        ("BreakoutNoFrameskip-v4", r"'ALE/Breakout-v5', with the Atari protocol 'classic'"),
         ("MsPacmanNoFrameskip-v0", "'ALE/MsPacman-v5'"),
         ("PongDeterministic-v4", "ALE/Pong-v5"),
         ("Pong-v4", "ALE/Pong-v5"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
 import sys
 from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import registry
 from gymnasium.vector import VectorEnv
 
+from fastdqn.env_ids import check_env_id
 from fastdqn.envs import checks
 from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
 from fastdqn.envs.gymnasium import GymnasiumStream
@@ -18,8 +17,6 @@ from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError, nearest
 from fastdqn.signals import before_workers
 
-# BreakoutNoFrameskip-v4 and its kind; plain Breakout-v4 is known by its entry point.
-_OLD_ATARI = re.compile(r"([A-Za-z]+?)(-ram)?(NoFrameskip|Deterministic)-v\d+")
 _VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
 
 
@@ -112,7 +109,7 @@ def _make_vec(
     env_id: str, num_envs: int, vectorization: str, env_kwargs: dict[str, Any]
 ) -> VectorEnv:
     """``gymnasium.make_vec``, with errors of one sentence."""
-    _check_id(env_id)
+    check_env_id(env_id)
     if vectorization == "async":
         # A fork copies whatever locks the threads of ALE, OpenMP or CUDA hold at that moment, and
         # Python 3.14 no longer forks by default either. The price: workers import the main module.
@@ -132,21 +129,3 @@ def _make_vec(
     except Exception as error:
         why = " ".join(str(error).split()) or "no reason given"
         raise EnvError(f"{env_id} cannot be made ({type(error).__name__}: {why}).") from error
-
-
-def _check_id(env_id: str) -> None:
-    """Refuse ids that Gymnasium does not know, or that give raw Atari screens."""
-    spec = registry.get(env_id)
-    entry = getattr(spec, "entry_point", None)
-    old = _OLD_ATARI.fullmatch(env_id)
-    if old or (isinstance(entry, str) and entry.startswith("ale_py")):
-        game = old[1] if old else env_id.rpartition("-")[0].removesuffix("-ram")
-        raise EnvError(
-            f"{env_id} is slow and gives raw screens of 210x160; use 'ALE/{game}-v5', with "
-            f"atari=AtariProtocol.classic() for the rules that papers play such ids by."
-        )
-    # Gymnasium resolves a name without -v<number> to the newest version.
-    known = spec is not None or any(name.rpartition("-v")[0] == env_id for name in registry)
-    if not known and ":" not in env_id:  # a colon names a module that registers the id
-        alike = f" (did you mean 'ALE/{env_id}'?)" if f"ALE/{env_id}" in registry else None
-        raise EnvError(f"There is no env {env_id!r}{alike or nearest(env_id, sorted(registry))}.")

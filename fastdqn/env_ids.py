@@ -1,0 +1,36 @@
+"""Which env ids there are, known without making one and without torch."""
+
+from __future__ import annotations
+
+import re
+
+from fastdqn.errors import EnvError, nearest
+
+# BreakoutNoFrameskip-v4 and its kind; plain Breakout-v4 is known by its entry point.
+_OLD_ATARI = re.compile(r"([A-Za-z]+?)(-ram)?(NoFrameskip|Deterministic)-v\d+")
+
+
+def check_env_id(env_id: str) -> None:
+    """Raise EnvError for ids that Gymnasium does not know, or that give raw Atari screens."""
+    from gymnasium.envs.registration import registry  # here, for --help to need no gymnasium
+
+    if env_id.startswith("ALE/"):
+        try:
+            import ale_py  # noqa: F401  (registers its games)
+        except ImportError:
+            return  # make_envs says how to install it
+    spec = registry.get(env_id)
+    entry = getattr(spec, "entry_point", None)
+    old = _OLD_ATARI.fullmatch(env_id)
+    raw = isinstance(entry, str) and entry.startswith("ale_py") and not env_id.startswith("ALE/")
+    if old or raw:
+        game = old[1] if old else env_id.rpartition("-")[0].removesuffix("-ram")
+        raise EnvError(
+            f"{env_id} is slow and gives raw screens of 210x160; use 'ALE/{game}-v5', with the "
+            f"Atari protocol 'classic' for the rules that papers play such ids by."
+        )
+    # Gymnasium resolves a name without -v<number> to the newest version.
+    known = spec is not None or any(name.rpartition("-v")[0] == env_id for name in registry)
+    if not known and ":" not in env_id:  # a colon names a module that registers the id
+        alike = f" (did you mean 'ALE/{env_id}'?)" if f"ALE/{env_id}" in registry else None
+        raise EnvError(f"There is no env {env_id!r}{alike or nearest(env_id, sorted(registry))}.")
