@@ -344,6 +344,8 @@ class Config:
     def load(cls, path: str | Path) -> Config:
         """Read a configuration from a JSON file."""
         try:
+            if not Path(path).is_file():  # reading a pipe would wait for ever
+                raise OSError("it is no file")
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
             raise ConfigError(f"The configuration {path} cannot be read ({error}).") from None

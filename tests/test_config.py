@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
@@ -267,3 +268,9 @@ def test_an_unknown_preset_suggests_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'dqn-atari'") as caught:
         preset("dqn-atary")
     assert "cartpole" in str(caught.value)
+
+
+def test_a_pipe_is_no_configuration(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match="it is no file"):
+        Config.load(tmp_path / "config.json")
