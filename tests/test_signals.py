@@ -29,9 +29,11 @@ def test_exit_codes_are_those_of_a_shell():
 
 @pytest.fixture(autouse=True)
 def handlers_are_put_back():
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it behind "&"
     before = [signal.getsignal(number) for number, _ in SIGNALS]
     yield
     assert [signal.getsignal(number) for number, _ in SIGNALS] == before
+    signal.signal(signal.SIGINT, kept)
     assert signal.set_wakeup_fd(-1) == -1
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
     assert [thread.name for thread in threading.enumerate()].count("fastdqn-signals") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -24,13 +25,15 @@ def run(short: bool) -> Outcome:
     """
     seconds = SHORT_SECONDS if short else SECONDS
     page = os.sysconf("SC_PAGE_SIZE")
-    samples: list[tuple[float, float, float, float]] = []  # wall s, CPU s, env steps, RSS bytes
+    # wall s, CPU s, env steps, RSS bytes; resident before it is filled, or it would count as growth
+    samples = np.full((100_000, 4), -1.0)
+    rows = itertools.count()
     began = time.perf_counter()
 
     def on_log(row: dict[str, float]) -> bool:
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * page
         wall = time.perf_counter() - began
-        samples.append((wall, time.process_time(), row["env_steps"], resident))
+        samples[next(rows)] = wall, time.process_time(), row["env_steps"], resident
         return wall > seconds
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,7 +53,7 @@ def run(short: bool) -> Outcome:
             run_dir=str(Path(scratch) / "run"),
         )
         train(config, on_log=on_log)  # type: ignore[arg-type]
-    wall, cpu, steps, resident = np.array(samples).T
+    wall, cpu, steps, resident = samples[: next(rows)].T
     warm = wall > wall[-1] / 10
     slope = np.polyfit(wall[warm] / 3600, resident[warm], 1)[0] / resident[warm].mean()
     tenth = max(2, len(wall) // 10)
@@ -69,6 +72,7 @@ def run(short: bool) -> Outcome:
             "rss_bytes_after_warm_up": float(resident[warm][0]),
             "rss_bytes_end": float(resident[-1]),
             "env_steps": float(steps[-1]),
+            "load_average_at_the_end": os.getloadavg(),  # neighbours slow a CPU second down, too
             "first_env_steps_per_cpu_s": first,
             "last_env_steps_per_cpu_s": last,
         },
