@@ -487,7 +487,7 @@ UNSIGNED: set[Forgery] = {_manifest_raw, _manifest_value, _no_file, _around}
 
 def pickle_bytes() -> bytes:
     """Would write a file if it were ever unpickled."""
-    return b"cos\nsystem\n(S'touch /tmp/fastdqn-was-here'\ntR."
+    return b"cos\nsystem\n(S'touch fastdqn-was-here'\ntR."
 
 
 def torch_bytes() -> bytes:
