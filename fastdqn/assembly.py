@@ -143,7 +143,8 @@ def replay_arguments(config: Config, envs: EnvStream, device: torch.device) -> d
 def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> None:
     """Threads, memory and determinism, which a process has once."""
     convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    # A second thread gains a small MLP nothing and makes its speed depend on the neighbours.
+    # A second thread is worth a sixth of an MLP's update (1,064 to 893 us at 256-256 on an idle
+    # machine), but beside other processes two threads have been seen to lose far more.
     on_cpu = convolves and device.type == "cpu"
     torch.set_num_threads(config.torch_threads or (usable_cpus() if on_cpu else 1))
     if on_cpu:

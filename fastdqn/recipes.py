@@ -5,9 +5,8 @@ from __future__ import annotations
 from fastdqn.config import Config
 from fastdqn.errors import ConfigError, nearest
 
-# Config's defaults. Tuned on seeds 11 to 19, reported on others: three-step returns and a target
-# copied every 100 updates bring Q up to its 100 early; Huber and a step size that ends at 0 keep
-# the last policy.
+# Config's defaults, chosen from about a dozen settings tried on seeds 11 to 15; 499 to 500 on each
+# of seeds 11 to 18. What each part of it contributes was not ablated.
 _CARTPOLE = Config()
 
 # Mnih et al. 2015: batch 32, one update per 4 env steps, a replay of 1M, target every 10k updates,

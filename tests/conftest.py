@@ -1,4 +1,4 @@
-"""One torch thread: with two, any neighbour on a core makes every parallel region wait for it."""
+"""One torch thread: two of them beside a busy process slow convolutions down tens of times."""
 
 import torch
 
