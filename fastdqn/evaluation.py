@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
+from fastdqn.envs import arrays
 from fastdqn.envs.stream import EnvStream
 from fastdqn.policy import Policy
-from fastdqn.staging import as_tensor
-from fastdqn.types import Array
 
 
 @dataclass(frozen=True)
@@ -85,13 +83,16 @@ def evaluate(
         step = envs.recv()
         env_steps += envs.num_envs
         frame, first = step.observation, step.first
-        started = _numpy(first)
+        started = arrays.to_numpy(first)
         finish(started)
-        total += np.where(started, 0.0, _numpy(step.reward))
+        total += np.where(started, 0.0, arrays.to_numpy(step.reward))
         length += ~started
         if step.reset is not None and step.reset_observation is not None:
-            finish(_numpy(step.reset))
-            frame = _where(step.reset, step.reset_observation, frame)
+            finish(arrays.to_numpy(step.reset))
+            moved_on, newest = (
+                arrays.as_kind_of(x, frame) for x in (step.reset, step.reset_observation)
+            )
+            frame = arrays.choose(moved_on, newest, frame)
             first = first | step.reset
     unfinished = 0
     for env, episodes in enumerate(finished):
@@ -101,15 +102,3 @@ def evaluate(
     kept = [episode for episodes in finished for episode in episodes[:episodes_per_env]]
     returns, lengths = zip(*kept, strict=True) if kept else ((), ())
     return EvalResult(np.array(returns, float), np.array(lengths, np.int64), unfinished)
-
-
-def _numpy(array: Array) -> np.ndarray:
-    return as_tensor(array).cpu().numpy()
-
-
-def _where(mask: Array, chosen: Array, other: Array) -> Array:
-    """``chosen`` where the mask [N] says so; the kind of array stays."""
-    shape = (-1, *(1 for _ in other.shape[1:]))
-    if isinstance(other, np.ndarray):
-        return np.where(_numpy(mask).reshape(shape), chosen, other)
-    return torch.where(as_tensor(mask).view(shape), as_tensor(chosen), other)
