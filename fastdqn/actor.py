@@ -29,10 +29,10 @@ def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tenso
     return torch.where(uniform[0] < epsilon, anything, q.argmax(dim=1))
 
 
-def forward_q(network: nn.Module, observation: Tensor, bf16: bool) -> Tensor:
+def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:
     """Q values without gradient, float32 [N, A]."""
     kind = observation.device.type
-    with torch.autocast(kind, dtype=torch.bfloat16) if bf16 else nullcontext():
+    with torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext():
         output = network(observation)
     q_values = getattr(network, "q_values", None)
     return q_values(output.float()) if q_values else output.float()
@@ -45,7 +45,7 @@ class Actor:
         network: In evaluation mode, e.g. ``learner.acting_network``.
         num_envs: N.
         device: Where the network lives.
-        bf16: Run the network's body in bfloat16.
+        autocast: Run the network under autocast to bfloat16.
         to_host: Return the actions in (pinned) host memory, having waited for them: the only
             synchronisation of a vector step. Envs that live on the device want False.
         seed: Of the exploration.
@@ -57,14 +57,14 @@ class Actor:
         num_envs: int,
         *,
         device: torch.device | str = "cpu",
-        bf16: bool = False,
+        autocast: bool = False,
         to_host: bool = True,
         seed: int = 0,
     ) -> None:
         self.network = network
         self.num_envs = num_envs
         self.device = torch.device(device)
-        self.bf16 = bf16
+        self.autocast = autocast
         self.epsilon = torch.ones((), device=self.device)  # [] or [N]; change it in place
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host
@@ -80,7 +80,7 @@ class Actor:
             observation: [N, S, *O] or [N, *O], on the device.
         """
         uniform = torch.rand((2, self.num_envs), generator=self.generator, device=self.device)
-        q = forward_q(self.network, observation, self.bf16)
+        q = forward_q(self.network, observation, self.autocast)
         actions = epsilon_greedy(q, self.epsilon, uniform)
         if not self.to_host or self.device.type != "cuda":
             return actions

@@ -110,12 +110,14 @@ def build_learner(config: Config, network: nn.Module, device: torch.device) -> L
         learning_rate=config.learning_rate,
         optimizer_epsilon=config.optimizer_epsilon,
         rmsprop_alpha=config.rmsprop_alpha,
+        rmsprop_centred=config.rmsprop_centred,
         max_grad_norm=config.max_grad_norm,
         max_grad_value=config.max_grad_value,
         target_period_updates=config.target_period_updates,
         target_tau=config.target_tau,
         precision=config.precision,
         mode=config.mode,
+        updates_per_launch=config.updates_per_launch,
         device=device,
         seed=subseed(config.seed, "policy"),
     )
@@ -191,12 +193,12 @@ def describe(config: Config) -> str:
     c, device = config, resolve_device(config.device)
     envs = make_stream(c)
     try:
-        plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=c.batch_size)
+        plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=c.drawn_at_once)
         learner = build_learner(c, build_network(c, envs), device)
     finally:
         envs.close()
     shape, stack = tuple(envs.observation_space.shape), envs.frame_stack
-    parameters = learner.flat.data.numel()
+    parameters = sum(p.numel() for p in learner.network.parameters())
     learning = max(0, c.total_env_steps - c.learning_starts_env_steps)
     tau = "" if c.target_tau == 1.0 else f", tau {c.target_tau:g}"
     period = c.target_period_updates

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.learner import load_network
+from fastdqn.low_precision import can_lower, lower
 from fastdqn.networks import make_network
 from fastdqn.policy import Policy
 from fastdqn.tensor_file import (
@@ -417,13 +418,14 @@ def _policy(
         network = network.to(device).eval().requires_grad_(False)
         _check_network(network, saved)
         load_network(network, materialize(saved))
+    lowered = spec["bf16"] and can_lower(network)
     return Policy(
-        network,
+        lower(network) if lowered else network,
         frame_stack=spec["frame_stack"],
         stack_padding=spec["stack_padding"],
         action_start=spec["action_start"],
         device=device,
-        bf16=spec["bf16"],
+        autocast=spec["bf16"] and not lowered,
         seed=config.seed,
     )
 

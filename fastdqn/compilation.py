@@ -64,19 +64,20 @@ def compile_pure(function: Callable[..., Any], mode: str, backend: str = "induct
     # Forward, loss and backward become one graph without an autograd boundary between them. The
     # limit counts over all learners of a process, and fullgraph makes it an error.
     settings = {"trace_autograd_ops": True, "recompile_limit": 256}
-    first = True
+    compiled_for: set[tuple[Any, ...]] = set()
 
     def call(*args: Any) -> Any:
-        nonlocal first
-        with torch._dynamo.config.patch(settings):
-            if not first:
-                return compiled(*args)
-            with warnings.catch_warnings():
-                # Advice on TF32, which would change the float32 results that are asked for.
-                warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
-                result = compiled(*args)
-            first = False
-            return result
+        # Changing Dynamo's settings takes as long as a small network's forward, so only where
+        # something is to be compiled: for these shapes, or in another state of the process.
+        key = (args[0].shape, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+        if key in compiled_for:
+            return compiled(*args)
+        with torch._dynamo.config.patch(settings), warnings.catch_warnings():
+            # Advice on TF32, which would change the float32 results that are asked for.
+            warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+            result = compiled(*args)
+        compiled_for.add(key)
+        return result
 
     return call
 

@@ -62,6 +62,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_starts_env_steps": (1, 2**53),
     "update_period_env_steps": (1e-3, 1e9),
     "batch_size": (1, 2**20),
+    "updates_per_launch": (1, 4096),
     "n_step": (1, 1_000),
     "gamma": (0.0, 1.0),
     "huber_delta": (_ABOVE_ZERO, math.inf),
@@ -139,6 +140,9 @@ class Config:
     mode: Literal["auto", "eager", "compile", "graph"] = "auto"
     """How the update runs: eager, torch.compile, or compiled and captured in a CUDA graph. auto is
     graph on CUDA and eager on a CPU."""
+    updates_per_launch: int = 1
+    """Updates that run as one, when so many are due: one CUDA graph, and one draw from a uniform
+    replay. More of them cost less each, and the policy waits that long for what was learned."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the network body; head, Q values, targets and loss are always fp32. auto is bf16 for
     convolutional bodies on devices that have it."""
@@ -185,6 +189,8 @@ class Config:
     """Anneal the step size linearly to this at total_env_steps; None: constant."""
     optimizer_epsilon: float = 1e-8
     """Term in the denominator of Adam or RMSprop."""
+    rmsprop_centred: bool = True
+    """RMSprop as in Mnih 2015, with epsilon inside the root; false: torch's plain form."""
     rmsprop_alpha: float = 0.95
     """Smoothing of RMSprop's averages."""
     max_grad_norm: float | None = 10.0
@@ -294,6 +300,12 @@ class Config:
             )
         if self.batch_size > self.replay_capacity:
             refuse("batch_size", f"exceeds replay_capacity = {self.replay_capacity}; lower it")
+        if self.drawn_at_once > self.replay_capacity:
+            refuse(
+                "updates_per_launch",
+                f"draws {self.drawn_at_once} transitions at once, more than replay_capacity = "
+                f"{self.replay_capacity}; lower it",
+            )
         lowest = self.num_envs * (self.n_step + 2)
         if self.learning_starts_env_steps < lowest:
             refuse(
@@ -350,6 +362,11 @@ class Config:
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
             raise ConfigError(f"The configuration {path} cannot be read ({error}).") from None
         return cls.from_json(text)
+
+    @property
+    def drawn_at_once(self) -> int:
+        """Transitions in one draw from the replay: prioritized ones depend on those before."""
+        return self.batch_size * (1 if self.prioritized else self.updates_per_launch)
 
     @property
     def replay_ratio(self) -> float:

@@ -1,15 +1,13 @@
 """The learner: networks, optimizer, one update, the target network.
 
-An update is two functions: ``_gradients`` (pure: parameters and batch in, gradients out; this is
-what gets compiled) and ``_apply`` (clip, optimizer, statistics; in place). Between them several
-GPUs would exchange their gradients.
+An update is two functions: ``_gradients`` (pure; this is what gets compiled) and ``_apply`` (clip,
+optimizer, statistics; in place). Between them several GPUs would exchange their gradients.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,14 +18,13 @@ from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode
 from fastdqn.devices import resolve_device, resolve_precision
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.flat import FlatParameters
-from fastdqn.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
+from fastdqn.gradients import STATISTICS, make_gradients
+from fastdqn.losses import huber_loss, mse_loss
+from fastdqn.low_precision import Bfloat16Twin, can_lower, share_in_evaluation_mode
+from fastdqn.optimizers import make_optimizer
 from fastdqn.policy import Policy
 from fastdqn.replay import ReplayBuffer
-from fastdqn.rmsprop import CentredRMSprop
 from fastdqn.types import Batch
-
-# What every update adds to `Learner.statistics`, in this order; the last counts finite losses.
-STATISTICS = ("loss", "td_error_abs", "q_mean", "finite")
 
 
 class UpdateResult(NamedTuple):
@@ -48,18 +45,21 @@ class Learner:
         double: Double Q-learning (van Hasselt 2016).
         loss: ``huber`` or ``mse``, of the TD error.
         huber_delta: Where the Huber loss turns linear.
-        optimizer: ``adam`` (Kingma 2015) or ``rmsprop`` (centred).
+        optimizer: ``adam`` (Kingma 2015) or ``rmsprop``.
         learning_rate: Step size; :meth:`set_learning_rate` changes it.
         optimizer_epsilon: Term in the optimizer's denominator.
         rmsprop_alpha: Smoothing of RMSprop's averages.
+        rmsprop_centred: RMSprop as in Mnih 2015; otherwise the plain form.
         max_grad_norm: Scale the whole gradient down to this 2-norm.
         max_grad_value: Clamp each entry of the gradient to [-x, x].
         target_period_updates: Move the target network every so many updates; None: bootstrap
             from the online network.
         target_tau: How far the target moves: ``target += tau (online - target)``.
-        precision: ``fp32``, ``bf16`` (autocast; parameters, head, targets and loss stay float32)
-            or ``auto``: bf16 for convolutions where the device has it.
+        precision: ``fp32``, ``bf16`` (of the network's body; parameters, head, targets and loss
+            stay float32) or ``auto``: bf16 for convolutions where the device has it.
         mode: ``eager``, ``compile``, ``graph`` or ``auto``.
+        updates_per_launch: K, updates that :meth:`update_from` runs as one: captured as one graph
+            on CUDA, and drawn from a uniform replay at once on any device.
         device: ``auto``, ``cpu`` or ``cuda``.
         seed: Of the policy's generator.
         compile_backend: Of torch.compile; tests take one that needs no C++ compiler.
@@ -79,12 +79,14 @@ class Learner:
         learning_rate: float = 1e-4,
         optimizer_epsilon: float = 1e-8,
         rmsprop_alpha: float = 0.95,
+        rmsprop_centred: bool = True,
         max_grad_norm: float | None = None,
         max_grad_value: float | None = None,
         target_period_updates: int | None = 2000,
         target_tau: float = 1.0,
         precision: str = "auto",
         mode: str = "auto",
+        updates_per_launch: int = 1,
         device: torch.device | str = "cpu",
         seed: int = 0,
         compile_backend: str = "inductor",
@@ -97,32 +99,39 @@ class Learner:
         self.max_grad_norm, self.max_grad_value = max_grad_norm, max_grad_value
         self.target_period_updates, self.target_tau = target_period_updates, target_tau
 
-        self.network = network.to(self.device).train()
+        self.updates_per_launch = updates_per_launch
+
+        self.network = training = network.to(self.device).train()
         self.flat = FlatParameters(self.network)
+        # What computes: the networks themselves, or their twins in bfloat16.
+        self._twin = self._target_twin = None
+        if self.bf16 and can_lower(self.network):
+            self._twin = self._target_twin = Bfloat16Twin(self.network, self.flat)
+            training = self._twin.network
+        self.autocast = self.bf16 and self._twin is None
         # The same parameters and buffers in evaluation mode: to act and to choose a' with.
-        shared = {id(t): t for t in [*self.network.parameters(), *self.network.buffers()]}
-        self.acting_network = copy.deepcopy(self.network, shared).eval()
-        self.target_network = self.acting_network
-        self._target_flat = self.flat
-        if target_period_updates is not None:
-            self.target_network = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.acting_network = target = share_in_evaluation_mode(training)
+        if target_period_updates is None:
+            self.target_network = share_in_evaluation_mode(self.network)
+            self._target_flat = self.flat
+        else:
+            self.target_network = target = copy.deepcopy(self.network).eval().requires_grad_(False)
             self._target_flat = FlatParameters(self.target_network)
+            if self._twin is not None:
+                self._target_twin = Bfloat16Twin(self.target_network, self._target_flat)
+                target = self._target_twin.network
 
-        self._parameter = nn.Parameter(self.flat.data)
-        self._gradient = torch.zeros_like(self.flat.data)
-        self._parameter.grad = self._gradient
-        self._optimizer = _make_optimizer(
-            optimizer, self._parameter, learning_rate, optimizer_epsilon, rmsprop_alpha
+        self._optimizer = make_optimizer(
+            optimizer,
+            self.flat.data,
+            learning_rate,
+            epsilon=optimizer_epsilon,
+            rmsprop_alpha=rmsprop_alpha,
+            rmsprop_centred=rmsprop_centred,
         )
-        # Makes the moments exist at addresses that a capture can rely on; a gradient of zero
-        # moves no parameter.
-        self._optimizer.step()
-        for moment in self._moments.values():
-            moment.zero_()
-
         self.statistics = torch.zeros(len(STATISTICS), device=self.device)
         self._beta = torch.ones((), device=self.device)
-        self._captured: dict[tuple[int, int], tuple[ReplayBuffer, CapturedStep]] = {}
+        self._captured: dict[tuple[int, int, int], tuple[ReplayBuffer, CapturedStep]] = {}
         losses: dict[str, Callable[[Tensor], Tensor]] = {
             "huber": partial(huber_loss, delta=huber_delta),
             "mse": mse_loss,
@@ -130,13 +139,14 @@ class Learner:
         if loss not in losses:
             raise ConfigError(f"loss = {loss!r} must be one of huber, mse.")
         self._gradients = compile_pure(
-            _make_gradients(
-                self.network,
+            make_gradients(
+                training,
                 self.acting_network,
-                self.target_network,
+                target,
+                self.flat,
                 loss=losses[loss],
                 double=double,
-                bf16=self.precision == "bf16",
+                autocast=self.autocast,
                 device_type=self.device.type,
             ),
             self.mode,
@@ -146,7 +156,7 @@ class Learner:
     def update(self, batch: Batch) -> UpdateResult:
         """One optimizer step on a batch that lies on the learner's device."""
         result = self._update(batch)
-        self._count()
+        self._count(1)
         return result
 
     def update_from(
@@ -161,9 +171,14 @@ class Learner:
 
         Args:
             replay: On the same device, with enough rows to draw from.
-            times: Number of updates; 0 does nothing and returns None.
+            times: Number of updates; 0 does nothing and returns None. They run in launches of
+                ``updates_per_launch``, and one by one where fewer are left or the target network
+                is due within a launch.
             batch_size: B; a graph is captured for each value seen.
             beta: Exponent of the importance weights.
+
+        Returns:
+            That of the last update.
         """
         if times <= 0:
             return None
@@ -171,42 +186,62 @@ class Learner:
             self._beta.copy_(beta)
         else:
             self._beta.fill_(beta)
-        step = partial(self._step, replay, batch_size)
-        if self.mode == "graph":
-            step = self._capture(replay, batch_size, step)  # type: ignore[assignment]
-        for _ in range(times):
+        while times > 0:
+            launch = self._next_launch(times)
+            step = partial(self._steps, replay, batch_size, launch)
+            if self.mode == "graph":
+                step = self._capture(replay, batch_size, launch, step)  # type: ignore[assignment]
             result = step()
-            self._count()
+            self._count(launch)
+            times -= launch
         return UpdateResult(*result)
 
-    def _step(self, replay: ReplayBuffer, batch_size: int) -> UpdateResult:
-        batch = replay.sample(batch_size, beta=self._beta)
-        result = self._update(batch)
-        if replay.prioritized:
-            replay.update_priorities(batch.index, result.priority)
+    def _next_launch(self, times: int) -> int:
+        """How many of the updates left go into the next launch."""
+        period, launch = self.target_period_updates, self.updates_per_launch
+        if times < launch:
+            return 1
+        if period is None or period == 1:
+            return launch
+        return launch if period - self.updates % period >= launch else 1
+
+    def _steps(self, replay: ReplayBuffer, batch_size: int, launch: int) -> UpdateResult:
+        if launch == 1 or replay.prioritized:  # each draws by the priorities of the one before
+            for _ in range(launch):
+                batch = replay.sample(batch_size, beta=self._beta)
+                result = self._update(batch)
+                if replay.prioritized:
+                    replay.update_priorities(batch.index, result.priority)
+            return result
+        many = replay.sample(launch * batch_size, beta=self._beta)
+        for batch in zip(*(x.split(batch_size) for x in many), strict=True):
+            result = self._update(Batch(*batch))
         return result
 
     def _update(self, batch: Batch) -> UpdateResult:
-        gradients, summary, td, priority = self._gradients(*batch[:6])
+        gradient, summary, td, priority = self._gradients(*batch[:6])
         with torch.no_grad():
-            self._apply(gradients, summary)
+            self._apply(gradient, summary)
         return UpdateResult(summary[0], td, priority)
 
-    def _apply(self, gradients: tuple[Tensor, ...], summary: Tensor) -> None:
-        self.flat.gather(gradients, out=self._gradient)
+    def _apply(self, gradient: Tensor, summary: Tensor) -> None:
         if self.max_grad_norm is not None:
-            norm = torch.linalg.vector_norm(self._gradient)
-            self._gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+            norm = torch.linalg.vector_norm(gradient)
+            gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
         if self.max_grad_value is not None:
-            self._gradient.clamp_(-self.max_grad_value, self.max_grad_value)
-        self._optimizer.step()
+            gradient.clamp_(-self.max_grad_value, self.max_grad_value)
+        self._optimizer.step(gradient)
+        if self._twin is not None:
+            self._twin.refresh()
         self.statistics.add_(summary)
+        if self.target_period_updates == 1:
+            self.sync_target(self.target_tau)
 
-    def _count(self) -> None:
-        """Count the update on the host, and move the target when it is due."""
-        self.updates += 1
+    def _count(self, updates: int) -> None:
+        """Count updates on the host, and move the target when it is due."""
+        self.updates += updates
         period = self.target_period_updates
-        if period is not None and self.updates % period == 0:
+        if period is not None and period > 1 and self.updates % period == 0:
             self.sync_target(self.target_tau)
 
     @torch.no_grad()
@@ -219,14 +254,12 @@ class Learner:
         buffers = zip(self.target_network.buffers(), self.network.buffers(), strict=True)
         for target, online in buffers:
             target.copy_(online)
+        if self._target_twin is not None:
+            self._target_twin.refresh()
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the step size, also of graphs already captured."""
-        group = self._optimizer.param_groups[0]
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(learning_rate)
-        else:
-            group["lr"] = learning_rate
+        self._optimizer.set_learning_rate(learning_rate)
 
     def read_statistics(self) -> dict[str, float]:
         """Sums since the last call, by name, and start anew. Waits for the device."""
@@ -240,7 +273,7 @@ class Learner:
         Args:
             kwargs: As for :class:`fastdqn.policy.Policy`, e.g. ``frame_stack``.
         """
-        kwargs = {"device": self.device, "seed": self.seed, "bf16": self.bf16, **kwargs}
+        kwargs = {"device": self.device, "seed": self.seed, "autocast": self.autocast, **kwargs}
         return Policy(self.acting_network, **kwargs)
 
     @property
@@ -250,21 +283,25 @@ class Learner:
 
     @property
     def _moments(self) -> dict[str, Tensor]:
-        return self._optimizer.state[self._parameter]
+        return self._optimizer.moments
 
     def _capture(
-        self, replay: ReplayBuffer, batch_size: int, step: Callable[[], UpdateResult]
+        self, replay: ReplayBuffer, batch_size: int, launch: int, step: Callable[[], UpdateResult]
     ) -> CapturedStep:
-        key = (id(replay), batch_size)
+        key = (id(replay), batch_size, launch)
         if key not in self._captured:
             captured = CapturedStep(step, self._changed_by_a_step(replay), [replay.generator])
             self._captured[key] = (replay, captured)  # the reference keeps the id unique
         return self._captured[key][1]
 
     def _changed_by_a_step(self, replay: ReplayBuffer) -> list[Tensor]:
-        """Every tensor that :meth:`_step` writes to, generators aside."""
+        """Every tensor that :meth:`_steps` writes to, generators aside."""
+        twins = [] if self._twin is None else [self._twin.data, self._target_twin.data]
+        target = [self._target_flat.data, *self.target_network.buffers()]
         return [
             self.flat.data,
+            *twins,
+            *(target if self.target_period_updates == 1 else []),
             *self._moments.values(),
             *self.network.buffers(),
             self.statistics,
@@ -304,6 +341,9 @@ class Learner:
                     view.copy_(saved[key])
             else:
                 value.copy_(saved)
+        for twin in (self._twin, self._target_twin):
+            if twin is not None:
+                twin.refresh()
         self.statistics.copy_(state["statistics"])
         self.updates = state["updates"]
 
@@ -323,65 +363,3 @@ def load_network(network: nn.Module, state: dict[str, Tensor]) -> None:
                 f"{list(tensor.shape)} here; use the network settings it was saved with."
             )
     network.load_state_dict(state)
-
-
-def _make_optimizer(
-    name: str, parameter: nn.Parameter, learning_rate: float, epsilon: float, alpha: float
-) -> torch.optim.Optimizer:
-    on_cuda = parameter.is_cuda
-    rate = torch.tensor(learning_rate, device=parameter.device) if on_cuda else learning_rate
-    if name == "adam":
-        return torch.optim.Adam([parameter], lr=rate, eps=epsilon, fused=True, capturable=on_cuda)
-    if name == "rmsprop":
-        return CentredRMSprop(parameter, rate, alpha, epsilon)
-    raise ConfigError(f"optimizer = {name!r} must be one of adam, rmsprop.")
-
-
-def _make_gradients(
-    network: nn.Module,
-    acting_network: nn.Module,
-    target_network: nn.Module,
-    *,
-    loss: Callable[[Tensor], Tensor],
-    double: bool,
-    bf16: bool,
-    device_type: str,
-) -> Callable[..., tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor]]:
-    """The pure part of the update, over networks whose parameters stay where they are."""
-    parameters = list(network.parameters())
-    q_values = getattr(network, "q_values", None) or (lambda output: output)
-
-    def q(module: nn.Module, observation: Tensor) -> Tensor:
-        # A context per forward: autocast caches lowered weights, and those made without grad
-        # must not serve the forward that needs it.
-        context = torch.autocast(device_type, dtype=torch.bfloat16) if bf16 else nullcontext()
-        with context:
-            output = module(observation)
-        return q_values(output.float() if bf16 else output)
-
-    def gradients(
-        observation: Tensor,
-        action: Tensor,
-        reward: Tensor,
-        discount: Tensor,
-        next_observation: Tensor,
-        weight: Tensor,
-    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor, Tensor]:
-        with torch.no_grad():
-            following = q(target_network, next_observation)
-            if double:
-                chooser = q(acting_network, next_observation)
-                target = double_q_target(chooser, following, reward, discount)
-            else:
-                target = q_target(following, reward, discount)
-        values = q(network, observation)
-        td = td_error(values, action, target)
-        mean_loss = (weight * loss(td)).mean()
-        grads = torch.autograd.grad(mean_loss, parameters)
-        td, mean_loss = td.detach(), mean_loss.detach()
-        priority = td.abs()
-        finite = torch.isfinite(mean_loss).to(mean_loss.dtype)
-        summary = torch.stack((mean_loss, priority.mean(), values.detach().mean(), finite))
-        return grads, summary, td, priority
-
-    return gradients

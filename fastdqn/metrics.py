@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastdqn.errors import CheckpointError
 from fastdqn.staging import as_tensor
-from fastdqn.types import TimeStep
+from fastdqn.types import Array, TimeStep
 
 COLUMNS = (
     "env_steps",
@@ -39,33 +39,43 @@ TIME_COLUMNS = ("env_steps_per_s", "frames_per_s", "updates_per_s", "wall_s")
 class EpisodeStatistics:
     """Raw returns and lengths of finished episodes, without a look at the host per step.
 
-    An episode is over when a reset shows up, so losing a life is not an end.
+    An episode is over when a reset shows up, so losing a life is not an end. The sums live where
+    the steps arrive: those of envs on the host cost the device nothing.
 
     Args:
         num_envs: N.
         window: Episodes in the means.
-        device: Where the steps arrive.
     """
 
-    def __init__(self, num_envs: int, window: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, num_envs: int, window: int) -> None:
         self.window = window
         self._size = max(window, num_envs)  # so that one step's episodes have distinct places
-        self._current = torch.zeros((2, num_envs), device=device)  # return, length
+        self._current = torch.zeros((2, num_envs))  # return, length
         # The last place takes what is not an end, so that nothing depends on data.
-        self._recent = torch.zeros((2, self._size + 1), device=device)
-        self._counts = torch.zeros(2, dtype=torch.int64, device=device)  # episodes, reset rows
+        self._recent = torch.zeros((2, self._size + 1))
+        self._counts = torch.zeros(2, dtype=torch.int64)  # episodes, reset rows
 
     @torch.no_grad()
     def add(self, step: TimeStep) -> None:
-        """Take in one step, whose arrays are tensors on the device."""
-        first = as_tensor(step.first)
+        """Take in one step, as the envs return it."""
+        first, reward = as_tensor(step.first), as_tensor(step.reward)
+        if first.device != self._current.device:
+            for name in ("_current", "_recent", "_counts"):
+                setattr(self, name, getattr(self, name).to(first.device))
+        if first.device.type == "cpu" and step.reset is None and not first.any():
+            self._current[0].add_(reward)  # most steps; on a GPU looking would mean waiting
+            self._current[1].add_(1)
+        else:
+            self._add(first, reward, step.reset)
+
+    def _add(self, first: Tensor, reward: Tensor, reset: Array | None) -> None:
         # A reset right after a reset ends no episode.
         self._finish(first & (self._current[1] > 0))
         self._counts[1].add_(first.sum())
-        self._current[0].add_(torch.where(first, 0.0, as_tensor(step.reward)))
+        self._current[0].add_(torch.where(first, 0.0, reward))
         self._current[1].add_(~first)
-        if step.reset is not None:
-            self._finish(as_tensor(step.reset))
+        if reset is not None:
+            self._finish(as_tensor(reset))
 
     def _finish(self, over: Tensor) -> None:
         place = (self._counts[0] + over.cumsum(0) - 1) % self._size
@@ -113,7 +123,7 @@ class EpisodeStatistics:
 
 
 class FiniteFrames:
-    """Whether every observation so far was finite, kept on the device; bytes always are."""
+    """Whether every observation so far was finite, kept where they arrive; bytes always are."""
 
     def __init__(self) -> None:
         self._zeros: Tensor | None = None  # [N, *O]: the sum of 0 * x, which NaN and inf spoil

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
+from fastdqn.linear import Linear
 
 
 class MLP(nn.Module):
@@ -28,9 +29,7 @@ class MLP(nn.Module):
     def __init__(self, inputs: int, hidden_sizes: Sequence[int]) -> None:
         super().__init__()
         sizes = [inputs, *hidden_sizes]
-        self.layers = nn.ModuleList(
-            nn.Linear(inward, outward) for inward, outward in pairwise(sizes)
-        )
+        self.layers = nn.ModuleList(Linear(inward, outward) for inward, outward in pairwise(sizes))
         self.features = sizes[-1]
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -38,6 +37,7 @@ class MLP(nn.Module):
         x = observation.flatten(1)
         if x.dtype == torch.uint8:
             x = x.float() / 255
+        x = x.to(self.layers[0].weight.dtype)
         for layer in self.layers:
             x = F.relu(layer(x))
         return x
@@ -58,8 +58,8 @@ class NatureCNN(nn.Module):
         self.conv3 = nn.Conv2d(64, 64, 3)
         with torch.no_grad():
             frame = torch.zeros(1, channels, height, width)
-            out = self._convolve(frame, self.conv1.weight).flatten(1).shape[1]
-        self.hidden = nn.Linear(out, hidden)
+            out = self._convolve(frame).flatten(1).shape[1]
+        self.hidden = Linear(out, hidden)
         self.features = hidden
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -67,19 +67,19 @@ class NatureCNN(nn.Module):
         if observation.dim() == 5:
             observation = observation.flatten(1, 2)
         kind = observation.device.type
-        low = torch.is_autocast_enabled(kind)
-        dtype = torch.get_autocast_dtype(kind) if low else torch.float32
+        autocast = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if autocast else self.conv1.weight.dtype
         # One pass makes the bytes floats (exactly, in bfloat16 too) and the layout channels_last,
         # in which convolutions of so few channels run up to three times as fast.
         x = observation.to(dtype=dtype, memory_format=torch.channels_last)
-        weight = self.conv1.weight
-        if observation.dtype == torch.uint8:
-            # 0..255 to 0..1 by scaling 8 kB of weights instead of every pixel of the batch.
-            weight = weight * (1 / 255)
-        return F.relu(self.hidden(self._convolve(x, weight).flatten(1)))
+        scale = 1 / 255 if observation.dtype == torch.uint8 else 1.0
+        return F.relu(self.hidden(self._convolve(x, scale).flatten(1)))
 
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        x = F.relu(F.conv2d(x, weight, self.conv1.bias, stride=4))
+    def _convolve(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        # 0..255 to 0..1 behind the first layer's sums: a third of the numbers that the frames have,
+        # and scaled weights would be rounded once more in bfloat16.
+        x = F.conv2d(x, self.conv1.weight, stride=4)
+        x = F.relu(torch.add(self.conv1.bias.view(-1, 1, 1), x, alpha=scale))
         return F.relu(self.conv3(F.relu(self.conv2(x))))
 
 
@@ -124,7 +124,7 @@ class QNetwork(nn.Module):
         features = self.torso(observation)
         kind = observation.device.type
         if not torch.is_autocast_enabled(kind):
-            return self.head(features)
+            return self.head(features.float())
         with torch.autocast(kind, enabled=False):
             return self.head(features.float())
 

@@ -20,7 +20,7 @@ class Policy:
         stack_padding: What precedes an episode's first frame, as in training.
         action_start: Added to actions, for spaces that do not start at 0.
         device: Where the network lives.
-        bf16: Run the network's body in bfloat16.
+        autocast: Run the network under autocast to bfloat16.
         seed: Of the exploration.
     """
 
@@ -32,14 +32,14 @@ class Policy:
         stack_padding: StackPadding = "zero",
         action_start: int = 0,
         device: torch.device | str = "cpu",
-        bf16: bool = False,
+        autocast: bool = False,
         seed: int = 0,
     ) -> None:
         self.network = network
         self.frame_stack, self.stack_padding = frame_stack, stack_padding
         self.action_start = action_start
         self.device = torch.device(device)
-        self.bf16 = bf16
+        self.autocast = autocast
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._stack: Tensor | None = None
 
@@ -60,7 +60,7 @@ class Policy:
         """
         frames = as_tensor(observation).to(self.device)
         frames = frames if frames.dtype == torch.uint8 else frames.float()
-        q = forward_q(self.network, self._observe(frames, first), self.bf16)
+        q = forward_q(self.network, self._observe(frames, first), self.autocast)
         uniform = torch.rand((2, q.shape[0]), generator=self.generator, device=self.device)
         actions = epsilon_greedy(q, epsilon, uniform) + self.action_start
         return actions.cpu().numpy() if isinstance(observation, np.ndarray) else actions

@@ -98,6 +98,12 @@ class ReplayBuffer:
         powers = torch.tensor([gamma**k for k in range(n_step + 1)], dtype=torch.float64)
         self._gamma_powers = powers.to(torch.float32).to(self.device)
         self._columns = torch.arange(num_envs, device=self.device)
+        self._newest = self._index(self.cursor)  # flat index of each env's newest row
+        # From there to the row that is added, the one whose leaf goes off, the one whose leaf goes
+        # on, and that one's successor.
+        offsets = torch.tensor([1, 1 + self._stack, 1 - n_step, 2 - n_step], device=self.device)
+        self._offsets = offsets.unsqueeze(1) * num_envs
+        self._off = torch.zeros(num_envs, device=self.device)
         self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._staging = HostStaging(self.device)
         self._rows_added = 0  # on the host; a lower bound of every column's count
@@ -158,19 +164,38 @@ class ReplayBuffer:
         )
         if self.reward_clip is not None:
             reward = reward.clamp(-self.reward_clip, self.reward_clip)
-        row = newest = self.cursor + 1
-        self.ring.write(self._index(row), observation, action, reward, terminated, truncated, first)
-        written = row.unsqueeze(0)
+        row = (observation, action, reward, terminated, truncated, first)
+        if second or self._rows_added < self.n_step:
+            self._add_rows(row, second)
+        else:
+            self._add_row(row)
+        self._rows_added += 1
+
+    def _add_row(self, row: tuple[Tensor, ...]) -> None:
+        """The usual case: one row per env, and at least n before it."""
+        added, _, ready, after_ready = places = (self._newest + self._offsets) % self.capacity
+        self.ring.write(added, *row)
+        leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
+        on = torch.where(self._goes_on(ready, after_ready), leaf, 0.0)
+        self.tree.set(places[1:3].view(-1), torch.cat((self._off, on)))
+        self.cursor.add_(1)
+        self._newest.copy_(added)
+
+    def _add_rows(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
+        """Any case: a reset may add a second row, and the first rows find none before them."""
+        at = newest = self.cursor + 1
+        self.ring.write(self._index(at), *row)
+        written = at.unsqueeze(0)
         if second:
             reset_observation, reset = second
             # Written for every env, so that nothing depends on data: where the env did not reset,
-            # the row after the newest is scratch, and its leaf writes repeat those of ``row``.
-            self.ring.write_first(self._index(row + 1), reset_observation)
-            newest = row + reset
-            written = torch.stack((row, newest))
+            # the row after the newest is scratch, and its leaf writes repeat those of ``at``.
+            self.ring.write_first(self._index(at + 1), reset_observation)
+            newest = at + reset
+            written = torch.stack((at, newest))
         self._switch(written, newest)
         self.cursor.copy_(newest)
-        self._rows_added += 1
+        self._newest.copy_(self._index(newest))
 
     def _index(self, row: Tensor) -> Tensor:
         """Flat index of a row count per env, [..., N]."""
@@ -188,7 +213,11 @@ class ReplayBuffer:
     def _drawable(self, row: Tensor, newest: Tensor) -> Tensor:
         """Whether rows, none of them younger than ``newest - n``, may start a transition."""
         stored = (row >= 0) & (row > newest - self.rows + self._stack)
-        return stored & ~self.ring.is_first(self._index(row + 1))
+        return stored & self._goes_on(self._index(row), self._index(row + 1))
+
+    def _goes_on(self, index: Tensor, following: Tensor) -> Tensor:
+        """Whether the row after each one belongs to the same episode; a flag does not say so."""
+        return ~self.ring.is_first(following)
 
     def _leaf(self, priority: Tensor) -> Tensor:
         return (priority + self.priority_epsilon) ** self.alpha
@@ -196,7 +225,7 @@ class ReplayBuffer:
     @torch.no_grad()
     def latest(self) -> Tensor:
         """The newest observation of every env, [N, S, *O] (or [N, *O]): what to act on."""
-        return self.ring.stack(self._index(self.cursor))
+        return self.ring.stack(self._newest)
 
     @torch.no_grad()
     def sample(self, batch_size: int, *, beta: float | Tensor = 1.0) -> Batch:
@@ -284,6 +313,7 @@ class ReplayBuffer:
         self.tree.load_state_dict(state["tree"])
         for name in ("cursor", "max_priority", "nonfinite_priority"):
             getattr(self, name).copy_(state[name])
+        self._newest.copy_(self._index(self.cursor))
         restore_generator(self.generator, state["generator"])
         self._rows_added = state["rows_added"]
 

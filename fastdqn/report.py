@@ -41,7 +41,7 @@ class Report:
         self.config, self.learner, self.replay = config, learner, replay
         self.threshold = threshold
         self.disk = disk or DiskFaults()
-        self.episodes = EpisodeStatistics(config.num_envs, config.stop_window, learner.device)
+        self.episodes = EpisodeStatistics(config.num_envs, config.stop_window)
         self.numbers = FiniteFrames()
         self.clock = Clock()
         self.file: MetricsFile | None = None
@@ -53,7 +53,7 @@ class Report:
         self.frame_skip = config.atari_frame_skip if config.env_id.startswith("ALE/") else 1
 
     def add(self, step: TimeStep) -> None:
-        """Take in one step, whose arrays are tensors on the device; waits for nothing."""
+        """Take in one step, as the envs return it; waits for nothing."""
         self.episodes.add(step)
         self.numbers.add(step)
 

@@ -55,8 +55,6 @@ from fastdqn.resume import (
 from fastdqn.run_dir import open_run_dir, write_json
 from fastdqn.schedules import SCHEDULES, linear_schedule
 from fastdqn.signals import StopSignals
-from fastdqn.staging import HostStaging
-from fastdqn.types import TimeStep
 from fastdqn.watchdog import Watchdog
 
 OnLog = Callable[[Mapping[str, float]], bool | None]
@@ -167,7 +165,7 @@ class Trainer:
                 self.eval_envs = dog.watched(self.eval_envs, f"the evaluation envs of {name}")
                 self._resources.callback(self.eval_envs.close)
             arguments = replay_arguments(config, self.envs, self.device)
-            plan = ReplayBuffer.plan(**arguments, batch_size=config.batch_size)
+            plan = ReplayBuffer.plan(**arguments, batch_size=config.drawn_at_once)
             own_network = network is not None
             network = build_network(config, self.envs) if network is None else network
             self.run_dir, self.resuming = open_run_dir(config)
@@ -182,13 +180,12 @@ class Trainer:
             self.learner.acting_network,
             config.num_envs,
             device=self.device,
-            bf16=self.learner.bf16,
+            autocast=self.learner.autocast,
             seed=subseed(config.seed, "actor"),
         )
         threshold = reward_threshold(config) if envs is None else None
         self.disk = DiskFaults()
         self.report = Report(config, self.learner, self.replay, threshold, self.disk)
-        self.to_device = HostStaging(self.device)
         self.spec = policy_spec(self.envs, self.learner, own_network)
         names = ("frame_stack", "stack_padding", "action_start")
         self.policy = self.learner.policy(**{name: self.spec[name] for name in names})
@@ -217,7 +214,7 @@ class Trainer:
             learner.update_from(  # ... while the device learns from what came before
                 replay, self.updates_due(), batch_size=config.batch_size, beta=self.beta()
             )
-            step = self.stage(envs.recv())
+            step = envs.recv()
             replay.add(step, self.actions)
             report.add(step)
             self.env_steps += config.num_envs
@@ -237,6 +234,12 @@ class Trainer:
     # --- clocks and schedules, all from host counters ------------------------------------------
 
     def updates_due(self) -> int:
+        """Updates to make now, in whole launches until the end of the run."""
+        due = self.updates_owed()
+        at_end = self.env_steps >= self.config.total_env_steps
+        return due if at_end else due - due % self.config.updates_per_launch
+
+    def updates_owed(self) -> int:
         """Updates that the env steps so far are owed: no fraction is lost, nothing comes twice."""
         learning = self.env_steps - self.learning_from
         if learning < 0:
@@ -280,11 +283,6 @@ class Trainer:
                 )
             )
 
-    def stage(self, step: TimeStep) -> TimeStep:
-        """The step on the device."""
-        arrays = [array for array in step if array is not None]
-        return TimeStep(*self.to_device(arrays))
-
     # --- start and end -------------------------------------------------------------------------
 
     def begin(self) -> Tensor:
@@ -308,8 +306,8 @@ class Trainer:
             raw = self.envs.reset(seed=seed)
             # Envs that live on the device take their actions there; nothing waits for them.
             self.actor.to_host = not getattr(raw.observation, "is_cuda", False)
-            self.replay.add(first := self.stage(raw), None)
-            self.report.numbers.add(first)
+            self.replay.add(raw, None)
+            self.report.numbers.add(raw)
             self.report.episodes.forget_running()
             self.set_schedules()
             actions = self.actor.act(self.replay.latest())
@@ -455,7 +453,8 @@ class Trainer:
             self.env_steps = counters["env_steps"]
             self.learning_from = counters["learning_from"]
             self.updates_before = counters["updates_before"]
-            if self.updates_due() > c.num_envs / c.update_period_env_steps + 1:
+            most = c.num_envs / c.update_period_env_steps + c.updates_per_launch
+            if self.updates_owed() > most:
                 raise CheckpointError(
                     f"{path} counts {self.env_steps} env steps and {self.learner.updates} updates, "
                     f"which no run of this configuration does; take another checkpoint."

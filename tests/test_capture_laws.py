@@ -95,7 +95,7 @@ def make_parts(stack, n_step=1, **learner):
     network = make_network(
         shape, 3, frame_stack=stack, image=bool(stack), hidden_sizes=(16,), dueling=True
     )
-    learner = Learner(network, **{"precision": "fp32", **learner})
+    learner = Learner(network, **{"precision": "fp32", "updates_per_launch": 2, **learner})
     actor = Actor(learner.acting_network, n)
     episodes = EpisodeStatistics(n, 10)
     g = torch.Generator().manual_seed(0)
@@ -148,9 +148,9 @@ def test_a_whole_step_can_be_captured(case, two_rows):
     addresses = [t.data_ptr() for t in fixed]
     with CaptureLaws() as laws:
         for _ in range(2):
-            learner.update_from(replay, 1, batch_size=8)
+            learner.update_from(replay, 3, batch_size=8)
             replay.add(step, actions)
-            episodes.add(step)
+            episodes._add(step.first, step.reward, step.reset)  # as for envs on a GPU
             actor.act(replay.latest())
     assert laws.broken == []
     assert laws.operators > 100
@@ -166,7 +166,7 @@ def test_warming_up_changes_nothing(case):
     before = copy.deepcopy([learner.state_dict(), replay.state_dict()])
     with unchanged(learner._changed_by_a_step(replay), [replay.generator]):
         for _ in range(3):
-            learner._step(replay, 8)
+            learner._steps(replay, 8, launch=2)
         changed = [learner.state_dict(), replay.state_dict()]
         assert not all(map(torch.equal, tensors_of(changed), tensors_of(before)))
     after = [learner.state_dict(), replay.state_dict()]

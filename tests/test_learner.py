@@ -153,15 +153,6 @@ def test_twenty_updates_equal_a_plain_loop(variant):
     same_as_the_plain_loop(variant, tolerance=2e-5)
 
 
-def test_rmsprop_survives_a_constant_gradient():
-    """Rounding makes v - m^2 negative there; torch.optim.RMSprop then yields NaN."""
-    learner = Learner(network(), optimizer="rmsprop", optimizer_epsilon=1e-6)
-    learner._gradient.copy_(torch.linspace(-3, 3, learner._gradient.numel()))
-    for _ in range(2_000):
-        learner._optimizer.step()
-    assert torch.isfinite(learner.flat.data).all()
-
-
 def test_many_learners_of_different_shapes_compile_in_one_process():
     for hidden in range(8, 20):
         learner = Learner(
@@ -226,7 +217,8 @@ def test_target_by_period_polyak_or_none():
     torch.testing.assert_close(polyak._target_flat.data, old + 0.25 * (polyak.flat.data - old))
 
     none = Learner(network(), target_period_updates=None)
-    assert none.target_network is none.acting_network
+    own = zip(none.target_network.parameters(), none.network.parameters(), strict=True)
+    assert all(target is online for target, online in own)
     none.update(batch(0))
 
 
@@ -351,3 +343,61 @@ def test_the_learning_rate_can_change():
     before = learner.flat.data.clone()
     learner.update(batch())
     assert torch.equal(learner.flat.data, before)
+
+
+# --- launches of several updates ------------------------------------------------------------------
+
+
+def uniform_replay():
+    replay = ReplayBuffer(400, 4, Box(-9, 9, (4,), np.float32), seed=1)
+    g = np.random.default_rng(0)
+    for i in range(60):
+        step = TimeStep(
+            g.standard_normal((4, 4), dtype=np.float32),
+            g.standard_normal(4, dtype=np.float32),
+            g.random(4) < 0.1,
+            g.random(4) < 0.1,
+            np.full(4, i == 0),
+        )
+        replay.add(step, None if i == 0 else g.integers(0, 3, 4))
+    return replay
+
+
+def test_a_launch_of_prioritized_updates_equals_them_one_by_one():
+    replay, twin = filled_replay(), filled_replay()
+    one, many = Learner(network()), Learner(network(), updates_per_launch=4)
+    many.update_from(replay, 10, batch_size=16, beta=0.5)
+    for _ in range(10):
+        one.update_from(twin, 1, batch_size=16, beta=0.5)
+    assert torch.equal(many.flat.data, one.flat.data)
+    assert torch.equal(replay.tree.leaves, twin.tree.leaves)
+    assert many.updates == one.updates == 10
+
+
+def test_a_launch_of_uniform_updates_learns_from_one_draw():
+    replay, twin = uniform_replay(), uniform_replay()
+    many, one = Learner(network(), updates_per_launch=4), Learner(network())
+    many.update_from(replay, 9, batch_size=8)  # 4 + 4 + 1
+    for count in (4, 4, 1):
+        drawn = twin.sample(count * 8)
+        for i in range(count):
+            one.update(Batch(*(x[i * 8 : (i + 1) * 8] for x in drawn)))
+    assert torch.equal(many.flat.data, one.flat.data)
+    assert many.updates == 9
+
+
+@pytest.mark.parametrize("period", [1, 3, 6, 4, None])
+def test_the_target_moves_on_time_within_launches(period):
+    """As often and after the same updates as without launches."""
+
+    def run(launch):
+        learner = Learner(
+            network(), target_period_updates=period, updates_per_launch=launch, learning_rate=1e-2
+        )
+        for times in (2, 5, 9, 4):
+            learner.update_from(filled_replay(), times, batch_size=8)
+        return learner
+
+    whole, single = run(4), run(1)
+    assert torch.equal(whole._target_flat.data, single._target_flat.data)
+    assert torch.equal(whole.flat.data, single.flat.data)

@@ -247,7 +247,7 @@ def test_bytes_become_floats_and_channels_last_at_once(monkeypatch):
     network, seen = nature(), []
     convolve = network.torso._convolve
     monkeypatch.setattr(
-        network.torso, "_convolve", lambda x, w: (seen.append(x), convolve(x, w))[1]
+        network.torso, "_convolve", lambda x, scale: (seen.append(x), convolve(x, scale))[1]
     )
     network(frames(3, 4, 84, 84))
     (x,) = seen

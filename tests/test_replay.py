@@ -272,3 +272,40 @@ def test_the_drawable_rows_are_those_of_the_rule(n, stack, n_step, spare, seed, 
     ops.replay.tree.check_valid()
     if ops.expected() and ops.replay._rows_added >= n_step + 2:
         assert set(ops.replay.sample(32).index.tolist()) <= ops.expected()
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_the_short_way_of_adding_a_row_equals_the_general_one(n_step, prioritized, monkeypatch):
+    def run(general):
+        replay = ReplayBuffer(
+            45, 3, Box(-9, 9, (2,), np.float32), frame_stack=2, n_step=n_step,
+            prioritized=prioritized,
+        )  # fmt: skip
+        if general:
+            monkeypatch.setattr(replay, "_add_row", lambda row: replay._add_rows(row, []))
+        g = np.random.default_rng(4)
+        for i in range(60):  # four times around
+            first = g.random(3) < (1.0 if i == 0 else 0.2)
+            step = TimeStep(
+                g.standard_normal((3, 2), dtype=np.float32),
+                np.where(first, 0, g.standard_normal(3)).astype(np.float32),
+                (g.random(3) < 0.2) & ~first,
+                (g.random(3) < 0.2) & ~first,
+                first,
+            )
+            replay.add(step, None if i == 0 else g.integers(0, 3, 3))
+            if prioritized and i > 10:
+                batch = replay.sample(4)
+                replay.update_priorities(batch.index, torch.rand(4) + i)
+            yield (
+                replay.latest(),
+                *(t.clone() for t in replay.tree.tensors()),
+                replay.cursor.clone(),
+            )
+
+    torch.manual_seed(0)
+    short = list(run(general=False))
+    torch.manual_seed(0)
+    for own, other in zip(short, run(general=True), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(own, other, strict=True))

@@ -275,14 +275,13 @@ def whole_numbers(state, action, reward, discount, following):
 
 
 class DummyRowDrawable(ReplayBuffer):
-    def _drawable(self, row, newest):
-        return (row >= 0) & (row > newest - self.rows + self._stack)
+    def _goes_on(self, index, following):
+        return torch.ones_like(index, dtype=torch.bool)
 
 
 class LifeLossRowNotDrawable(ReplayBuffer):
-    def _drawable(self, row, newest):
-        terminated = self.ring._flat["terminated"][self._index(row)]
-        return super()._drawable(row, newest) & ~terminated
+    def _goes_on(self, index, following):
+        return super()._goes_on(index, following) & ~self.ring._flat["terminated"][index]
 
 
 class TruncationAsTermination(ReplayBuffer):

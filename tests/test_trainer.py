@@ -150,7 +150,7 @@ def test_schedules_follow_the_clock(tmp_path):
             trainer.env_steps = env_steps
             trainer.set_schedules()
             assert trainer.actor.epsilon.item() == pytest.approx(epsilon)
-        assert trainer.learner._optimizer.param_groups[0]["lr"] == 0.0
+        assert trainer.learner._optimizer.learning_rate == 0.0
         assert trainer.beta() == 1.0
         trainer.env_steps = 1000
         assert trainer.beta() == pytest.approx(0.7)
