@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastdqn.compilation import CapturedStep
 from fastdqn.devices import restore_generator
+from fastdqn.replay import ReplayBuffer
 
 
 @torch.no_grad()
@@ -48,6 +50,7 @@ class Actor:
         autocast: Run the network under autocast to bfloat16.
         to_host: Return the actions in (pinned) host memory, having waited for them: the only
             synchronisation of a vector step. Envs that live on the device want False.
+        capture: Capture :meth:`act_from` in a CUDA graph.
         seed: Of the exploration.
     """
 
@@ -59,6 +62,7 @@ class Actor:
         device: torch.device | str = "cpu",
         autocast: bool = False,
         to_host: bool = True,
+        capture: bool = False,
         seed: int = 0,
     ) -> None:
         self.network = network
@@ -68,6 +72,8 @@ class Actor:
         self.epsilon = torch.ones((), device=self.device)  # [] or [N]; change it in place
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host
+        self.capture = capture
+        self._captured: dict[tuple[int, bool], tuple[ReplayBuffer, CapturedStep]] = {}
         if self.device.type == "cuda":
             self._host = torch.zeros(num_envs, dtype=torch.int64, pin_memory=True)
             self._ready = torch.cuda.Event()
@@ -79,12 +85,35 @@ class Actor:
         Args:
             observation: [N, S, *O] or [N, *O], on the device.
         """
+        return self._wait_for(self._choose(observation))
+
+    @torch.no_grad()
+    def act_from(self, replay: ReplayBuffer) -> Tensor:
+        """``act(replay.latest())``, on CUDA with ``capture`` as one graph: one launch, one wait."""
+        if not self.capture:
+            return self.act(replay.latest())
+        key = (id(replay), self.to_host)
+        if key not in self._captured:
+            # Nothing but the generator changes, so nothing else is to be put back.
+            step = CapturedStep(
+                lambda: (self._choose(replay.latest()),), [], [self.generator], self.device
+            )
+            self._captured[key] = (replay, step)  # the reference keeps the id unique
+        (actions,) = self._captured[key][1]()
+        return self._wait_for(actions)
+
+    def _choose(self, observation: Tensor) -> Tensor:
+        """Actions on the device, and on their way to the host if that is where they go."""
         uniform = torch.rand((2, self.num_envs), generator=self.generator, device=self.device)
         q = forward_q(self.network, observation, self.autocast)
         actions = epsilon_greedy(q, self.epsilon, uniform)
+        if self.to_host and self.device.type == "cuda":
+            self._host.copy_(actions, non_blocking=True)
+        return actions
+
+    def _wait_for(self, actions: Tensor) -> Tensor:
         if not self.to_host or self.device.type != "cuda":
             return actions
-        self._host.copy_(actions, non_blocking=True)
         self._ready.record(torch.cuda.current_stream(self.device))
         self._ready.synchronize()
         return self._host

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.learner import load_network
-from fastdqn.low_precision import can_lower, lower
-from fastdqn.networks import make_network
+from fastdqn.low_precision import lower
+from fastdqn.networks import QNetwork, make_network
 from fastdqn.policy import Policy
 from fastdqn.tensor_file import (
     Entry,
@@ -418,14 +418,16 @@ def _policy(
         network = network.to(device).eval().requires_grad_(False)
         _check_network(network, saved)
         load_network(network, materialize(saved))
-    lowered = spec["bf16"] and can_lower(network)
+    low = spec["bf16"]
+    if low and isinstance(network, QNetwork):  # as it acted in training; others under autocast
+        network, low = lower(network), False
     return Policy(
-        lower(network) if lowered else network,
+        network,
         frame_stack=spec["frame_stack"],
         stack_padding=spec["stack_padding"],
         action_start=spec["action_start"],
         device=device,
-        autocast=spec["bf16"] and not lowered,
+        autocast=low,
         seed=config.seed,
     )
 

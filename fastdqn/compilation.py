@@ -89,6 +89,7 @@ class CapturedStep:
         step: The work; returns tensors, which each replay overwrites.
         state: Every tensor the step changes: warming up must not train, so they are put back.
         generators: Every random generator it draws from, beside the device's default one.
+        device: Where all of it lives.
     """
 
     def __init__(
@@ -96,8 +97,8 @@ class CapturedStep:
         step: Callable[[], tuple[Tensor, ...]],
         state: Sequence[Tensor],
         generators: Sequence[torch.Generator],
+        device: torch.device,
     ) -> None:
-        device = state[0].device
         with (
             torch.cuda.device(device),
             unchanged(state, [*generators, torch.cuda.default_generators[device.index]]),

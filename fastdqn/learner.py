@@ -20,7 +20,8 @@ from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.flat import FlatParameters
 from fastdqn.gradients import STATISTICS, make_gradients
 from fastdqn.losses import huber_loss, mse_loss
-from fastdqn.low_precision import Bfloat16Twin, can_lower, share_in_evaluation_mode
+from fastdqn.low_precision import Bfloat16Twin, share_in_evaluation_mode
+from fastdqn.networks import QNetwork
 from fastdqn.optimizers import make_optimizer
 from fastdqn.policy import Policy
 from fastdqn.replay import ReplayBuffer
@@ -104,8 +105,9 @@ class Learner:
         self.network = training = network.to(self.device).train()
         self.flat = FlatParameters(self.network)
         # What computes: the networks themselves, or their twins in bfloat16.
-        self._twin = self._target_twin = None
-        if self.bf16 and can_lower(self.network):
+        self._twin: Bfloat16Twin | None = None
+        self._target_twin: Bfloat16Twin | None = None
+        if self.bf16 and isinstance(self.network, QNetwork):
             self._twin = self._target_twin = Bfloat16Twin(self.network, self.flat)
             training = self._twin.network
         self.autocast = self.bf16 and self._twin is None
@@ -117,7 +119,7 @@ class Learner:
         else:
             self.target_network = target = copy.deepcopy(self.network).eval().requires_grad_(False)
             self._target_flat = FlatParameters(self.target_network)
-            if self._twin is not None:
+            if isinstance(self.target_network, QNetwork) and self._twin is not None:
                 self._target_twin = Bfloat16Twin(self.target_network, self._target_flat)
                 target = self._target_twin.network
 
@@ -214,8 +216,8 @@ class Learner:
                     replay.update_priorities(batch.index, result.priority)
             return result
         many = replay.sample(launch * batch_size, beta=self._beta)
-        for batch in zip(*(x.split(batch_size) for x in many), strict=True):
-            result = self._update(Batch(*batch))
+        for fields in zip(*(x.split(batch_size) for x in many), strict=True):
+            result = self._update(Batch(*fields))
         return result
 
     def _update(self, batch: Batch) -> UpdateResult:
@@ -290,13 +292,15 @@ class Learner:
     ) -> CapturedStep:
         key = (id(replay), batch_size, launch)
         if key not in self._captured:
-            captured = CapturedStep(step, self._changed_by_a_step(replay), [replay.generator])
+            captured = CapturedStep(
+                step, self._changed_by_a_step(replay), [replay.generator], self.device
+            )
             self._captured[key] = (replay, captured)  # the reference keeps the id unique
         return self._captured[key][1]
 
     def _changed_by_a_step(self, replay: ReplayBuffer) -> list[Tensor]:
         """Every tensor that :meth:`_steps` writes to, generators aside."""
-        twins = [] if self._twin is None else [self._twin.data, self._target_twin.data]
+        twins = [twin.data for twin in (self._twin, self._target_twin) if twin is not None]
         target = [self._target_flat.data, *self.target_network.buffers()]
         return [
             self.flat.data,

@@ -8,7 +8,6 @@ is as many small kernels as the network itself has.
 from __future__ import annotations
 
 import copy
-from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +37,6 @@ class Bfloat16Twin:
     def refresh(self) -> None:
         """Copy the masters."""
         self.data.copy_(self._masters.data)
-
-
-def can_lower(network: nn.Module) -> TypeGuard[QNetwork]:
-    """Whether a network has a torso to lower; others run under autocast."""
-    return isinstance(network, QNetwork)
 
 
 def lower(network: QNetwork) -> QNetwork:

@@ -37,7 +37,9 @@ class MLP(nn.Module):
         x = observation.flatten(1)
         if x.dtype == torch.uint8:
             x = x.float() / 255
-        x = x.to(self.layers[0].weight.dtype)
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        x = x.to(first.weight.dtype)
         for layer in self.layers:
             x = F.relu(layer(x))
         return x
@@ -78,8 +80,10 @@ class NatureCNN(nn.Module):
     def _convolve(self, x: Tensor, scale: float = 1.0) -> Tensor:
         # 0..255 to 0..1 behind the first layer's sums: a third of the numbers that the frames have,
         # and scaled weights would be rounded once more in bfloat16.
+        bias = self.conv1.bias
+        assert bias is not None
         x = F.conv2d(x, self.conv1.weight, stride=4)
-        x = F.relu(torch.add(self.conv1.bias.view(-1, 1, 1), x, alpha=scale))
+        x = F.relu(torch.add(bias.view(-1, 1, 1), x, alpha=scale))
         return F.relu(self.conv3(F.relu(self.conv2(x))))
 
 

@@ -181,6 +181,7 @@ class Trainer:
             config.num_envs,
             device=self.device,
             autocast=self.learner.autocast,
+            capture=self.learner.mode == "graph",
             seed=subseed(config.seed, "actor"),
         )
         threshold = reward_threshold(config) if envs is None else None
@@ -219,7 +220,7 @@ class Trainer:
             report.add(step)
             self.env_steps += config.num_envs
             self.set_schedules()
-            self.actions = actor.act(replay.latest())
+            self.actions = actor.act_from(replay)
 
             if self.is_due(config.eval_period_env_steps):
                 self.evaluate()
@@ -310,7 +311,7 @@ class Trainer:
             self.report.numbers.add(raw)
             self.report.episodes.forget_running()
             self.set_schedules()
-            actions = self.actor.act(self.replay.latest())
+            actions = self.actor.act_from(self.replay)
         self.report.clock.start()
         return actions
 

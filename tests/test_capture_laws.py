@@ -151,7 +151,7 @@ def test_a_whole_step_can_be_captured(case, two_rows):
             learner.update_from(replay, 3, batch_size=8)
             replay.add(step, actions)
             episodes._add(step.first, step.reward, step.reset)  # as for envs on a GPU
-            actor.act(replay.latest())
+            actor.act_from(replay)
     assert laws.broken == []
     assert laws.operators > 100
     state = [learner.state_dict(), replay.state_dict(), actor.state_dict(), episodes.state_dict()]
