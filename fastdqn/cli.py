@@ -472,9 +472,16 @@ def _gigabytes(count: int | None) -> str:
     return "-" if count is None else f"{count / 1e9:.1f} GB"
 
 
+def _bench(args: list[str]) -> int:
+    from fastdqn.bench.command import bench  # the options and cases are many, and need no torch
+
+    return bench(args)
+
+
 COMMANDS: dict[str, Command] = {
     "train": Command(_train, "train [PRESET] [--OPTION ...]", "train an agent"),
     "eval": Command(_eval, "eval RUN [--episodes N]", "play with a trained agent"),
     "presets": Command(_presets, "presets", "list the recipes"),
     "info": Command(_info, "info [--json]", "versions, devices, memory"),
+    "bench": Command(_bench, "bench [--cases GLOB]", "measure this machine, part by part"),
 }
