@@ -476,4 +476,5 @@ COMMANDS: dict[str, Command] = {
     "info": Command(_info, "info [--json]", "versions, devices, memory"),
     "bench": Command(_bench, "bench [--cases GLOB]", "measure this machine, part by part"),
     "plot": Command(cli_figures.plot, "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),
+    "saliency": Command(cli_figures.saliency, "saliency RUN [--out FILE]", "draw where it looks"),
 }

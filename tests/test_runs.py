@@ -12,7 +12,6 @@ from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.run_groups import aggregate, group_runs, interval_name
 from fastdqn.runs import Run, curve, read_columns, read_run, run_config
 
-
 # --- reading --------------------------------------------------------------------------------------
 
 
