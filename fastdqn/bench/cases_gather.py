@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from fastdqn.bench.checks import expect_transitions
+from fastdqn.bench.checks import SAMPLES, expect_transitions
 from fastdqn.bench.context import Context, is_mlp
 from fastdqn.bench.floors import FRAME_BYTES, STACK
+from fastdqn.bench.random_replay import rows_near_resets
 from fastdqn.bench.workload import Floor, Workload
 from fastdqn.types import Batch
 
@@ -28,7 +29,8 @@ def make(context: Context, *, net: str, batch_size: int, n_step: int) -> Workloa
             gather(batches[turn % _BATCHES])
 
     def check() -> None:
-        index = batches[0]
+        near = rows_near_resets(replay, SAMPLES // 2)
+        index = torch.cat((near, batches[0]))[:batch_size]
         observation, action, reward, discount, following = gather(index)
         weight = torch.ones_like(reward)
         expect_transitions(

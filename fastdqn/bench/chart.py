@@ -1,4 +1,4 @@
-"""Horizontal bars of every case that was measured, one panel per group."""
+"""Horizontal bars of every case that was measured, a panel per group; peers beside what they do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save(records: Sequence[Record], lines: Sequence[str], path: Path) -> None:
     from matplotlib.figure import Figure
 
     done = [record for record in records if record["status"] == "ok"]
-    panels = [(g, own) for g in GROUPS if (own := [r for r in done if r["group"] == g])]
+    panels = [(g, own) for g in GROUPS if (own := [r for r in done if _panel_of(r) == g])]
     heights = [len(own) + 1.6 for _, own in panels] or [1]
     figure = Figure(figsize=(10, 0.9 + _BAR_INCHES * sum(heights) * 1.15), layout="constrained")
     figure.suptitle("\n".join(lines[:3]), fontsize=8, x=0.01, ha="left", family="monospace")
@@ -43,6 +43,12 @@ def save(records: Sequence[Record], lines: Sequence[str], path: Path) -> None:
     for axis, (group, own) in zip(axes, panels, strict=False):
         _panel(axis, group, own)
     figure.savefig(path, dpi=130)
+
+
+def _panel_of(record: Record) -> str:
+    if record["group"] != "peer":
+        return str(record["group"])
+    return "update" if "updates_per_s" in record["rates"] else "per"
 
 
 def _panel(axis: Any, group: str, own: Sequence[Record]) -> None:
@@ -64,8 +70,8 @@ def _panel(axis: Any, group: str, own: Sequence[Record]) -> None:
         high.append(best - value)
         labels.append(label)
     places = range(len(own))
-    colour = "#b0b0b0" if group == "peer" else "#2a78b8"
-    axis.barh(places, values, xerr=(low, high), color=colour, ecolor="#555555", capsize=2)
+    colours = ["#b0b0b0" if record["group"] == "peer" else "#2a78b8" for record in own]
+    axis.barh(places, values, xerr=(low, high), color=colours, ecolor="#555555", capsize=2)
     axis.set_yticks(places, [record["name"] for record in own], fontsize=7)
     axis.invert_yaxis()
     axis.set_xscale("log")
@@ -73,7 +79,11 @@ def _panel(axis: Any, group: str, own: Sequence[Record]) -> None:
     axis.set_xlim(min(values) / 3, max(values) * 4)
     for place, value, up, label in zip(places, values, high, labels, strict=True):
         axis.text((value + up) * 1.06, place, label, va="center", fontsize=7)
-    what = f"{str(name).replace('_', ' ')}/s" if by_rate else "microseconds, less is better"
+    what = (
+        f"{str(name).replace('_', ' ')}/s, logarithmic"
+        if by_rate
+        else "microseconds, less is better; logarithmic"
+    )
     axis.set_title(f"{group}: {TITLES[group]} ({what})", fontsize=8, loc="left")
-    axis.tick_params(axis="x", labelsize=6)
+    axis.tick_params(axis="x", which="both", labelsize=6)
     axis.spines[["top", "right"]].set_visible(False)

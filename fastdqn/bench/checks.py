@@ -9,7 +9,7 @@ from fastdqn.bench.workload import CheckError
 from fastdqn.replay import ReplayBuffer
 from fastdqn.types import Batch
 
-_SAMPLES = 16  # transitions rebuilt one by one
+SAMPLES = 16  # transitions rebuilt one by one
 
 
 def expect(condition: bool, what: str) -> None:
@@ -30,7 +30,7 @@ def expect_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) 
 def expect_transitions(replay: ReplayBuffer, batch: Batch) -> None:
     """Raise CheckError unless the first transitions are what walking the rows one by one gives."""
     rows = {name: tensor.cpu() for name, tensor in replay.ring.storage.items()}
-    for place, index in enumerate(batch.index[:_SAMPLES].tolist()):
+    for place, index in enumerate(batch.index[:SAMPLES].tolist()):
         observation, action, reward, discount, following = _transition(replay, rows, index)
         what = f"transition {place}"
         expect(torch.equal(batch.observation[place].cpu(), observation), f"{what}: observation")

@@ -111,7 +111,7 @@ class Context:
     def _make_replay(
         self, mlp: bool, prioritized: bool, n_step: int, capacity: int | None, num_envs: int
     ) -> ReplayBuffer:
-        default = self.small(1_000_000, 2_000) if mlp else self.pixel_capacity()
+        default = self.small(100_000, 2_000) if mlp else self.pixel_capacity()
         arguments: dict[str, Any] = {
             "capacity": capacity or default,
             "num_envs": num_envs,

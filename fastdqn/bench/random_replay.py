@@ -6,6 +6,7 @@ Zeros run up to 13 % faster than real data on a GPU, and a half-filled ring may 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from fastdqn.replay import ReplayBuffer
 
@@ -60,3 +61,13 @@ def fill_random(replay: ReplayBuffer, num_actions: int, *, seed: int = 0) -> Non
     replay.tree.set(index, torch.where(drawable, leaf, 0.0).view(-1))
     state["cursor"].fill_(newest)
     replay.load_state_dict({**state, "tree": replay.tree.state_dict(), "rows_added": newest + 1})
+
+
+def rows_near_resets(replay: ReplayBuffer, count: int) -> Tensor:
+    """Drawable rows, int64 [<= count], whose stack or whose n steps meet an episode's start."""
+    reset = replay.ring.storage.get("first").view(-1).nonzero().view(-1)
+    offsets = torch.arange(-replay.n_step - 1, replay.ring.frame_stack or 1, device=replay.device)
+    index = replay.ring.later(reset.unsqueeze(1), offsets).view(-1)
+    index = index[replay.tree.get(index) > 0]
+    step = max(1, index.numel() // count)
+    return index[::step][:count]
