@@ -90,8 +90,8 @@ def make_envs(
         raise EnvError(f"{name} applies to ids that start with ALE/ only, not to {env!r}.")
     if is_native(env) and vectorization in ("sync", "async"):
         raise EnvError(
-            f"vectorization = {vectorization!r} does not apply to {env}, whose envs are one tensor; "
-            f"use 'auto'."
+            f"vectorization = {vectorization!r} does not apply to {env}, whose envs step as "
+            f"one; use 'auto'."
         )
     envs = _make_vec(env, num_envs or 1, vectorization, env_kwargs)
     try:
