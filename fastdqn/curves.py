@@ -41,7 +41,10 @@ def plot_curves(runs: Sequence[Run], path: Path) -> list[Group]:
     figure = figures.new_figure(13.0, 6.2, dpi=110)
     spec = figure.add_gridspec(2, 4)
     large = figures.plain_axes(figure.add_subplot(spec[:, :2]))
-    small = [figures.plain_axes(figure.add_subplot(spec[k // 2, 2 + k % 2])) for k in range(4)]
+    small = [
+        figures.plain_axes(figure.add_subplot(spec[k // 2, 2 + k % 2], sharex=large))
+        for k in range(4)
+    ]
     large.set_title(_return_title(runs), loc="left", fontsize=11)
     for axes, (_, title) in zip(small, _SMALL, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
@@ -63,9 +66,13 @@ def plot_curves(runs: Sequence[Run], path: Path) -> list[Group]:
             if axes is large:
                 line.set_label(f"{group.label} ({_seeds(group)})")
                 handles.append(line)
-        for run in group.runs:
+        # Not those without: an empty line that is not clipped counts as a point at 0, 0 to the
+        # layout, which then makes room down to there.
+        for evaluation in (run.curve("eval_return_mean") for run in group.runs):
+            if not evaluation[0]:
+                continue
             large.plot(
-                *run.curve("eval_return_mean"),
+                *evaluation,
                 linestyle="",
                 marker="o",
                 markersize=6,
@@ -78,6 +85,12 @@ def plot_curves(runs: Sequence[Run], path: Path) -> list[Group]:
     if len(thresholds) == 1 and len({run.config.env_id for run in runs}) == 1:
         large.axhline(thresholds.pop(), color=figures.GREY, linewidth=1.0, linestyle="--", zorder=1)
     _scale(small)
+    for axes in (large, *small):
+        if not any(len(line.get_xdata()) for line in axes.get_lines() if line.get_zorder() > 1):
+            axes.set_yticks([])
+            axes.text(
+                0.5, 0.5, "nothing yet", transform=axes.transAxes, ha="center", color=figures.GREY
+            )
     figure.legend(
         handles=handles,
         loc="outside upper left",

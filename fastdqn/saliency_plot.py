@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ def draw_frames(
     gradient = np.abs(pick).max(axis=tuple(range(1, pick.ndim - 2)))
     assert moments.perturbation is not None
     tall = shown.shape[1] / shown.shape[2]
-    width = max(7.0, 1.9 * count + 1.2)
+    column = 1.9 if count > 3 else 2.6
+    width = max(5.0, column * count + 1.2)
     bars = 0.16 * len(actions) + 0.5
-    column = (width - 1.2) / count
     figure = figures.new_figure(width, 3 * tall * column + bars + 1.5, dpi=110)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", parse_math=False)
     axes = figure.subplots(
@@ -70,8 +71,11 @@ def draw_frames(
         axes[2, k].imshow(overlay(shown[k], moments.perturbation[k], _RED))
         _q_bars(axes[3, k], moments.q[k], actions if k == 0 else None)
     figure.supxlabel(
-        "Each map in full colour at its own largest values. Blue: a change of the pixels there "
-        "moves Q of the greedy action. Red: Q depends on what is there.",
+        textwrap.fill(
+            "Each map in full colour at its own largest values. Blue: a change of the pixels there "
+            "moves Q of the greedy action. Red: Q changes when what is there is blurred away.",
+            int(14 * width),
+        ),
         fontsize=8.5,
         color=figures.GREY,
         x=0.01,
@@ -114,11 +118,10 @@ def draw_vectors(
     values = moments.observation.reshape(len(moments.step), -1)
 
     count = len(moments.step)
-    columns = min(4, max(1, count))
-    rows = -(-count // columns)
+    rows = -(-count // 4)
+    columns = -(-count // rows)
     tall = max(1.5, 0.34 * len(names) + 0.6)
-    figure = figures.new_figure(3.6 + 2.35 * columns, rows * tall + 1.6, dpi=110)
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left", parse_math=False)
+    figure = figures.new_figure(max(9.5, 3.6 + 2.35 * columns), rows * tall + 1.6, dpi=110)
     spec = figure.add_gridspec(rows, columns + 1, width_ratios=[1.35] + [1.0] * columns)
     main = figures.plain_axes(figure.add_subplot(spec[:, 0]))
     handles = _grouped_bars(main, average[:, order], names)
@@ -141,6 +144,9 @@ def draw_vectors(
     figure.legend(
         handles,
         [f"Q of {name}" for name in actions],
+        title=title,  # of the legend: a suptitle would lie over it
+        alignment="left",
+        title_fontproperties={"size": 11},
         loc="outside upper left",
         ncols=min(6, len(actions)),
         frameon=False,
