@@ -246,6 +246,26 @@ def test_what_fails_makes_the_exit_code_and_what_is_missing_does_not(
     assert cases["ceil/copy"]["status"] == "ok"
 
 
+def test_an_env_that_is_not_registered_is_skipped(monkeypatch):
+    from fastdqn.bench import cases_env
+
+    monkeypatch.setattr(cases_env.gymnasium, "registry", {})
+    (record,) = _run("env/native/catch").values()
+    assert record["status"] == "skipped"
+    assert record["reason"] == "fastdqn/Catch-v0 is not registered with gymnasium"
+
+
+def test_without_ale_its_cases_are_skipped(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    records = _run("env/ale/pong,e2e/dqn/pong")
+    assert len(records) == 2
+    for record in records.values():
+        assert (record["status"], record["reason"]) == (
+            "skipped",
+            "needs ale-py: pip install 'fastdqn[atari]'",
+        )
+
+
 def test_rates_floors_and_ratios_come_from_the_medians():
     records = _run("ceil/copy,ceil/gemm_fp32,update/mlp/B128/eager/K8,peer/eager_like/mlp")
     ours = records["update/mlp/B128/eager/K8"]

@@ -37,7 +37,8 @@ def make(context: Context, *, work: str, net: str, batch_size: int, precision: s
                 once()
 
     def check() -> None:
-        tolerance = 5e-2 if precision == "bf16" else 1e-4
+        # float32 convolutions are TF32 on CUDA, of 10 bits where bfloat16 has 7.
+        tolerance = 5e-2 if precision == "bf16" else 5e-3 if kind == "cuda" else 1e-4
         with torch.set_grad_enabled(backward):
             actual = once()
         plain = _plain_forward(network, observation)

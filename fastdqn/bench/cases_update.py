@@ -21,7 +21,8 @@ from fastdqn.replay import ReplayBuffer
 # signs, so that two ways of computing one gradient can be compared by the steps they lead to.
 _OPTIMIZER = {"learning_rate": 6.25e-5, "optimizer_epsilon": 1.5e-4}
 _BETA = 0.6
-_TOLERANCE = {"fp32": 2e-2, "bf16": 0.3}  # of the change of all parameters, in the 2-norm
+# Of the change of all parameters, in the 2-norm. float32 convolutions are TF32 on CUDA.
+_TOLERANCE = {"fp32": 5e-2, "bf16": 0.3}
 
 
 def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int) -> Workload:

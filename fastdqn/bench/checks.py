@@ -29,7 +29,7 @@ def expect_close(actual: Tensor, expected: Tensor, tolerance: float, what: str) 
 
 def expect_transitions(replay: ReplayBuffer, batch: Batch) -> None:
     """Raise CheckError unless the first transitions are what walking the rows one by one gives."""
-    rows = {name: tensor.cpu() for name, tensor in replay.ring.storage.items()}
+    rows = dict(replay.ring.storage.items())
     for place, index in enumerate(batch.index[:SAMPLES].tolist()):
         observation, action, reward, discount, following = _transition(replay, rows, index)
         what = f"transition {place}"
@@ -46,7 +46,7 @@ def _transition(
     slot, env = divmod(index, replay.num_envs)
 
     def at(name: str, offset: int) -> Tensor:
-        return rows[name][(slot + offset) % replay.rows, env]
+        return rows[name][(slot + offset) % replay.rows, env].cpu()
 
     def stack(offset: int) -> Tensor:
         depth = replay.ring.frame_stack

@@ -83,7 +83,9 @@ def _against_peer(record: Record) -> str | None:
     ratios = record.get("times_as_fast_as")
     if not ratios:
         return None
-    name, r = next(iter(ratios.items()))
+    if len(ratios) > 1:  # without the spreads, which are in the JSON
+        return ", ".join(f"{r['median']:.2f} x {name.split('/')[1]}" for name, r in ratios.items())
+    ((name, r),) = ratios.items()
     return f"{r['median']:.2f} ({r['low']:.2f} .. {r['high']:.2f}) x {name.split('/')[1]}"
 
 
