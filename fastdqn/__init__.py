@@ -20,6 +20,7 @@ _HOME = {
     "evaluate": "evaluation",
     "EvalResult": "evaluation",
     "Policy": "policy",
+    "input_gradient": "saliency",
     "Actor": "actor",
     "Learner": "learner",
     "UpdateResult": "learner",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from fastdqn.policy import Policy
     from fastdqn.recipes import presets
     from fastdqn.replay import ReplayBuffer
+    from fastdqn.saliency import input_gradient
     from fastdqn.sum_tree import SumTree
     from fastdqn.trainer import TrainResult, train
     from fastdqn.types import Batch, TimeStep

@@ -20,12 +20,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from fastdqn import __version__
+from fastdqn import __version__, cli_figures
 from fastdqn.arguments import parse, unknown, words_of
 from fastdqn.config import Config
 from fastdqn.env_ids import check_env_id
 from fastdqn.errors import (
-    CheckpointError,
     ConfigError,
     FastDQNError,
     TrainingError,
@@ -33,6 +32,7 @@ from fastdqn.errors import (
 )
 from fastdqn.recipes import describe_presets, preset, presets
 from fastdqn.run_dir import check_same, refuse_occupied
+from fastdqn.runs import run_config
 from fastdqn.signals import EXIT_CODES, Stopped, exit_at_once, exit_on_signals
 
 DEFAULT_PRESET = "cartpole"
@@ -343,7 +343,7 @@ def _eval(args: list[str]) -> int:
     flags = parse(_EvalFlags, args, prog="fastdqn eval", description="Evaluate a trained agent.")
     if flags.episodes < 1:
         raise ConfigError(f"episodes = {flags.episodes} is out of range; use 1 or more.")
-    config = _run_config(Path(flags.run))
+    config = run_config(Path(flags.run))
     changes: dict[str, Any] = {"eval_episodes": flags.episodes, "device": flags.device}
     if flags.epsilon is not None:
         changes["eval_epsilon"] = flags.epsilon
@@ -393,15 +393,6 @@ def _eval(args: list[str]) -> int:
         )
         print(f"{config.env_id}: {score}")
     return 0
-
-
-def _run_config(run: Path) -> Config:
-    """The configuration of a run, from its directory or from one of its checkpoints."""
-    for directory in (run, *run.absolute().parents[:2]):
-        if (directory / "config.json").is_file():
-            return Config.load(directory / "config.json")
-    what = "holds no run (no config.json)" if run.exists() else "does not exist"
-    raise CheckpointError(f"{run} {what}; name the directory that 'fastdqn train' has printed.")
 
 
 # --- presets and info --------------------------------------------------------------------------
@@ -472,9 +463,18 @@ def _gigabytes(count: int | None) -> str:
     return "-" if count is None else f"{count / 1e9:.1f} GB"
 
 
+def _bench(args: list[str]) -> int:
+    from fastdqn.bench.command import bench  # the options and cases are many, and need no torch
+
+    return bench(args)
+
+
 COMMANDS: dict[str, Command] = {
     "train": Command(_train, "train [PRESET] [--OPTION ...]", "train an agent"),
     "eval": Command(_eval, "eval RUN [--episodes N]", "play with a trained agent"),
     "presets": Command(_presets, "presets", "list the recipes"),
     "info": Command(_info, "info [--json]", "versions, devices, memory"),
+    "bench": Command(_bench, "bench [--cases GLOB]", "measure this machine, part by part"),
+    "plot": Command(cli_figures.plot, "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),
+    "saliency": Command(cli_figures.saliency, "saliency RUN [--out FILE]", "draw where it looks"),
 }

@@ -9,11 +9,37 @@ from fastdqn.errors import EnvError, nearest
 # BreakoutNoFrameskip-v4 and its kind; plain Breakout-v4 is known by its entry point.
 _OLD_ATARI = re.compile(r"([A-Za-z]+?)(-ram)?(NoFrameskip|Deterministic)-v\d+")
 
+_NATIVE = {
+    "fastdqn/CartPole-v1": {
+        "vector_entry_point": "fastdqn.envs.cartpole:CartPole",
+        "max_episode_steps": 500,
+        "reward_threshold": 475.0,
+    },
+    "fastdqn/Catch-v0": {"vector_entry_point": "fastdqn.envs.catch:Catch"},
+    "fastdqn/Breakout-v0": {"vector_entry_point": "fastdqn.envs.breakout:Breakout"},
+}
+
+
+def is_native(env_id: str) -> bool:
+    """Whether the env is one of ours: tensors on a device, which it takes as ``device``."""
+    return env_id in _NATIVE
+
+
+def register_native_envs() -> None:
+    """Tell Gymnasium of our own envs, so that ``gymnasium.make_vec`` makes them."""
+    import gymnasium
+    from gymnasium.envs.registration import registry
+
+    for env_id, spec in _NATIVE.items():
+        if env_id not in registry:
+            gymnasium.register(env_id, **spec)  # type: ignore[arg-type]
+
 
 def check_env_id(env_id: str) -> None:
     """Raise EnvError for ids that Gymnasium does not know, or that give raw Atari screens."""
     from gymnasium.envs.registration import registry  # here, for --help to need no gymnasium
 
+    register_native_envs()
     if env_id.startswith("ALE/"):
         try:
             import ale_py  # noqa: F401  (registers its games)

@@ -6,9 +6,12 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
+
+from fastdqn.sparkline import sparkline
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 _REDRAW_S = 0.1
 _LINE_S = 2.0
 _LINE_FRACTION = 0.05
+_HISTORY = 240  # rows whose returns are drawn
+_CURVE, _LEAST_CURVE = 60, 8  # characters
 
 
 class Progress:
@@ -51,6 +56,7 @@ class Progress:
         self._shown_env_steps = 0.0
         self._started_at: float | None = None  # None: nothing shown yet
         self._pending = False  # the newest row is not on display yet
+        self._returns: deque[float] = deque(maxlen=_HISTORY)
         self._silent = self._stream is None  # as under pythonw, or after ">&-"
 
     def __enter__(self) -> Progress:
@@ -69,6 +75,8 @@ class Progress:
         self._start()
         self._row = {key: _number(value) for key, value in row.items()}
         self._pending = True
+        if math.isfinite(mean := self._value("return_mean")):
+            self._returns.append(mean)
         evaluation = self._row.get("eval_return_mean", math.nan)
         if not math.isnan(evaluation):
             env_steps = _count(self._row.get("env_steps", math.nan))
@@ -183,7 +191,19 @@ class Progress:
             Text(f"{at} {done:4.0%}"),
             Text(self._eta(), style="dim"),
         )
-        return Group(first, Text("  ".join(self._figures()), style="cyan"))
+        lines: list[RenderableType] = [first, Text("  ".join(self._figures()), style="cyan")]
+        if curve := self._curve():
+            lines.append(Text(curve, style="cyan", no_wrap=True, overflow="crop"))
+        return Group(*lines)
+
+    def _curve(self) -> str:
+        """The recent returns as a sparkline between the first and the last; empty without room."""
+        if self._live is None or len(self._returns) < 2:
+            return ""
+        first, last = (f"{self._returns[k]:.1f}" for k in (0, -1))
+        room = self._live.console.width - len(f"returns {first}  {last}")
+        marks = sparkline(self._returns, min(room, _CURVE), stream=self._stream)
+        return f"returns {first} {marks} {last}" if room >= _LEAST_CURVE else ""
 
     def _safely(self, write: Callable[[], Any]) -> None:
         if self._silent:

@@ -178,7 +178,7 @@ def test_on_a_terminal_the_display_is_live(clock):
 
 def test_on_a_terminal_it_draws_at_most_ten_times_a_second(clock):
     text = run(Terminal(), clock, seconds=1.0, rows=1_000)
-    assert text.count("\x1b[1A") <= 12
+    assert 8 <= text.count("CartPole-v1") <= 13
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
@@ -187,6 +187,57 @@ def test_no_line_is_wider_than_the_terminal(clock, monkeypatch, columns):
     text = run(Terminal(), clock, seconds=10, total=10_000_000, frame_skip=4)
     lines = _screen(text).replace("\r", "\n").split("\n")
     assert max(len(line) for line in lines) <= columns
+
+
+@pytest.mark.parametrize("columns", [20, 30, 40, 80, 200])
+def test_the_returns_so_far_are_a_sparkline_where_there_is_room(clock, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    with Progress(1_000, title="x", stream=stream) as progress:
+        for k, mean in enumerate([math.nan, *range(1, 101)]):
+            clock.now += 1
+            progress.update(row(10 * k, return_mean=mean))
+    lines = _screen(stream.getvalue()).replace("\r", "\n").split("\n")
+    assert max(len(line) for line in lines) <= columns
+    shown = [line.split() for line in lines if line.startswith("returns ")]
+    if columns == 20:  # eight characters for the words, and nine for the numbers
+        assert shown == []
+        return
+    label, first, marks, last = shown[-1]
+    assert (label, first, last) == ("returns", "1.0", "100.0")
+    assert len(marks) == min(60, columns - len("returns 1.0  100.0"))
+    assert list(marks) == sorted(marks) and marks[0] == "▁" and marks[-1] == "█"
+    assert len(shown) >= 99  # from the second return on
+
+
+def test_the_sparkline_is_of_the_recent_returns(clock):
+    stream = Terminal()
+    with Progress(1_000, title="x", stream=stream) as progress:
+        for k in range(1_000):
+            clock.now += 1
+            progress.update(row(k, return_mean=float(k)))
+    last = [line for line in _screen(stream.getvalue()).split("\n") if "returns " in line][-1]
+    assert last.startswith("returns 760.0 ") and last.rstrip().endswith(" 999.0")
+
+
+def test_a_terminal_without_blocks_gets_an_ascii_sparkline(clock):
+    class Old(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    raw = io.BytesIO()
+    stream = Old(raw, encoding="ascii")
+    with Progress(1_000, title="x", stream=stream) as progress:
+        for k in range(3):
+            clock.now += 1
+            progress.update(row(k, return_mean=float(k)))
+    stream.flush()
+    assert "returns 0.0 _=# 2.0" in raw.getvalue().decode("ascii")
+
+
+def test_in_a_pipe_there_is_no_sparkline(clock):
+    text = run(io.StringIO(), clock, seconds=100)
+    assert text.isascii() and "returns" not in text
 
 
 def test_no_color_is_honoured(clock, monkeypatch):

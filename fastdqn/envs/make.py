@@ -9,12 +9,12 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from fastdqn.env_ids import check_env_id
+from fastdqn.env_ids import check_env_id, is_native
 from fastdqn.envs import checks
 from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.envs.stream import EnvStream
-from fastdqn.errors import EnvError, nearest
+from fastdqn.errors import EnvError, FastDQNError, nearest
 from fastdqn.signals import before_workers
 
 _VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
@@ -46,7 +46,8 @@ def make_envs(
         num_threads: Of ALE; None: one per usable CPU, at most one per env.
         vectorization: ``sync``, ``async`` (one process per env), ``vector_entry_point`` (the env's
             own vector class) or ``auto``: the latter where there is one, else sync.
-        device: Passed on to the env if it is not ``cpu``, for vector envs that live on a GPU.
+        device: Passed on to the env if it is not ``cpu``, for vector envs that live on a GPU, such
+            as our own.
         step_timeout_s: How long the workers of an AsyncVectorEnv may take for one step.
         **env_kwargs: Of ``gymnasium.make_vec``.
     """
@@ -87,6 +88,11 @@ def make_envs(
     if atari is not None or num_threads is not None:
         name = "num_threads" if atari is None else "atari"
         raise EnvError(f"{name} applies to ids that start with ALE/ only, not to {env!r}.")
+    if is_native(env) and vectorization in ("sync", "async"):
+        raise EnvError(
+            f"vectorization = {vectorization!r} does not apply to {env}, whose envs step as "
+            f"one; use 'auto'."
+        )
     envs = _make_vec(env, num_envs or 1, vectorization, env_kwargs)
     try:
         return _adapt(envs, frame_stack, seed, step_timeout_s)
@@ -126,6 +132,8 @@ def _make_vec(
             f"A worker of {env_id} died at its start, see above; a script that makes async envs "
             f"must do so under: if __name__ == '__main__'."
         ) from error
+    except FastDQNError:  # of our own envs: a sentence already
+        raise
     except Exception as error:
         why = " ".join(str(error).split()) or "no reason given"
         raise EnvError(f"{env_id} cannot be made ({type(error).__name__}: {why}).") from error

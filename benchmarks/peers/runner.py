@@ -1,0 +1,155 @@
+"""Runs jobs in turn, each in a process of its own, and keeps what they found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.measure import MARK
+from benchmarks.peers.rows import Group, Job
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".peers-venv"
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+HERE = ("ours", "plain")  # run in this environment; the others in the peers'
+TIMEOUT_S = 900
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
+
+Measure = Callable[[str, Job], dict[str, Any]]
+
+
+class JobFailedError(Exception):
+    """A process that gave no result; says why in one line."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Starts the processes.
+
+    Args:
+        venv: Of the peers.
+        seconds: Of steady state per measurement.
+        device: For every system.
+        threads: Of torch, for every system that does not choose by itself.
+        size: Less than 1 shrinks what is filled before measuring.
+    """
+
+    venv: Path = VENV
+    seconds: float = 4.0
+    device: str = "cpu"
+    threads: int = 2
+    size: float = 1.0
+
+    def command(self, group: str, job: Job) -> list[str]:
+        """What runs a job."""
+        python = sys.executable if job.system in HERE else str(self.venv / "bin" / "python")
+        return [
+            python, "-m", f"benchmarks.peers.{job.system}", group,
+            "--variant", job.variant, "--seconds", str(self.seconds), "--device", self.device,
+            "--threads", str(self.threads), "--size", str(self.size),
+        ]  # fmt: skip
+
+    def measure(self, group: str, job: Job) -> dict[str, Any]:
+        """Run a job; JobFailedError where it gives no result."""
+        environment = {**os.environ, **(MALLOC if job.malloc else {})}
+        try:
+            done = subprocess.run(
+                self.command(group, job),
+                cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise JobFailedError(f"no result within {TIMEOUT_S} s") from None
+        except OSError as error:
+            raise JobFailedError(
+                f"{error.filename} is not there; run python -m benchmarks.peers --install"
+            ) from None
+        lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+        if done.returncode or not lines:
+            said = done.stderr.strip().splitlines() or ["no output"]
+            raise JobFailedError(f"{said[-1][:300]} (exit code {done.returncode})")
+        return json.loads(lines[-1].removeprefix(MARK))
+
+
+def schedule(jobs: Sequence[Job], rounds: int) -> Iterator[tuple[int, Job]]:
+    """Every job once, then every job again: a slow minute hits all alike."""
+    for number in range(rounds):
+        for job in jobs:
+            if job.rounds is None or number < job.rounds:
+                yield number, job
+
+
+def run_group(
+    name: str,
+    group: Group,
+    jobs: Sequence[Job],
+    rounds: int,
+    measure: Measure,
+    say: Callable[[str], None] = print,
+) -> dict[str, dict[str, Any]]:
+    """Results of each row of a group by label: ``values`` and ``details``, or ``failed``.
+
+    A job that fails is not tried again; the others go on.
+    """
+    rows: dict[str, dict[str, Any]] = {row: {} for row in group.rows}
+    failed: set[Job] = set()
+    for number, job in schedule(jobs, rounds):
+        if job in failed:
+            continue
+        began = time.perf_counter()
+        title = job.label or job.system
+        try:
+            found = measure(name, job)
+        except JobFailedError as error:
+            failed.add(job)
+            for results in rows.values():
+                results[title] = {"system": job.system, "failed": str(error)}
+            say(f"{name}, round {number + 1}, {title}: failed: {error}")
+            continue
+        details = {key: value for key, value in found.items() if key != "values"}
+        shown = []
+        for row, values in found["values"].items():
+            for suffix, value in values.items():
+                label = full_label(job.label, suffix)
+                result = rows[row].setdefault(
+                    label, {"system": job.system, "variant": job.variant, "values": []}
+                )
+                result["values"].append(value)
+                result.setdefault("details", []).append(details)
+                shown.append(f"{row} {suffix} {value:,.4g}".replace("  ", " "))
+        took = time.perf_counter() - began
+        say(f"{name}, round {number + 1}, {title}: {'; '.join(shown)}  [{took:.0f} s]")
+    return rows
+
+
+def full_label(label: str, suffix: str) -> str:
+    """``label suffix``; a whole label from the process comes before the job's addition."""
+    parts = (label, suffix) if not label.startswith("+") else (suffix, label)
+    return " ".join(part for part in parts if part)
+
+
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows of both; a label measured anew replaces the old one, other labels stay."""
+    rows = {name: dict(row) for name, row in old.items()}
+    for name, row in new.items():
+        results = {**rows.get(name, {}).get("results", {}), **row["results"]}
+        rows[name] = {**row, "results": results}
+    return rows
+
+
+def install(venv: Path, say: Callable[[str], None] = print) -> None:
+    """Make the peers' environment; torch's version is pinned among the requirements."""
+    python = venv / "bin" / "python"
+    if not python.exists():
+        say(f"making {venv}")
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    say(f"installing {REQUIREMENTS.name}")
+    subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(REQUIREMENTS)], check=True)
+    check = "import torch, torchrl._torchrl, stable_baselines3, tianshou, cpprb"
+    subprocess.run([str(python), "-c", check], check=True, cwd=venv)

@@ -1,0 +1,136 @@
+"""What the cases of a run share: the device, the sizes, and replays full of random bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+
+from fastdqn.bench.floors import FRAME, STACK, NetworkWork, mlp_work, nature_work
+from fastdqn.bench.random_replay import fill_random
+from fastdqn.devices import has_bf16, resolve_device
+from fastdqn.host import keep_freed_memory, usable_cpus
+from fastdqn.networks import QNetwork, make_network
+from fastdqn.replay import ReplayBuffer
+
+NUM_ACTIONS = {"nature": 18, "mlp": 2}
+HIDDEN_SIZES = {"nature": (512,), "mlp": (120, 84)}
+
+
+def is_mlp(net: str) -> bool:
+    """Whether a net of the catalogue is the one on vectors."""
+    return net in ("mlp", "vector")
+
+
+class Context:
+    """One run of the bench.
+
+    On a CPU, convolutions get every usable CPU and the allocator keeps what is freed, as in a
+    training run; all cases of the process have it so, the peers among them.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        smoke: Tiny sizes.
+    """
+
+    def __init__(self, device: str, *, smoke: bool = False) -> None:
+        self.device = resolve_device(device)
+        self.smoke = smoke
+        self._replays: dict[Any, ReplayBuffer] = {}
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        else:
+            torch.cuda.set_device(self.device)
+            torch.backends.cudnn.benchmark = True
+
+    def small(self, size: int, smoke_size: int) -> int:
+        """``size``, or at most ``smoke_size`` in a smoke run."""
+        return min(size, smoke_size) if self.smoke else size
+
+    def threads(self, net: str) -> int:
+        """CPU threads that a training run would give this net."""
+        return 1 if is_mlp(net) or self.device.type == "cuda" else usable_cpus()
+
+    def precision(self, net: str) -> str:
+        """What ``auto`` is for this net here."""
+        return "bf16" if not is_mlp(net) and has_bf16(self.device) else "fp32"
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """On the device."""
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def network(self, net: str, seed: int = 0) -> QNetwork:
+        """A new network on the device."""
+        mlp, dueling = is_mlp(net), net == "nature_duel"
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            network = make_network(
+                (4,) if mlp else FRAME,
+                NUM_ACTIONS["mlp" if mlp else "nature"],
+                kind="mlp" if mlp else "nature",
+                frame_stack=None if mlp else STACK,
+                hidden_sizes=HIDDEN_SIZES["mlp" if mlp else "nature"],
+                dueling=dueling,
+            )
+        return network.to(self.device)
+
+    def replay(
+        self,
+        net: str,
+        *,
+        prioritized: bool = False,
+        n_step: int = 1,
+        capacity: int | None = None,
+        num_envs: int = 8,
+    ) -> ReplayBuffer:
+        """A replay full of random bytes; equal arguments give the same one within a family.
+
+        Raises:
+            MemoryPlanError: Where it does not fit.
+        """
+        key = (is_mlp(net), prioritized, n_step, capacity, num_envs)
+        if key not in self._replays:
+            self._replays[key] = self._make_replay(*key)
+        return self._replays[key]
+
+    def forget_replays(self) -> None:
+        """Between families."""
+        self._replays.clear()
+
+    def pixel_capacity(self) -> int:
+        """Frames in a replay of images: more than any cache holds."""
+        return self.small(1_000_000 if self.device.type == "cuda" else 20_000, 1_600)
+
+    def _make_replay(
+        self, mlp: bool, prioritized: bool, n_step: int, capacity: int | None, num_envs: int
+    ) -> ReplayBuffer:
+        default = self.small(100_000, 2_000) if mlp else self.pixel_capacity()
+        arguments: dict[str, Any] = {
+            "capacity": capacity or default,
+            "num_envs": num_envs,
+            "observation_space": Box(-np.inf, np.inf, (4,), np.float32)
+            if mlp
+            else Box(0, 255, FRAME, np.uint8),
+            "frame_stack": None if mlp else STACK,
+            "n_step": n_step,
+            "prioritized": prioritized,
+            "device": self.device,
+        }
+        ReplayBuffer.plan(**arguments, batch_size=1024)
+        replay = ReplayBuffer(**arguments)
+        fill_random(replay, NUM_ACTIONS["mlp" if mlp else "nature"])
+        return replay
+
+
+def network_work(net: str) -> NetworkWork:
+    """FLOP and bytes of a net of the catalogue."""
+    if is_mlp(net):
+        return mlp_work(4, HIDDEN_SIZES["mlp"], NUM_ACTIONS["mlp"])
+    return nature_work(NUM_ACTIONS["nature"], dueling=net == "nature_duel")

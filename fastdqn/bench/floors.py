@@ -1,0 +1,88 @@
+"""The least work that a network's update can be: FLOP by hand, bytes under perfect fusion.
+
+A multiply-add is 2 FLOP. The gradient of the first layer's input is not needed. Bytes: frames of s
+and s' read once, and per parameter 28 bytes: p, m, v, g read and p, m, v written in float32.
+
+The ceilings are those of large arrays and matrices: work that stays in a cache can beat them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from fastdqn.bench.workload import Floor
+
+FRAME = (84, 84)
+STACK = 4
+FRAME_BYTES = math.prod(FRAME)
+OPTIMIZER_BYTES_PER_PARAMETER = 28
+
+
+@dataclass(frozen=True)
+class NetworkWork:
+    """Multiply-adds per sample, by layer, and what the network holds and reads."""
+
+    layer_macs: tuple[int, ...]
+    parameters: int
+    observation_bytes: int
+
+    @property
+    def forward_flop(self) -> int:
+        """Per sample."""
+        return 2 * sum(self.layer_macs)
+
+    @property
+    def backward_flop(self) -> int:
+        """Per sample: gradients of weights, and of inputs but the first layer's."""
+        return 2 * self.forward_flop - 2 * self.layer_macs[0]
+
+    def update(self, batch_size: int, *, double: bool, precision: str) -> Floor:
+        """One update: two or three forwards, one backward, Adam."""
+        forwards = 3 if double else 2
+        flop = batch_size * (forwards * self.forward_flop + self.backward_flop)
+        return Floor(flop, self._bytes(2 * batch_size, OPTIMIZER_BYTES_PER_PARAMETER), precision)
+
+    def forward(self, batch_size: int, *, backward: bool, precision: str) -> Floor:
+        """One forward, and one backward with it; weights are read, gradients written."""
+        flop = self.forward_flop + (self.backward_flop if backward else 0)
+        width = 2 if precision == "bf16" else 4
+        per_parameter = 2 * width + 4 if backward else width
+        return Floor(batch_size * flop, self._bytes(batch_size, per_parameter), precision)
+
+    def _bytes(self, observations: int, per_parameter: int) -> int:
+        return observations * self.observation_bytes + per_parameter * self.parameters
+
+
+def nature_work(num_actions: int, *, dueling: bool = False, hidden: int = 512) -> NetworkWork:
+    """The CNN of Mnih 2015 on [4, 84, 84]; dueling has two streams of ``hidden``."""
+    convolutions = [(20 * 20, 32, 4 * 8 * 8), (9 * 9, 64, 32 * 4 * 4), (7 * 7, 64, 64 * 3 * 3)]
+    features = 7 * 7 * 64
+    width = hidden * 2 if dueling else hidden
+    outputs = num_actions + 1 if dueling else num_actions
+    macs = [math.prod(layer) for layer in convolutions]
+    weights = sum(out * inputs + out for _, out, inputs in convolutions)
+    weights += features * width + width + hidden * outputs + outputs
+    return NetworkWork((*macs, features * width, hidden * outputs), weights, STACK * FRAME_BYTES)
+
+
+def mlp_work(inputs: int, hidden_sizes: Sequence[int], num_actions: int) -> NetworkWork:
+    """Fully connected layers on float32 vectors."""
+    sizes = [inputs, *hidden_sizes, num_actions]
+    pairs = list(pairwise(sizes))
+    return NetworkWork(tuple(a * b for a, b in pairs), sum(a * b + b for a, b in pairs), 4 * inputs)
+
+
+def floor_seconds(floor: Floor, ceilings: dict[str, float]) -> float | None:
+    """The larger of arithmetic and traffic at the ceilings measured; None: they were not.
+
+    Args:
+        floor: Of one unit.
+        ceilings: ``bytes_per_s``, and FLOP/s under ``fp32`` and ``bf16``.
+    """
+    if "bytes_per_s" not in ceilings or (floor.flop and floor.precision not in ceilings):
+        return None
+    flop_s = floor.flop / ceilings[floor.precision] if floor.flop else 0.0
+    return max(flop_s, floor.bytes / ceilings["bytes_per_s"])

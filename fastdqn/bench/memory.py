@@ -1,0 +1,46 @@
+"""The most memory that was in use while a case was timed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from fastdqn.host import read_text
+
+
+class PeakMemory:
+    """Bytes by case: allocated on a GPU, resident on a CPU.
+
+    What the other cases of the family hold meanwhile, and in host memory the interpreter and
+    torch themselves, is part of the figure.
+
+    Args:
+        device: Where the cases run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.peaks: dict[str, int] = {}
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """While a window of this case runs."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        yield
+        if self._device.type == "cuda":
+            used = torch.cuda.max_memory_allocated(self._device)
+        else:
+            used = resident_bytes()
+        if used:
+            self.peaks[name] = max(used, self.peaks.get(name, 0))
+
+
+def resident_bytes() -> int:
+    """Of this process now; 0 where /proc does not say."""
+    words = read_text(Path("/proc/self/statm")).split()
+    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else 0

@@ -1,0 +1,180 @@
+"""Runs cases family by family and records what came out."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from fastdqn.bench.catalogue import Case, families
+from fastdqn.bench.context import Context
+from fastdqn.bench.floors import floor_seconds
+from fastdqn.bench.harness import Timer, Timing, measure
+from fastdqn.bench.memory import PeakMemory
+from fastdqn.bench.timer import DeviceTimer
+from fastdqn.bench.workload import CheckError, UnavailableError, Workload
+from fastdqn.errors import EnvError, FastDQNError
+
+Record = dict[str, Any]
+Tell = Callable[[int, int, str], None]  # cases done, cases in all, what comes next
+
+
+def run_cases(
+    selected: Sequence[Case], context: Context, *, seconds: float, tell: Tell
+) -> list[Record]:
+    """One record per case, in the order given.
+
+    Args:
+        selected: From the catalogue.
+        context: Device and sizes.
+        seconds: Of timing for each case.
+        tell: Hears of the progress.
+    """
+    threads = torch.get_num_threads()
+    records: dict[str, Record] = {}
+    ceilings: dict[str, float] = {}
+    timer = DeviceTimer(context.device)
+    try:
+        for family in families(selected):
+            tell(len(records), len(selected), family[0].family or family[0].name)
+            for record in _run_family(family, context, timer, seconds, ceilings):
+                records[record["name"]] = record
+                _note_ceiling(record, ceilings)
+            context.forget_replays()
+            gc.collect()
+            if context.device.type == "cuda":
+                torch.cuda.empty_cache()
+    finally:
+        torch.set_num_threads(threads)
+    tell(len(selected), len(selected), "")
+    return [records[case.name] for case in selected]
+
+
+def _run_family(
+    family: Sequence[Case],
+    context: Context,
+    timer: Timer,
+    seconds: float,
+    ceilings: dict[str, float],
+) -> list[Record]:
+    records = {case.name: _blank(case) for case in family}
+    ready: dict[str, Workload] = {}
+    memory = PeakMemory(context.device)
+
+    def timed(workload: Workload, repeats: int) -> float:
+        name = next(name for name, known in ready.items() if known is workload)
+        with memory.of(name):
+            return timer(workload, repeats)
+
+    try:
+        for case in family:
+            _make_ready(case, context, records[case.name], ready)
+        if not ready:
+            return list(records.values())
+        try:
+            timings = measure(ready, timed, seconds=seconds, smoke=context.smoke)
+        except Exception as error:
+            for name in ready:
+                records[name].update(status="failed", reason=_said(error))
+            return list(records.values())
+        for name, workload in ready.items():
+            records[name].update(describe(workload, timings[name], ceilings))
+            records[name]["peak_bytes"] = memory.peaks.get(name)
+        _add_ratios(records)
+    finally:
+        for workload in ready.values():
+            workload.close()
+    return list(records.values())
+
+
+def _blank(case: Case) -> Record:
+    return {"name": case.name, "group": case.group, "line": case.line, "status": "ok"}
+
+
+def _make_ready(case: Case, context: Context, record: Record, ready: dict[str, Workload]) -> None:
+    """Make and check one case; where that fails, its record says why."""
+    workload = None
+    began = time.perf_counter()
+    try:
+        module = importlib.import_module(f"fastdqn.bench.cases_{case.group}")
+        workload = module.make(context, **case.params)
+        if workload.threads is not None:
+            torch.set_num_threads(workload.threads)
+        workload.check()
+        context.synchronize()
+        record["setup_s"] = time.perf_counter() - began
+        ready[case.name] = workload
+        return
+    except CheckError as error:
+        record.update(status="failed", reason=f"the check found a wrong result: {error}")
+    except UnavailableError as error:
+        record.update(status="skipped", reason=str(error))
+    except torch.OutOfMemoryError:
+        record.update(status="skipped", reason="does not fit in the device's memory")
+    except EnvError as error:
+        record.update(status="failed", reason=_said(error))
+    except FastDQNError as error:  # what this machine cannot do: no room, no compiler
+        record.update(status="skipped", reason=_said(error))
+    except Exception as error:
+        record.update(status="failed", reason=_said(error))
+    if workload is not None:
+        workload.close()
+
+
+def _said(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+def describe(workload: Workload, timing: Timing, ceilings: dict[str, float]) -> Record:
+    """Times, rates and what was derived from them, ready for JSON."""
+    per_second = 1e6 / timing.median if timing.median else 0.0
+    record: Record = {
+        "unit": workload.unit,
+        "us": timing.to_json(),
+        "windows": timing.windows,
+        "repeats": timing.repeats,
+        "rates": {f"{name}_per_s": count * per_second for name, count in workload.counts.items()},
+        "threads": workload.threads,
+        "details": workload.details,
+        **workload.extra(),
+    }
+    if workload.replay_ratio is not None:
+        record["replay_ratio"] = workload.replay_ratio
+    if workload.floor is not None:
+        floor = floor_seconds(workload.floor, ceilings)
+        if floor is not None:
+            record["floor_us"] = 1e6 * floor
+            record["floor_percent"] = 100 * 1e6 * floor / timing.median
+    return record
+
+
+def _note_ceiling(record: Record, ceilings: dict[str, float]) -> None:
+    """Remember what a ``ceil/`` case has measured."""
+    if record["status"] != "ok":
+        return
+    if record["name"] == "ceil/copy":
+        ceilings["bytes_per_s"] = record["rates"]["bytes_per_s"]
+    for precision in ("fp32", "bf16"):
+        if record["name"] == f"ceil/gemm_{precision}":
+            ceilings[precision] = record["rates"]["flop_per_s"]
+
+
+def _add_ratios(records: dict[str, Record]) -> None:
+    """How many times as fast as each peer of the family the others are, with the spread."""
+    done = [r for r in records.values() if r["status"] == "ok"]
+    peers = [r for r in done if r["group"] == "peer"]
+    for record in done:
+        if record["group"] == "peer":
+            continue
+        for peer in peers:
+            ours, theirs = record["us"], peer["us"]
+            record.setdefault("times_as_fast_as", {})[peer["name"]] = {
+                "median": theirs["median"] / ours["median"],
+                "low": theirs["p10"] / ours["p90"],
+                "high": theirs["p90"] / ours["p10"],
+            }

@@ -1,0 +1,123 @@
+"""Several runs as one curve: seeds of the same configuration as a mean and an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastdqn.config import Config
+from fastdqn.runs import Curve, Run
+
+# What does not make a run another experiment.
+_NOT_COMPARED = {
+    "seed",
+    "run_dir",
+    "resume",
+    "step_timeout_s",
+    "log_period_env_steps",
+    "checkpoint_period_env_steps",
+    "checkpoint_keep",
+    "checkpoint_keep_best",
+    "checkpoint_replay",
+    "save_final_checkpoint",
+    "eval_episodes",
+    "eval_num_envs",
+    "eval_period_env_steps",
+    "eval_max_env_steps",
+}
+_BOOTSTRAP_FROM = 5
+_RESAMPLES = 2_000
+_LABEL_FIELDS = 3
+_GRID = 1_000
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one configuration, whatever their seeds."""
+
+    label: str  # what sets it apart from the other groups; its env if it is the only one
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Mean and interval of several curves, at the env steps where every one of them has data."""
+
+    env_steps: np.ndarray  # float64 [P]
+    mean: np.ndarray  # [P]
+    low: np.ndarray  # [P]
+    high: np.ndarray  # [P]
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Runs whose configurations agree but for seed and bookkeeping, in the order they came."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(repr(_compared(run.config)), []).append(run)
+    groups = list(found.values())
+    first = [_compared(members[0].config) for members in groups]
+    differing = [name for name in first[0] if len({repr(config[name]) for config in first}) > 1]
+    labels = [_label(config, differing) for config in first]
+    return [
+        Group(
+            label if labels.count(label) == 1 else f"{label}, {members[0].path.name}",
+            tuple(members),
+        )
+        for label, members in zip(labels, groups, strict=True)
+    ]
+
+
+def _compared(config: Config) -> dict[str, object]:
+    return {name: value for name, value in vars(config).items() if name not in _NOT_COMPARED}
+
+
+def _label(config: dict[str, object], differing: list[str]) -> str:
+    if not differing:
+        return str(config["env_id"])
+    parts = []
+    for name in differing[:_LABEL_FIELDS]:
+        value = config[name]
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        parts.append(shown if name == "env_id" else f"{name} {shown}")
+    more = len(differing) - len(parts)
+    return ", ".join(parts) + (f" and {more} more" if more else "")
+
+
+def aggregate(curves: Sequence[Curve]) -> Aggregate:
+    """Interpolate the curves to common env steps, and take their mean and interval.
+
+    Outside of what all the curves cover there is no mean: it would jump where a run comes in or
+    leaves.
+
+    Args:
+        curves: Env steps and values of each run, none empty.
+    """
+    start = max(x[0] for x, _ in curves)
+    end = min(x[-1] for x, _ in curves)
+    grid = np.unique(np.concatenate([x for x, _ in curves]))
+    grid = grid[(grid >= start) & (grid <= end)]
+    if len(grid) > _GRID:
+        grid = grid[np.linspace(0, len(grid) - 1, _GRID).round().astype(int)]
+    values = np.stack([np.interp(grid, x, y) for x, y in curves])
+    low, high = _bootstrap(values) if len(curves) >= _BOOTSTRAP_FROM else _range(values)
+    return Aggregate(grid, values.mean(axis=0), low, high)
+
+
+def interval_name(num_runs: int) -> str:
+    """What the interval of so many runs is: too few have no bootstrap worth its name."""
+    return "95 % bootstrap of the mean" if num_runs >= _BOOTSTRAP_FROM else "min to max"
+
+
+def _range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values.min(axis=0), values.max(axis=0)
+
+
+def _bootstrap(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap over runs (Efron 1979) of the mean at each point; always the same."""
+    runs = len(values)
+    drawn = np.random.default_rng(0).integers(runs, size=(_RESAMPLES, runs))
+    weights = np.stack([np.bincount(row, minlength=runs) for row in drawn]) / runs
+    low, high = np.percentile(weights @ values, [2.5, 97.5], axis=0)
+    return low, high
