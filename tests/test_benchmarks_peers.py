@@ -234,7 +234,7 @@ def test_values_of_all_rounds_are_kept_by_row_and_label():
         order.append(job.label)
         value = speeds[job.label] + len(order)
         suffix = "" if job.label == "SB3" else "fastdqn eager"
-        return {"values": {"update-32": {suffix: value}}, "mode": "eager"}
+        return {"values": {"update-32": {suffix: value}}, "mode": "eager", "versions": {"a": "1"}}
 
     rows = run_group("pair", PAIR, PAIR.jobs, 2, measure, lambda line: None)
     assert order == ["SB3", "", "+ malloc", "SB3", "", "+ malloc"]
@@ -245,6 +245,7 @@ def test_values_of_all_rounds_are_kept_by_row_and_label():
         "fastdqn eager + malloc": [53.0, 56.0],
     }
     assert rows["update-32"]["SB3"]["details"] == [{"mode": "eager"}] * 2
+    assert rows["update-32"]["SB3"]["versions"] == {"a": "1"}
     assert rows["update-256"] == {}
 
 
@@ -348,7 +349,8 @@ def test_fastdqn_alone_end_to_end(tmp_path, monkeypatch, capsys):
     assert detail["env_steps_per_update"] == pytest.approx(10, rel=0.2)
     assert detail["mode"] == "eager"
     assert detail["torch_threads"] == 1
-    assert detail["versions"]["torch"]
+    assert ours["versions"]["torch"]
+    assert row["protocol"].endswith("1 torch threads unless stated")
     assert {"date", "command", "environment", "published"} <= body.keys()
     assert eager[0].label in capsys.readouterr().out
 

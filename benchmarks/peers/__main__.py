@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             row: {
                 "unit": ROWS[row].unit,
                 "more_is_better": ROWS[row].more_is_better,
-                "protocol": ROWS[row].protocol,
+                "protocol": f"{ROWS[row].protocol}; {args.threads} torch threads unless stated",
                 **about,
                 "results": results,
             }
