@@ -198,6 +198,18 @@ def test_a_field_that_config_lacks_leaves_its_jobs_out(monkeypatch):
     assert [job.label for job in chosen_jobs("pong-8", [])] == ["fastdqn"]
 
 
+def test_on_a_gpu_fastdqn_and_the_lean_update_are_captured():
+    cartpole = {job.label: job.variant for job in chosen_jobs("cartpole-16", PEERS, "cuda")}
+    assert cartpole["fastdqn graph (huber, clip 10, 1 thread)"] == "mode=graph"
+    assert cartpole["fastdqn eager (huber, clip 10, 1 thread)"] == "mode=eager"
+    assert cartpole["LeanRL-like captured (mse, 1 env)"] == "lean"
+    assert not any("compile" in label for label in cartpole)
+    pong = {job.label: job.variant for job in chosen_jobs("pong-8", [], "cuda")}
+    assert pong["fastdqn graph (huber, clip 10, bf16)"] == "mode=graph precision=bf16"
+    replays = [job.label for job in chosen_jobs("per-vector", PEERS, "cuda")]
+    assert replays == ["cpprb (CPU)", "Tianshou (CPU)", "TorchRL", "fastdqn"]
+
+
 def test_arguments():
     args = parse([])
     assert (args.rounds, args.only, args.device) == (3, None, "cpu")

@@ -135,7 +135,7 @@ def update(work: Work) -> dict[str, Any]:
             plans[label] = lambda learner=learner: learner.update_from(
                 replay, 1, batch_size=batch_size
             )
-    times = interleaved_s(plans, work.seconds, work.device)
+    times = interleaved_s(plans, work.seconds / 2, work.device)  # of each: they are many
     for label, learner in learners.items():
         if not torch.isfinite(learner.flat.data).all():
             raise RuntimeError(f"{label}: the parameters are not finite")

@@ -83,7 +83,7 @@ def tensordict(work: Work) -> dict[str, Any]:
             "sample plain": lambda: plain.transition(next_of(draws), powers),
             "sample fastdqn": lambda: ring.transition(next_of(draws), 1, powers),
         },
-        work.seconds,
+        work.seconds / 2,
     )
     labels = {"plain": "plain tensors", "fastdqn": "fastdqn (TensorDict)"}
     return {
