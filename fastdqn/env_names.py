@@ -29,6 +29,7 @@ _VARIABLES = {
 _ACTIONS = {
     "CartPole": ("left", "right"),
     "MountainCar": ("left", "none", "right"),
+    "Catch": ("left", "none", "right"),
     "Acrobot": ("-1", "0", "+1"),
     "LunarLander": ("none", "left engine", "main engine", "right engine"),
 }

@@ -234,9 +234,12 @@ def _result(cases, **fingerprint):
 
 
 def test_ratios_and_what_is_beyond_the_noise():
-    old = _result([_case("a", 9, 10, 11), _case("b", 9, 10, 11), _case("c", 9, 10, 11)])
-    new = _result([_case("a", 4, 5, 6), _case("b", 10, 12, 14), _case("c", 18, 20, 22)])
-    a, b, c = compare.ratios(old, new)
+    before = [_case(name, 9, 10, 11) for name in "abcd"]
+    old = _result([*before, _case("e", 9, 10, 11, status="skipped")])
+    now = {"a": (4, 5, 6), "b": (10, 12, 14), "c": (18, 20, 22), "d": (7, 8, 10), "e": (1, 1, 1)}
+    new = _result([_case(name, *us) for name, us in now.items()])
+    a, b, c, d = compare.ratios(old, new)
+    assert (d["ratio"], d["verdict"]) == (0.8, "same")
     assert (a["ratio"], a["verdict"]) == (0.5, "faster")
     assert a["low"] == pytest.approx(4 / 11)
     assert a["high"] == pytest.approx(6 / 9)
@@ -300,7 +303,9 @@ def test_only_columns_that_are_filled_are_shown():
     }
     header, rows = table.grid([record, {"name": "env/b", "status": "skipped"}], "env")
     assert header == ["case", "median", "p10 .. p90", "env steps/s"]
-    assert rows == [["env/a", "2.00 us / vector step", "1.00 us .. 3.00 us", "8.00 M"]]
+    assert table.title([record], "env") == "env: environments alone, per vector step"
+    assert table.title([record, {**record, "unit": "x"}], "env") == "env: environments alone"
+    assert rows == [["env/a", "2.00 us", "1.00 us .. 3.00 us", "8.00 M"]]
 
 
 def test_cases_of_one_reason_are_named_together():

@@ -198,6 +198,18 @@ def test_a_field_that_config_lacks_leaves_its_jobs_out(monkeypatch):
     assert [job.label for job in chosen_jobs("pong-8", [])] == ["fastdqn"]
 
 
+def test_on_a_gpu_fastdqn_and_the_lean_update_are_captured():
+    cartpole = {job.label: job.variant for job in chosen_jobs("cartpole-16", PEERS, "cuda")}
+    assert cartpole["fastdqn graph (huber, clip 10, 1 thread)"] == "mode=graph"
+    assert cartpole["fastdqn eager (huber, clip 10, 1 thread)"] == "mode=eager"
+    assert cartpole["LeanRL-like captured (mse, 1 env)"] == "lean"
+    assert not any("compile" in label for label in cartpole)
+    pong = {job.label: job.variant for job in chosen_jobs("pong-8", [], "cuda")}
+    assert pong["fastdqn graph (huber, clip 10, bf16)"] == "mode=graph precision=bf16"
+    replays = [job.label for job in chosen_jobs("per-vector", PEERS, "cuda")]
+    assert replays == ["cpprb (CPU)", "Tianshou (CPU)", "TorchRL", "fastdqn"]
+
+
 def test_arguments():
     args = parse([])
     assert (args.rounds, args.only, args.device) == (3, None, "cpu")
@@ -234,7 +246,7 @@ def test_values_of_all_rounds_are_kept_by_row_and_label():
         order.append(job.label)
         value = speeds[job.label] + len(order)
         suffix = "" if job.label == "SB3" else "fastdqn eager"
-        return {"values": {"update-32": {suffix: value}}, "mode": "eager"}
+        return {"values": {"update-32": {suffix: value}}, "mode": "eager", "versions": {"a": "1"}}
 
     rows = run_group("pair", PAIR, PAIR.jobs, 2, measure, lambda line: None)
     assert order == ["SB3", "", "+ malloc", "SB3", "", "+ malloc"]
@@ -245,6 +257,7 @@ def test_values_of_all_rounds_are_kept_by_row_and_label():
         "fastdqn eager + malloc": [53.0, 56.0],
     }
     assert rows["update-32"]["SB3"]["details"] == [{"mode": "eager"}] * 2
+    assert rows["update-32"]["SB3"]["versions"] == {"a": "1"}
     assert rows["update-256"] == {}
 
 
@@ -348,7 +361,8 @@ def test_fastdqn_alone_end_to_end(tmp_path, monkeypatch, capsys):
     assert detail["env_steps_per_update"] == pytest.approx(10, rel=0.2)
     assert detail["mode"] == "eager"
     assert detail["torch_threads"] == 1
-    assert detail["versions"]["torch"]
+    assert ours["versions"]["torch"]
+    assert row["protocol"].endswith("1 torch threads unless stated")
     assert {"date", "command", "environment", "published"} <= body.keys()
     assert eager[0].label in capsys.readouterr().out
 

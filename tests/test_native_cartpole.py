@@ -14,14 +14,15 @@ X_LIMIT, THETA_LIMIT = 2.4, 12 * 2 * np.pi / 360
 
 
 def policy(state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A third plays at random, a third balances, a third pushes one way; [N] of [4, N]."""
+    """Play at random, balance, push one way, or lean and so run to the wall; [N] of [4, N]."""
     n = state.shape[1]
     random = rng.integers(0, 2, n)
     balance = np.array([0.1, 0.2, 1.0, 0.6]) @ state > 0
-    return np.choose(np.arange(n) % 3, [random, balance, np.arange(n) % 2]).astype(np.int64)
+    lean = np.array([0.0, 0.0, 1.0, 0.6]) @ state > np.where(np.arange(n) % 8 < 4, 0.03, -0.03)
+    return np.choose(np.arange(n) % 4, [random, balance, np.arange(n) // 4 % 2, lean]).astype(int)
 
 
-def trajectories(steps: int = 500, num_envs: int = 210):
+def trajectories(steps: int = 500, num_envs: int = 212):
     """(state, action, next state) float64 [4, N], [N], [4, N] of Gymnasium, without resets."""
     envs = gymnasium.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point")
     envs.reset(seed=0)
@@ -47,6 +48,7 @@ def test_physics_from_gymnasium_s_states():
     fallen = (x > X_LIMIT) | (theta > THETA_LIMIT)
     near = (np.abs(x - X_LIMIT) < 1e-5) | (np.abs(theta - THETA_LIMIT) < 1e-5)
     assert fallen.sum() > 1000 and near.sum() < 100
+    assert min((expected[0] > X_LIMIT).sum(), (expected[0] < -X_LIMIT).sum()) > 5
     assert (has_fallen(result).numpy() == fallen)[~near].all()
 
 
@@ -86,7 +88,7 @@ def test_rows_beside_gymnasium_s_vector_env():
             assert np.array_equal(mine.numpy(), other)
         over = (terminated | truncated).numpy()
         counts += [terminated.sum(), truncated.sum(), (reward == 0).sum()]
-    assert counts[0] > 300 and counts[1] >= 16 and counts[2] > 300
+    assert counts[0] > 300 and counts[1] >= 12 and counts[2] > 300
 
 
 def test_starts_are_uniform():

@@ -188,7 +188,8 @@ def test_a_state_that_does_not_fit_is_refused():
     state["state"]["physics"][2, 1] = float("nan")
     with pytest.raises(EnvError, match="physics"):
         cartpole.load_state_dict(state)
-    play(cartpole, actions_for(cartpole, 3))  # refused, and nothing has changed
+    # Refused, and nothing has changed.
+    assert all(bool(x.isfinite().all()) for x in play(cartpole, actions_for(cartpole, 3)))
 
 
 @every_case
@@ -304,6 +305,32 @@ def test_misuse_is_refused():
 def test_options_out_of_range(env_id, options, words):
     with pytest.raises(FastDQNError, match=words):
         make_envs(f"fastdqn/{env_id}", 2, **options)
+
+
+@pytest.mark.gpu
+@every_case
+def test_on_a_gpu_no_step_waits(case):
+    """Nor does the state depend on where it is: the same numbers go on from a CPU's state."""
+    envs, other = make(case, 64, device="cuda"), make(case, 64)
+    other.reset(seed=0)
+    envs.load_state_dict(other.state_dict())
+    actions = actions_for(envs, 20)
+    on_device = actions.cuda()
+    uniform = torch.rand((20, envs._uniforms, 64))
+    rows, expected = [], []
+    state, own = envs._state, other._state
+    for action, device_action, u in zip(actions, on_device, uniform, strict=True):
+        state, row = envs.transition(state, device_action, u.cuda())
+        own, other_row = other.transition(own, action, u)
+        rows, expected = [*rows, *row], [*expected, *other_row]
+    for mine, theirs in zip(rows, expected, strict=True):
+        assert (mine.cpu().double() - theirs.double()).abs().mean() < 1e-4
+    envs.step(on_device[0])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        play(envs, on_device)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_they_step_as_one():

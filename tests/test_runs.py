@@ -168,6 +168,15 @@ def test_five_runs_get_the_bootstrap_interval_of_the_mean():
     assert total.high[0] < 10  # not the range
 
 
+def test_the_interval_covers_95_percent_of_the_resamples():
+    values = [0.0, 1.0, 3.0, 7.0, 20.0]
+    total = aggregate([([0], [v]) for v in values])
+    means = [sum(draw) / 5 for draw in itertools.product(values, repeat=5)]
+    assert total.low[0] == pytest.approx(np.percentile(means, 2.5), abs=0.2)
+    assert total.high[0] == pytest.approx(np.percentile(means, 97.5), abs=0.4)
+    assert total.high[0] > np.percentile(means, 95) + 0.4  # that of a 90 % interval
+
+
 def test_the_interval_narrows_with_the_number_of_runs():
     rng = np.random.default_rng(3)
     widths = []

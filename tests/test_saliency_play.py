@@ -135,6 +135,7 @@ def test_names_of_variables():
 
 def test_names_of_actions():
     assert action_names("CartPole-v1", 2) == ["left", "right"]
+    assert action_names("fastdqn/Catch-v0", 3) == ["left", "none", "right"]
     assert action_names("Else-v0", 2) == ["action 0", "action 1"]
     assert action_names("CartPole-v1", 3) == ["action 0", "action 1", "action 2"]
 

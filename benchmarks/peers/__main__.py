@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.rows import GROUPS, PUBLISHED, ROWS, Job
+from benchmarks.peers.rows import GROUPS, PUBLISHED, ROWS, Job, for_cuda
 from benchmarks.peers.runner import VENV, Runner, install, merge, run_group
 from benchmarks.peers.table import tables
 from benchmarks.record import RESULTS, write_result
@@ -62,12 +62,7 @@ def chosen_jobs(name: str, peers: Sequence[str], device: str = "cpu") -> list[Jo
                 continue
         elif job.system != "ours" and job.system not in peers:
             continue
-        if device != "cpu" and "compile x8" in job.label:  # on a GPU that is a graph
-            variant = job.variant.replace("mode=compile", "mode=graph")
-            job = dataclasses.replace(
-                job, label=job.label.replace("compile x8", "graph x8"), variant=variant
-            )
-        jobs.append(job)
+        jobs.append(job if device == "cpu" else for_cuda(name, job))
     return jobs
 
 
@@ -92,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if keep and path.exists():
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     if args.table:
-        print(tables(rows))
+        print(tables(rows) or f"{path} is not there yet")
         return 0
     if args.short:
         args.seconds, args.rounds = min(args.seconds, 0.5), 1
@@ -119,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             row: {
                 "unit": ROWS[row].unit,
                 "more_is_better": ROWS[row].more_is_better,
-                "protocol": ROWS[row].protocol,
+                "protocol": f"{ROWS[row].protocol}; {args.threads} torch threads unless stated",
                 **about,
                 "results": results,
             }

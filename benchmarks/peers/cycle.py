@@ -49,12 +49,14 @@ def measure_cycles(
         if got != (batch_size, *shape):
             raise RuntimeError(f"observations of shape {got}, not {(batch_size, *shape)}")
 
+    with_malloc = name == "per-pixels" and work.device == "cpu"
+    seconds = work.seconds / len(batches) / (2 if with_malloc else 1)
+
     def all_batches() -> dict[int, float]:
-        seconds = work.seconds / len(batches)
         return {b: 1e6 * call_s(lambda b=b: once(b), seconds, work.device) for b in batches}
 
     found = {"": all_batches()}
-    if name == "per-pixels" and work.device == "cpu":
+    if with_malloc:
         keep_freed_memory()
         found[MALLOC] = all_batches()
     return {f"{name}-{b}": {suffix: found[suffix][b] for suffix in found} for b in batches}

@@ -22,6 +22,7 @@ _PACKAGES = (
     "stable-baselines3", "tianshou", "cpprb", "opencv-python-headless",
 )  # fmt: skip
 WINDOWS = 5
+WARM_SHARE = 0.25  # of the time that the windows take
 MALLOC = "+ malloc"  # glibc keeps freed memory: see keep_freed_memory
 RATIO_TOLERANCE = 0.02
 
@@ -162,8 +163,11 @@ def interleaved_s(
     wait = synchronize(device)
     counts, found = {}, {name: [] for name in functions}  # type: ignore[var-annotated]
     for name, function in functions.items():
-        for _ in range(3):
+        # For a while: glibc, page tables and caches settle over many calls of a large gather.
+        calls, began = 0, time.perf_counter()
+        while calls < 3 or time.perf_counter() - began < WARM_SHARE * seconds:
             function()
+            calls += 1
         wait()
         began = time.perf_counter()
         function()

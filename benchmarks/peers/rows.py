@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,23 @@ GROUPS = {
     ),
     "tensordict": Group(("tensordict-write", "tensordict-sample"), (Job("", "ours"),)),
 }
+
+
+def for_cuda(group: str, job: Job) -> Job:
+    """The job as it runs with ``--device cuda``: captured in graphs; numpy replays stay as is."""
+    if job.system == "ours":
+        mode = "eager" if group == "pong-8" else "compile"
+        return replace(
+            job,
+            label=job.label.replace(f"fastdqn {mode}", "fastdqn graph"),
+            variant=job.variant.replace(f"mode={mode}", "mode=graph"),
+        )
+    if job.variant == "lean":
+        return replace(job, label=job.label.replace("compiled", "captured"))
+    if group in ("per-vector", "pixels") and job.system in ("cpprb", "tianshou", "sb3"):
+        return replace(job, label=f"{job.label} (CPU)")
+    return job
+
 
 # How the peers' own published throughput settings relate to the rows here.
 PUBLISHED = {

@@ -112,7 +112,7 @@ def run_group(
                 results[title] = {"system": job.system, "failed": str(error)}
             say(f"{name}, round {number + 1}, {title}: failed: {error}")
             continue
-        details = {key: value for key, value in found.items() if key != "values"}
+        details = {key: value for key, value in found.items() if key not in ("values", "versions")}
         shown = []
         for row, values in found["values"].items():
             for suffix, value in values.items():
@@ -121,6 +121,7 @@ def run_group(
                     label, {"system": job.system, "variant": job.variant, "values": []}
                 )
                 result["values"].append(value)
+                result["versions"] = found.get("versions")
                 result.setdefault("details", []).append(details)
                 shown.append(f"{row} {suffix} {value:,.4g}".replace("  ", " "))
         took = time.perf_counter() - began

@@ -47,12 +47,15 @@ def spread(values: Sequence[float]) -> str:
     return f"{middle} ({number(min(values))}-{number(max(values))})"
 
 
-def row_table(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+def row_table(
+    name: str, results: Mapping[str, Mapping[str, Any]], protocol: str | None = None
+) -> str:
     """One row's table: a line per system, a column per way to run fastdqn.
 
     Args:
         name: Of the row.
         results: By label: ``values``, one per round, or ``failed``, a reason.
+        protocol: As it was when measured; None: as it is.
     """
     row = ROWS[name]
     found = {label: r["values"] for label, r in results.items() if "values" in r}
@@ -60,7 +63,7 @@ def row_table(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     peers = [label for label in found if not is_ours(label)]
     heads = [f"{label}: {spread(found[label])}" for label in ours]
     lines = [
-        f"**{name}** - {row.protocol}; {row.unit}",
+        f"**{name}**: {protocol or row.protocol}; {row.unit}",
         "",
         "| " + " | ".join(["system", f"{row.unit}, median (min-max)", *heads]) + " |",
         "|---" * (2 + len(ours)) + "|",
@@ -81,7 +84,7 @@ def row_table(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
 def tables(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Every row that has results, in the order of ROWS."""
     return "\n\n".join(
-        row_table(name, rows[name]["results"])
+        row_table(name, rows[name]["results"], rows[name].get("protocol"))
         for name in ROWS
         if name in rows and rows[name]["results"]
     )

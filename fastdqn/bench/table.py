@@ -67,8 +67,14 @@ def _spread(record: Record) -> str:
     return f"{duration(record['us']['p10'])} .. {duration(record['us']['p90'])}"
 
 
-def _unit(record: Record) -> str:
-    return f"{duration(record['us']['median'])} / {record['unit']}"
+def _median(record: Record) -> str:
+    return duration(record["us"]["median"])
+
+
+def title(records: Sequence[Record], group: str) -> str:
+    """What a group is, and what its times are for where that is one thing."""
+    units = {record["unit"] for record in records if record["status"] == "ok"}
+    return f"{group}: {TITLES[group]}" + (f", per {units.pop()}" if len(units) == 1 else "")
 
 
 def _detail(name: str, form: str = "") -> Callable[[Record], str | None]:
@@ -95,7 +101,7 @@ def _memory(record: Record) -> str | None:
 
 
 COLUMNS: dict[str, Callable[[Record], str | None]] = {
-    "median": _unit,
+    "median": _median,
     "p10 .. p90": _spread,
     "env steps/s": _rate_of("env_steps"),
     "frames/s": _rate_of("frames"),
@@ -160,14 +166,13 @@ def show(
         if rows and checks_only:
             print(f"{group:<8}{len(rows)} of {len(own)} checked and run", file=stream)
         elif rows:
-            title = f"{group}: {TITLES[group]}"
-            (_rich if terminal else _plain)(title, header, rows, stream)
+            (_rich if terminal else _plain)(title(own, group), header, rows, stream)
     notes = unmeasured(records, "skipped") + unmeasured(records, "failed")
     if notes:
         print("\n" + "\n".join(notes), file=stream)
 
 
-def _plain(title: str, header: list[str], rows: list[list[str]], stream: TextIO) -> None:
+def _plain(name: str, header: list[str], rows: list[list[str]], stream: TextIO) -> None:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: list[str]) -> str:
@@ -175,18 +180,18 @@ def _plain(title: str, header: list[str], rows: list[list[str]], stream: TextIO)
         rest = [f"{cell:>{width}}" for cell, width in zip(cells[1:], widths[1:], strict=True)]
         return "  ".join([first, *rest]).rstrip()
 
-    print("\n".join(["", title, line(header), *map(line, rows)]), file=stream)
+    print("\n".join(["", name, line(header), *map(line, rows)]), file=stream)
 
 
-def _rich(title: str, header: list[str], rows: list[list[str]], stream: TextIO) -> None:
+def _rich(name: str, header: list[str], rows: list[list[str]], stream: TextIO) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    for index, name in enumerate(header):
+    table = Table(title=name, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for index, column in enumerate(header):
         table.add_column(
-            name, justify="right" if index else "left", no_wrap=index < 2,
+            column, justify="right" if index else "left", no_wrap=index < 2,
             style="cyan" if index == 0 else None,
         )  # fmt: skip
     for row in rows:

@@ -114,7 +114,7 @@ class Breakout(NativeVectorEnv):
         """Move the paddle, then the ball; where a ball was lost, launch another."""
         paddle = (state["paddle"] + actions - 1).clamp(0, CELLS - PADDLE)
         y, x, dy, dx = (state[name] for name in ("y", "x", "dy", "dx"))
-        lost = y == BOTTOM  # one step ago
+        lost = y == BOTTOM  # one step ago: what follows of that ball touches nothing
         # The sides: the ball stays in its column and turns.
         beside = (x + dx < 0) | (x + dx >= CELLS)
         dx = torch.where(beside, -dx, dx)
@@ -124,7 +124,7 @@ class Breakout(NativeVectorEnv):
         new_y = torch.where(above, y, y + dy)
         column = torch.div(new_x, BRICK, rounding_mode="floor")
         touched = self._bricks == (new_y - WALL_TOP) * WALL_COLUMNS + column  # [42, N]
-        hits = touched & state["bricks"] & ~lost
+        hits = touched & state["bricks"]
         hit = hits.any(0)
         bricks = state["bricks"] & ~hits
         reached = new_y == BOTTOM
@@ -135,7 +135,7 @@ class Breakout(NativeVectorEnv):
         dy = torch.where(above | hit | caught, -dy, dy)
         new_y = torch.where(hit | caught, y, new_y)
         bricks = bricks | (~bricks.any(0) & (new_y >= WALL_TOP + WALL_ROWS))
-        lives = state["lives"] - (reached & ~caught & ~lost).to(torch.int64)
+        lives = state["lives"] - (reached & ~caught).to(torch.int64)
         ball = {"y": new_y, "x": new_x, "dy": dy, "dx": dx}
         new = self._launch(uniform)
         following = {name: torch.where(lost, new[name], ball[name]) for name in ball}

@@ -181,7 +181,10 @@ class NativeVectorEnv(VectorEnv):
         if self._state is None:
             raise EnvError("step() before reset(); call reset() first.")
         checks.check_actions(actions, self.num_envs, int(self.single_action_space.n))
-        actions = torch.as_tensor(actions, device=self.device).to(torch.int64)
+        if not isinstance(actions, Tensor) or actions.dtype != torch.int64:
+            actions = torch.as_tensor(actions, dtype=torch.int64)
+        if actions.device != self.device:
+            actions = actions.to(self.device)
         self._state, row = self._transition(self._state, actions, self._draw())
         return *row, self.info(self._state)
 
