@@ -127,8 +127,10 @@ class QNetwork(nn.Module):
         """Observation [B, ...] to head output, float32."""
         features = self.torso(observation)
         kind = observation.device.type
+        if features.dtype == torch.bfloat16:
+            features = features.float()
         if not torch.is_autocast_enabled(kind):
-            return self.head(features.float())
+            return self.head(features)
         with torch.autocast(kind, enabled=False):
             return self.head(features.float())
 

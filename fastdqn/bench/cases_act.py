@@ -8,6 +8,7 @@ from fastdqn.actor import Actor, forward_q
 from fastdqn.bench.checks import expect
 from fastdqn.bench.context import Context, network_work
 from fastdqn.bench.workload import Workload
+from fastdqn.low_precision import lower
 
 _EPSILON = 0.01
 
@@ -19,19 +20,24 @@ def make(context: Context, *, net: str, num_envs: int) -> Workload:
     precision = context.precision(net)
     network = context.network(net).eval()
     bf16 = precision == "bf16"
-    actor = Actor(network, num_envs, device=context.device, bf16=bf16)
+    actor = Actor(
+        lower(network) if bf16 else network,
+        num_envs,
+        device=context.device,
+        capture=context.device.type == "cuda",
+    )
 
     def run(repeats: int) -> None:
         for _ in range(repeats):
-            actor.act(replay.latest())
+            actor.act_from(replay)
 
     @torch.no_grad()
     def one_q(env: int) -> torch.Tensor:
-        return forward_q(network, replay.latest()[env : env + 1], bf16=False)[0]
+        return forward_q(network, replay.latest()[env : env + 1], autocast=False)[0]
 
     def check() -> None:
         actor.epsilon.fill_(0.0)
-        actions = actor.act(replay.latest()).to(context.device)
+        actions = actor.act_from(replay).to(context.device)
         actor.epsilon.fill_(_EPSILON)
         for env in range(num_envs):  # one at a time, in float32
             q = one_q(env)

@@ -9,6 +9,7 @@ from fastdqn.bench.context import Context, network_work
 from fastdqn.bench.floors import OPTIMIZER_BYTES_PER_PARAMETER
 from fastdqn.bench.workload import Floor, Workload
 from fastdqn.flat import FlatParameters
+from fastdqn.optimizers import Adam
 
 _RATE, _EPSILON = 1e-4, 1e-8
 
@@ -21,29 +22,27 @@ def make(context: Context, *, kind: str, net: str) -> Workload:
     own = list(network.parameters())
     gradients = tuple(torch.randn(p.shape, generator=generator, device=context.device) for p in own)
     on_cuda = context.device.type == "cuda"
-    rate = torch.tensor(_RATE, device=context.device) if on_cuda else _RATE
-    flat_gradient = torch.zeros(0) if flat is None else torch.zeros_like(flat.data)
     if flat is not None:
-        whole = torch.nn.Parameter(flat.data)
-        whole.grad = flat_gradient
-        parameters = [whole]
+        adam = Adam(flat.data, _RATE, _EPSILON)
+
+        def step() -> None:
+            adam.step(flat.pack(gradients))
+
     else:
-        parameters = own
         for parameter, gradient in zip(own, gradients, strict=True):
             parameter.grad = gradient.clone()
-    optimizer = torch.optim.Adam(
-        parameters,
-        lr=rate,
-        eps=_EPSILON,
-        capturable=on_cuda,
-        **({"foreach": True} if kind == "foreach" else {"fused": True}),  # type: ignore[arg-type]
-    )
+        optimizer = torch.optim.Adam(
+            own,
+            lr=torch.tensor(_RATE, device=context.device) if on_cuda else _RATE,
+            eps=_EPSILON,
+            capturable=on_cuda,
+            **({"foreach": True} if kind == "foreach" else {"fused": True}),  # type: ignore[arg-type]
+        )
+        step = optimizer.step
 
     def run(repeats: int) -> None:
         for _ in range(repeats):
-            if flat is not None:
-                flat.gather(gradients, out=flat_gradient)
-            optimizer.step()
+            step()
 
     def check() -> None:
         before = [parameter.detach().clone() for parameter in own]

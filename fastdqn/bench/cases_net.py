@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 import torch.nn.functional as F
 
@@ -11,6 +9,7 @@ from fastdqn.bench.checks import expect, expect_close
 from fastdqn.bench.context import Context, network_work
 from fastdqn.bench.workload import UnavailableError, Workload
 from fastdqn.devices import has_bf16
+from fastdqn.low_precision import lower
 from fastdqn.networks import QNetwork
 
 
@@ -21,15 +20,14 @@ def make(context: Context, *, work: str, net: str, batch_size: int, precision: s
     batch_size = context.small(batch_size, 4)
     backward = work == "fwdbwd"
     network = context.network(net)
-    parameters = list(network.parameters())
+    used = lower(network) if precision == "bf16" else network
+    parameters, used_parameters = list(network.parameters()), list(used.parameters())
     observation = context.replay(net).sample(batch_size).observation
     kind = context.device.type
 
     def once() -> tuple[torch.Tensor, ...]:
-        bf16 = precision == "bf16"
-        with torch.autocast(kind, dtype=torch.bfloat16) if bf16 else nullcontext():
-            q = network(observation)
-        return torch.autograd.grad(q.square().mean(), parameters) if backward else (q,)
+        q = used(observation)
+        return torch.autograd.grad(q.square().mean(), used_parameters) if backward else (q,)
 
     def run(repeats: int) -> None:
         with torch.set_grad_enabled(backward):
@@ -47,7 +45,7 @@ def make(context: Context, *, work: str, net: str, batch_size: int, precision: s
             return
         expected = torch.autograd.grad(plain.square().mean(), parameters)
         for index, (a, b) in enumerate(zip(actual, expected, strict=True)):
-            expect_close(a, b, 4 * tolerance, f"gradient {index}")
+            expect_close(a.float(), b, 4 * tolerance, f"gradient {index}")
         expect(len(actual) == len(parameters), "a gradient is missing")
 
     floor = network_work(net).forward(batch_size, backward=backward, precision=precision)

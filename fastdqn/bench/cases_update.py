@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import shutil
 import time
 from typing import Any
@@ -32,17 +31,15 @@ def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int)
     replay = context.replay(net, prioritized=net == "nature_per")
     options: dict[str, Any] = {"device": context.device, **_OPTIMIZER}
     network = context.network(net)
+    options["updates_per_launch"] = launch
     reference = Learner(copy.deepcopy(network), mode="eager", precision="fp32", **options)
     if context.smoke:  # the same tracing without minutes of code generation
         options["compile_backend"] = "aot_eager"
-    several = "updates_per_launch" in inspect.signature(Learner).parameters
-    if several:
-        options["updates_per_launch"] = launch
     learner = Learner(network, mode=mode, **options)
     details: dict[str, Any] = {
         "precision": learner.precision,
         "mode": learner.mode,
-        "updates_per_launch": launch if several else 1,
+        "updates_per_launch": launch,
         "replay_bytes": replay.nbytes(),
     }
 
