@@ -50,7 +50,7 @@ class Group:
 _CARTPOLE = (
     "CartPole-v1, MLP 120-84, plain DQN, batch 128, 1 update per 10 env steps, replay 10k, Adam "
     "2.5e-4, epsilon 1 to 0.05, fp32, {} envs (CleanRL-like, LeanRL-like: 1); after learning "
-    "starts, without compiling"
+    "starts, without compiling; steps that envs spend on resets do not count"
 )
 _PONG = (
     "PongNoFrameskip-v4 (no sticky actions), Nature CNN, plain DQN, batch 32, 1 update per 4 env "
@@ -183,19 +183,19 @@ PUBLISHED = {
         "machine, not reproduced."
     ),
     "CleanRL": (
-        "Publishes wall-clock plots: CartPole 500k steps in about 145 s (3.4k env steps/s, with "
-        "logging, CPU not named), Breakout 10M in about 365 min (457 env steps/s, hardware not "
-        "named). The CartPole setting is the one here but for the buffer's warm-up and logging; "
-        "without the hardware there is nothing to reproduce within a tolerance."
+        "Publishes wall-clock plots, read off here: CartPole 500k steps in about 145 s (3.4k env "
+        "steps/s) with the settings of the CartPole rows and logging, Breakout 10M steps in about "
+        "365 min (457 env steps/s); on hardware that it does not name, so there is nothing to "
+        "reproduce within a tolerance."
     ),
     "LeanRL": "Publishes no DQN figure; its PPO, SAC and TD3 figures are of an H100.",
     "Tianshou": (
-        "Publishes DQN on Atari at 10M env steps in 3 to 4 h (700 to 930 env steps/s) with EnvPool "
-        "on hardware that it does not name, presumably with a GPU; not reproduced."
+        "Publishes DQN on Atari at 10M env steps in 3 to 4 h (700 to 930 env steps/s), on hardware "
+        "that it does not name; not reproduced."
     ),
     "TorchRL": (
         "Publishes no DQN throughput; its replay benchmark samples 65,536 at once and never writes "
         "priorities back, so it says nothing about the cycle here."
     ),
-    "cpprb": "Publishes plots of relative times on its author's machine; not reproduced.",
+    "cpprb": "No published figure for the whole cycle was looked for; it trains nothing itself.",
 }

@@ -25,7 +25,11 @@ _TOLERANCE = {"fp32": 5e-2, "bf16": 0.3}
 
 
 def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int) -> Workload:
-    """The workload of one ``update/`` case: a repeat is one call of K updates."""
+    """The workload of one ``update/`` case: a repeat is one call of K updates.
+
+    ``compile_s`` is the time of the first call. What an earlier learner of the process has compiled
+    already is not compiled again, so it belongs to the first case of a family.
+    """
     _require(context, mode)
     batch_size = context.small(batch_size, 4)
     replay = context.replay(net, prioritized=net == "nature_per")
