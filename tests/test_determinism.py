@@ -8,6 +8,7 @@ import pytest
 import torch
 from scripted_env import Script, ScriptedVectorEnv
 
+from fastdqn.assembly import make_stream
 from fastdqn.config import Config
 from fastdqn.metrics import TIME_COLUMNS
 from fastdqn.trainer import train
@@ -92,3 +93,31 @@ def test_cuda_repeats_where_it_is_told_to(tmp_path, env):
         assert_equal(first, outcome(tmp_path / "b", changes))
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+class LockStep:
+    """A stream whose envs have finished before the learner starts: no overlap."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def send(self, actions):
+        self._stream.send(actions)
+        self._step = self._stream.recv()
+
+    def recv(self):
+        return self._step
+
+
+@pytest.mark.parametrize("changes", [{"seed": 2}, PONG], ids=["cartpole", "pong"])
+def test_overlap_changes_no_number(changes, tmp_path):
+    """Updates never see the row in flight, so when the envs step makes no difference."""
+    if "ALE" in changes.get("env_id", ""):
+        pytest.importorskip("ale_py")
+    config = Config(**{**BASE, **changes})
+    overlapped = outcome(tmp_path / "a", changes, lambda: make_stream(config))
+    lock_step = outcome(tmp_path / "b", changes, lambda: LockStep(make_stream(config)))
+    assert_equal(overlapped, lock_step)
