@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from fastdqn.bench import catalogue, compare, table
+from fastdqn.bench import case_list, catalogue, compare, table
 from fastdqn.bench.fingerprint import differences
 from fastdqn.bench.floors import floor_seconds, mlp_work, nature_work
 from fastdqn.bench.harness import measure, percentile, repeats_per_window, summarise, warm_up
@@ -210,8 +210,8 @@ def test_one_of_each_drops_sizes_only():
 
 
 def test_numbers_in_names():
-    assert catalogue.number("1e6") == 1_000_000
-    assert catalogue.number("1.6e7") == 16_000_000
+    assert case_list.number("1e6") == 1_000_000
+    assert case_list.number("1.6e7") == 16_000_000
 
 
 # --- comparison --------------------------------------------------------------------------------

@@ -206,6 +206,8 @@ def test_on_a_gpu_fastdqn_and_the_lean_update_are_captured():
     assert not any("compile" in label for label in cartpole)
     pong = {job.label: job.variant for job in chosen_jobs("pong-8", [], "cuda")}
     assert pong["fastdqn graph (huber, clip 10, bf16)"] == "mode=graph precision=bf16"
+    assert not any("malloc" in job.label for job in chosen_jobs("pong-8", PEERS, "cuda"))
+    assert [job.label for job in chosen_jobs("update-32", PEERS, "cuda")] == [""]
     replays = [job.label for job in chosen_jobs("per-vector", PEERS, "cuda")]
     assert replays == ["cpprb (CPU)", "Tianshou (CPU)", "TorchRL", "fastdqn"]
 

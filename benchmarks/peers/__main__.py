@@ -62,6 +62,8 @@ def chosen_jobs(name: str, peers: Sequence[str], device: str = "cpu") -> list[Jo
                 continue
         elif job.system != "ours" and job.system not in peers:
             continue
+        if device != "cpu" and (job.malloc or job.variant == "malloc"):
+            continue  # it is about activations in main memory
         jobs.append(job if device == "cpu" else for_cuda(name, job))
     return jobs
 

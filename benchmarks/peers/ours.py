@@ -117,29 +117,35 @@ def update(work: Work) -> dict[str, Any]:
     plans: dict[str, Callable[[], object]] = {
         "CleanRL-like eager, fp32": update_alone(batch_size, device=work.device)
     }
-    modes = ["eager"]
+    ways = [("eager", 1)]  # mode, updates per launch
     if work.variant == "malloc" or on_cuda:
         kind = "LeanRL-like captured, fp32" if on_cuda else "LeanRL-like compiled, fp32"
         plans[kind] = update_alone(batch_size, lean=True, device=work.device)
-        modes += ["compile"] + ["graph"] * on_cuda
+        ways += [("compile", 1)] + [("graph", 1), ("graph", 8)] * on_cuda
     learners: dict[str, Learner] = {}
+    launches = dict.fromkeys(plans, 1)
     for precision in ("fp32", "bf16"):
-        for mode in modes:
+        for mode, launch in ways:
             torch.manual_seed(0)
             network = make_network(FRAME, PONG_ACTIONS, frame_stack=STACK, hidden_sizes=(512,))
             learner = Learner(
-                network, loss="mse", precision=precision, mode=mode, device=work.device
+                network,
+                loss="mse",
+                precision=precision,
+                mode=mode,
+                updates_per_launch=launch,
+                device=work.device,
             )
-            label = f"fastdqn {mode}, {precision}"
-            learners[label] = learner
-            plans[label] = lambda learner=learner: learner.update_from(
-                replay, 1, batch_size=batch_size
+            label = f"fastdqn {mode}{f' x{launch}' if launch > 1 else ''}, {precision}"
+            learners[label], launches[label] = learner, launch
+            plans[label] = lambda learner=learner, launch=launch: learner.update_from(
+                replay, launch, batch_size=batch_size
             )
     times = interleaved_s(plans, work.seconds / 2, work.device)  # of each: they are many
     for label, learner in learners.items():
         if not torch.isfinite(learner.flat.data).all():
             raise RuntimeError(f"{label}: the parameters are not finite")
-    return {"values": {work.row: {label: 1 / each for label, each in times.items()}}}
+    return {"values": {work.row: {label: launches[label] / each for label, each in times.items()}}}
 
 
 def main(work: Work) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from fastdqn.bench.catalogue import Case, families
+from fastdqn.bench.case import Case
+from fastdqn.bench.catalogue import families
 from fastdqn.bench.context import Context
 from fastdqn.bench.floors import floor_seconds
 from fastdqn.bench.harness import Timer, Timing, measure

@@ -1,0 +1,239 @@
+"""All cases, group by group: names, sizes, and where each is part of the default set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from fastdqn.bench.case import BOTH, CPU, CUDA, NOWHERE, Case
+
+
+def all_cases() -> Iterator[Case]:
+    """In the order in which they run."""
+    for group in (_ceil, _env, _act, _per, _gather, _net, _adam, _update, _e2e, _peer):
+        yield from group()
+
+
+def number(text: str) -> int:
+    """``1e6`` in a name as 1000000."""
+    return int(float(text))
+
+
+def _ceil() -> Iterator[Case]:
+    for kind, line, default in (
+        ("copy", "read and write of a buffer larger than any cache", BOTH),
+        ("gemm_fp32", "large matrix product in float32", BOTH),
+        ("gemm_bf16", "large matrix product in bfloat16", BOTH),
+    ):
+        yield Case(name=f"ceil/{kind}", line=line, params={"kind": kind}, default_on=default)
+    for nodes in (1, 16, 64, 256):
+        yield Case(
+            name=f"ceil/graph_node/{nodes}",
+            line=f"replay of a CUDA graph of {nodes} dependent tiny kernels",
+            params={"kind": "graph_node", "nodes": nodes},
+            default_on=CUDA,
+            family="ceil/graph_node",
+        )
+    for kind, line in (
+        ("graph_launch_host", "host time to launch a CUDA graph"),
+        ("h2d_452k_pinned", "64 frames to the device from pinned memory"),
+        ("h2d_452k_pageable", "64 frames to the device from pageable memory"),
+        ("d2h_256b_event", "64 actions to the host, and the wait for them"),
+    ):
+        yield Case(name=f"ceil/{kind}", line=line, params={"kind": kind}, default_on=CUDA)
+
+
+def _env() -> Iterator[Case]:
+    for n in (16, 64):
+        yield Case(
+            name=f"env/cartpole/N{n}",
+            line=f"{n} CartPoles of Gymnasium's vector class, random actions",
+            params={"env_id": "CartPole-v1", "num_envs": n},
+            default_on=BOTH if n == 16 else CUDA,
+        )
+    default = {("pong", 8, 2): CPU, ("pong", 64, 16): CUDA, ("breakout", 64, 16): CUDA}
+    games = {"pong": "ALE/Pong-v5", "breakout": "ALE/Breakout-v5"}
+    for game, (n, t) in product(games, ((8, 2), (16, 8), (64, 8), (64, 16))):
+        yield Case(
+            name=f"env/ale/{game}/N{n}/T{t}",
+            line=f"{n} games of {game} on {t} threads of ALE, random actions",
+            params={"env_id": games[game], "num_envs": n, "num_threads": t},
+            default_on=default.get((game, n, t), NOWHERE),
+        )
+    natives = {
+        "cartpole": "fastdqn/CartPole-v1",
+        "catch": "fastdqn/Catch-v0",
+        "breakout": "fastdqn/Breakout-v0",
+    }
+    for (name, env_id), n in product(natives.items(), (16, 1024)):
+        yield Case(
+            name=f"env/native/{name}/N{n}",
+            line=f"{n} envs of {env_id}, random actions",
+            params={"env_id": env_id, "num_envs": n},
+            default_on=CPU if n == 16 else CUDA,
+        )
+    for n in (8, 64):
+        yield Case(
+            name=f"env/synthetic/N{n}",
+            line=f"{n} envs of ready-made random frames: what a stream costs without an emulator",
+            params={"env_id": "synthetic", "num_envs": n},
+            default_on=CPU if n == 8 else CUDA,
+        )
+
+
+def _act() -> Iterator[Case]:
+    for net, n in (("mlp", 16), ("mlp", 64), ("nature", 8), ("nature", 64)):
+        yield Case(
+            name=f"act/{net}/N{n}",
+            line=f"epsilon-greedy actions for {n} newest stacks, on the host",
+            params={"net": net, "num_envs": n},
+            default_on=CPU if n in (8, 16) else CUDA,
+        )
+
+
+def _per() -> Iterator[Case]:
+    for size, batch in product(("1e5", "1e6", "1.6e7"), (32, 256, 4096)):
+        for work, tree in product(("sample", "update"), ("sumtree", "cumsum", "torchrl")):
+            what = "draw from" if work == "sample" else "write priorities to"
+            yield Case(
+                name=f"per/{work}/{tree}/N{size}/B{batch}",
+                line=f"{what} {size} leaves: {_TREES[tree]}",
+                params={"work": work, "tree": tree, "size": number(size), "batch_size": batch},
+                default_on=BOTH if (size, batch) == ("1e6", 256) else NOWHERE,
+                family=f"per/{work}/N{size}/B{batch}",
+            )
+    cycles = {
+        ("vector", "1e6"): (256, 1024),
+        ("pixels", "2e4"): (32, 256),
+        ("pixels", "1e6"): (32, 256),
+    }
+    for (net, size), batch in ((key, batch) for key in cycles for batch in cycles[key]):
+        default = {"2e4": CPU, "1e6": CUDA}[size] if net == "pixels" else BOTH
+        yield Case(
+            name=f"per/cycle/{net}/N{size}/B{batch}",
+            line=f"whole cycle on {net}: draw, gather, weights, write back",
+            params={"work": "cycle", "net": net, "size": number(size), "batch_size": batch},
+            default_on=default if batch in (32, 256) else NOWHERE,
+            family=f"per/cycle/{net}/N{size}/B{batch}",
+        )
+
+
+_TREES = {
+    "sumtree": "fastdqn's wide tree",
+    "cumsum": "one cumulative sum over all leaves, nothing kept",
+    "torchrl": "torchrl's segment tree of the same device",
+}
+
+
+def _gather() -> Iterator[Case]:
+    for net, batch, n in product(("pixels", "vector"), (32, 256, 1024), (1, 3)):
+        yield Case(
+            name=f"gather/{net}/B{batch}/n{n}",
+            line=f"rebuild {batch} transitions of {n} steps from {net}, both stacks",
+            params={"net": net, "batch_size": batch, "n_step": n},
+            default_on=BOTH if net == "pixels" and batch < 1024 and n == 3 else NOWHERE,
+        )
+
+
+def _net() -> Iterator[Case]:
+    precisions = {"nature": ("fp32", "bf16"), "nature_duel": ("fp32", "bf16"), "mlp": ("fp32",)}
+    for net, batch in product(precisions, (32, 256)):
+        for work, precision in product(("fwd", "fwdbwd"), precisions[net]):
+            yield Case(
+                name=f"net/{work}/{net}/B{batch}/{precision}",
+                line="forward and backward" if work == "fwdbwd" else "forward without gradient",
+                params={"work": work, "net": net, "batch_size": batch, "precision": precision},
+                default_on=(BOTH if batch == 32 else CUDA) if net == "nature" else NOWHERE,
+                family=f"net/{work}/{net}/B{batch}",
+            )
+
+
+def _adam() -> Iterator[Case]:
+    kinds = {
+        "flat": "one flat buffer, fused, with the gather of the gradients",
+        "torch_fused": "torch's fused Adam on a list of tensors",
+        "foreach": "torch's foreach Adam on a list of tensors",
+    }
+    for net, kind in product(("nature", "mlp"), kinds):
+        yield Case(
+            name=f"adam/{kind}/{net}",
+            line=kinds[kind],
+            params={"kind": kind, "net": net},
+            default_on=BOTH if net == "nature" else NOWHERE,
+            family=f"adam/{net}",
+        )
+
+
+def _update() -> Iterator[Case]:
+    sizes = [*product(("nature", "nature_duel", "nature_per"), (32, 256)), ("mlp", 128)]
+    for (net, batch), mode, launch in product(sizes, ("eager", "compile", "graph"), (1, 8)):
+        plain = mode == "eager" and launch == 1
+        default: tuple[str, ...] = NOWHERE
+        if (net == "mlp" and mode == "compile") or (net in ("mlp", "nature") and plain):
+            default = BOTH
+        elif net in ("mlp", "nature_per") and (plain or mode != "eager"):
+            default = CUDA
+        many = "one update" if launch == 1 else f"{launch} updates in one launch"
+        yield Case(
+            name=f"update/{net}/B{batch}/{mode}/K{launch}",
+            line=f"{_NETS[net]}, double Q: {many}, {mode}",
+            params={"net": net, "batch_size": batch, "mode": mode, "launch": launch},
+            default_on=default,
+            family=f"update/{net.removesuffix('_per')}/B{batch}",
+        )
+
+
+_NETS = {
+    "nature": "Nature CNN on a uniform replay",
+    "nature_duel": "dueling Nature CNN on a uniform replay",
+    "nature_per": "Nature CNN on a prioritized replay",
+    "mlp": "MLP 120-84 on CartPole's state",
+}
+
+
+def _e2e() -> Iterator[Case]:
+    for n in (16, 64):
+        yield Case(
+            name=f"e2e/cartpole/N{n}",
+            line="training loop on CartPole: MLP 120-84, B 128, 1 update per 10 env steps",
+            params={"recipe": "cartpole", "env": "cartpole", "num_envs": n},
+            default_on=BOTH if n == 16 else CUDA,
+        )
+    default = {
+        ("dqn", 8): CPU, ("A", 64): CUDA, ("B", 64): CUDA, ("B2", 64): CUDA, ("D", 64): CUDA,
+    }  # fmt: skip
+    for recipe, env, n in product(_RECIPES, ("synthetic", "pong"), (8, 64)):
+        yield Case(
+            name=f"e2e/{recipe}/{env}/N{n}",
+            line=f"training loop on {env}: {_RECIPES[recipe]}",
+            params={"recipe": recipe, "env": env, "num_envs": n},
+            default_on=default.get((recipe, n), NOWHERE),
+        )
+
+
+_RECIPES = {
+    "dqn": "plain DQN, B 32, 1 update per 4 env steps",
+    "A": "double, prioritized, 3 steps, B 32, 1 update per 4 env steps",
+    "B": "as A, but B 256, 1 update per 64 env steps",
+    "B2": "as A, but B 256, 1 update per 16 env steps",
+    "D": "as A, but 1 update per env step",
+}
+
+
+def _peer() -> Iterator[Case]:
+    for net, batch in (("nature", 32), ("nature", 256), ("mlp", 128)):
+        yield Case(
+            name=f"peer/eager_like/{net}/B{batch}",
+            line="double-Q update as single-file scripts write it: eager, float32, stacks stored",
+            params={"peer": "eager_like", "net": net, "batch_size": batch},
+            default_on=BOTH,
+            family=f"update/{net}/B{batch}",
+        )
+    for peer, batch in product(("torchrl", "cpprb", "tianshou"), (256, 1024)):
+        yield Case(
+            name=f"peer/{peer}/per_cycle/N1e6/B{batch}",
+            line=f"prioritized replay of {peer}: draw, gather, weights, write back",
+            params={"peer": peer, "size": 1_000_000, "batch_size": batch},
+            default_on=BOTH if batch == 256 else NOWHERE,
+            family=f"per/cycle/vector/N1e6/B{batch}",
+        )
