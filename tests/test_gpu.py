@@ -78,12 +78,41 @@ def test_warming_up_and_capturing_trains_nothing():
     before = copy.deepcopy(learner.state_dict()), replay.tree.leaves.clone()
     generator = replay.generator.get_state().clone()
     learner._beta.fill_(0.5)
-    learner._capture(replay, 32, lambda: learner._step(replay, 32))
+    learner._capture(replay, 32, 4, lambda: learner._steps(replay, 32, 4))
     assert torch.equal(learner.state_dict()["network"]["head.value.weight"],
                        before[0]["network"]["head.value.weight"])  # fmt: skip
     assert torch.equal(replay.tree.leaves, before[1])
     assert torch.equal(replay.generator.get_state(), generator)
     assert learner.updates == 0
+
+
+def test_a_launch_of_several_updates_equals_them_one_by_one():
+    replay, learner = parts("graph", image=False, updates_per_launch=4)
+    twin, single = parts("graph", image=False)
+    start = single.flat.data.clone()
+    learner.update_from(replay, 18, batch_size=32, beta=0.5)  # target due after 5, 10, 15
+    for _ in range(18):
+        single.update_from(twin, 1, batch_size=32, beta=0.5)
+    moved, wanted = learner.flat.data - start, single.flat.data - start
+    assert torch.nn.functional.cosine_similarity(moved, wanted, dim=0) > 0.99
+    assert torch.equal(replay.generator.get_state(), twin.generator.get_state())
+    assert learner.updates == single.updates == 18
+
+
+@pytest.mark.parametrize("to_host", [True, False])
+def test_acting_in_one_graph_equals_acting(to_host):
+    replay, learner = parts("graph")
+    options = {"device": CUDA, "to_host": to_host, "seed": 3}
+    captured = Actor(learner.acting_network, 8, capture=True, **options)
+    plain = Actor(learner.acting_network, 8, **options)
+    for epsilon in (1.0, 0.5, 0.0):
+        for actor in (captured, plain):
+            actor.epsilon.fill_(epsilon)
+        own = captured.act_from(replay).clone()
+        assert own.is_cuda == (not to_host)
+        assert torch.equal(own, plain.act(replay.latest()))
+        learner.update_from(replay, 2, batch_size=32)  # new weights at the same addresses
+    assert torch.equal(captured.generator.get_state(), plain.generator.get_state())
 
 
 def test_replays_draw_new_samples_and_the_learning_rate_can_change():
