@@ -14,6 +14,7 @@ from torch import nn
 
 from fastdqn.config import Config
 from fastdqn.devices import resolve_device
+from fastdqn.env_ids import is_native
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
 from fastdqn.host import keep_freed_memory, usable_cpus
 from fastdqn.learner import Learner
@@ -44,6 +45,8 @@ def make_stream(
         EnvError: Where they cannot be made or are not supported.
     """
     kwargs: dict[str, Any] = dict(config.env_kwargs)
+    if is_native(config.env_id):
+        kwargs.setdefault("device", str(resolve_device(config.device)))
     if config.env_id.startswith("ALE/"):
         protocol = getattr(AtariProtocol, config.atari_protocol)
         kwargs["atari"] = protocol(
@@ -96,6 +99,7 @@ def build_network(config: Config, envs: EnvStream) -> nn.Module:
             image=is_image(envs),
             hidden_sizes=config.hidden_sizes,
             dueling=config.dueling,
+            batch_norm=config.batch_norm,
         )
 
 
@@ -179,7 +183,13 @@ def is_image(envs: EnvStream) -> bool:
 
 
 def reward_threshold(config: Config) -> float | None:
-    """The mean return at which Gymnasium counts the env as solved, if it says."""
+    """The mean return at which Gymnasium counts the env as solved, if it says.
+
+    None where options of a native env change what its returns count.
+    """
+    changed = {"target_position", "fall_reward", "max_episode_steps"} & config.env_kwargs.keys()
+    if is_native(config.env_id) and changed:
+        return None
     spec = gymnasium.registry.get(config.env_id)
     return None if spec is None else spec.reward_threshold
 

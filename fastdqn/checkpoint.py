@@ -410,6 +410,7 @@ def _policy(
                 image=spec["image"],
                 hidden_sizes=config.hidden_sizes,
                 dueling=config.dueling,
+                batch_norm=config.batch_norm,
             )
         _check_network(network, saved)
         network = network.to_empty(device=device).eval().requires_grad_(False)

@@ -157,10 +157,15 @@ class Config:
     require: fail if there is none."""
 
     # --- network -------------------------------------------------------------------------------
-    network: Literal["auto", "mlp", "nature"] = "auto"
-    """auto: nature (the CNN of Mnih 2015) for images, mlp for vectors."""
+    network: Literal["auto", "mlp", "nature", "batchnorm_cnn"] = "auto"
+    """auto: nature (the CNN of Mnih 2015) for images, mlp for vectors. batchnorm_cnn: the one of
+    PyTorch's DQN tutorial."""
     hidden_sizes: tuple[int, ...] = (256, 256)
-    """Hidden layers of the mlp; for nature, the one layer after the convolutions."""
+    """Hidden layers of the mlp; for nature, the one layer after the convolutions; batchnorm_cnn
+    can do without any."""
+    batch_norm: bool = False
+    """Batch normalisation before each ReLU of the mlp: statistics of the batch to learn, running
+    ones to act and in the target network."""
     dueling: bool = False
     """Dueling head (Wang 2016): Q = V + A - mean A."""
 
@@ -285,8 +290,13 @@ class Config:
             refuse("env_kwargs", "cannot be written as a JSON object of names and plain values")
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", self.device):
             refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")
-        if not self.hidden_sizes or any(not 1 <= size <= 65_536 for size in self.hidden_sizes):
+        wanted = self.hidden_sizes or (self.network == "batchnorm_cnn" and not self.dueling)
+        if not wanted or any(not 1 <= size <= 65_536 for size in self.hidden_sizes):
             refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
+        if self.batch_norm and self.network in ("nature", "batchnorm_cnn"):
+            refuse("batch_norm", f"is for network = 'mlp', not {self.network!r}; leave it out")
+        if self.batch_norm and self.batch_size < 2:
+            refuse("batch_norm", "needs a variance, so a batch_size of 2 or more")
         if self.mode == "graph" and self.device == "cpu":
             refuse("mode", "needs a CUDA device; use eager or compile with device = 'cpu'")
         stack = self.frame_stack or 1

@@ -43,12 +43,23 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: str, network: nn.Module, device: torch.device) -> str:
-    """``auto`` is bf16 for convolutions where the hardware has it, else fp32."""
+    """``auto`` is bf16 for convolutions where the hardware has it, else fp32.
+
+    Raises:
+        ConfigError: For bf16 of a network with batch normalisation, whose running statistics
+            would be sums of rounded numbers.
+    """
+    kinds = {type(module) for module in network.modules()}
+    normalises = any(issubclass(kind, nn.modules.batchnorm._BatchNorm) for kind in kinds)
     if precision == "auto":
-        convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
-        return "bf16" if convolves and has_bf16(device) else "fp32"
+        convolves = any(issubclass(kind, nn.Conv2d) for kind in kinds)
+        return "bf16" if convolves and not normalises and has_bf16(device) else "fp32"
     if precision not in ("fp32", "bf16"):
         raise ConfigError(f"precision = {precision!r} must be one of auto, fp32, bf16.")
+    if precision == "bf16" and normalises:
+        raise ConfigError(
+            "precision = 'bf16' is not for networks with batch normalisation; use 'fp32'."
+        )
     return precision
 
 

@@ -24,12 +24,23 @@ from fastdqn.linear import Linear
 
 
 class MLP(nn.Module):
-    """Fully connected ReLU layers on the flattened observation (stack included)."""
+    """Fully connected ReLU layers on the flattened observation (stack included).
 
-    def __init__(self, inputs: int, hidden_sizes: Sequence[int]) -> None:
+    Args:
+        inputs: Numbers in the flattened observation.
+        hidden_sizes: Of the layers.
+        batch_norm: Batch normalisation (Ioffe 2015) between each layer and its ReLU.
+    """
+
+    def __init__(
+        self, inputs: int, hidden_sizes: Sequence[int], *, batch_norm: bool = False
+    ) -> None:
         super().__init__()
         sizes = [inputs, *hidden_sizes]
         self.layers = nn.ModuleList(Linear(inward, outward) for inward, outward in pairwise(sizes))
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(size) if batch_norm else nn.Identity() for size in sizes[1:]
+        )
         self.features = sizes[-1]
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -40,8 +51,8 @@ class MLP(nn.Module):
         first = self.layers[0]
         assert isinstance(first, nn.Linear)
         x = x.to(first.weight.dtype)
-        for layer in self.layers:
-            x = F.relu(layer(x))
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = F.relu(norm(layer(x)))
         return x
 
 
@@ -85,6 +96,53 @@ class NatureCNN(nn.Module):
         x = F.conv2d(x, self.conv1.weight, stride=4)
         x = F.relu(torch.add(bias.view(-1, 1, 1), x, alpha=scale))
         return F.relu(self.conv3(F.relu(self.conv2(x))))
+
+
+class BatchNormCNN(nn.Module):
+    """Convolutions of 16, 32 and 32 channels, 5 x 5 with stride 2, each with BatchNorm and ReLU.
+
+    The network of PyTorch's DQN tutorial (Paszke 2017, for screens of 3 x 40 x 90).
+
+    Args:
+        channels: Of the observation, stack included.
+        height: In pixels, at least 29.
+        width: Likewise.
+        hidden_sizes: Of ReLU layers between convolutions and head; the tutorial has none.
+    """
+
+    def __init__(
+        self, channels: int, height: int, width: int, hidden_sizes: Sequence[int] = ()
+    ) -> None:
+        super().__init__()
+        if min(height, width) < 29:
+            raise ConfigError(
+                f"network = 'batchnorm_cnn' needs frames of at least 29 x 29, not {height} x "
+                f"{width}; use network = 'mlp'."
+            )
+        plan = pairwise((channels, 16, 32, 32))
+        self.convs = nn.ModuleList(nn.Conv2d(c, out, 5, stride=2) for c, out in plan)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(out) for out in (16, 32, 32))
+        for _ in self.convs:
+            height, width = (height - 5) // 2 + 1, (width - 5) // 2 + 1
+        sizes = [32 * height * width, *hidden_sizes]
+        self.hidden = nn.ModuleList(Linear(inward, outward) for inward, outward in pairwise(sizes))
+        self.features = sizes[-1]
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """[B, S, H, W] or [B, C, H, W] (or [B, S, C, H, W]) to [B, features]; bytes become 0..1."""
+        if observation.dim() == 5:
+            observation = observation.flatten(1, 2)
+        first = self.convs[0]
+        assert isinstance(first, nn.Conv2d)
+        x = observation.to(dtype=first.weight.dtype, memory_format=torch.channels_last)
+        if observation.dtype == torch.uint8:
+            x = x / 255
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(conv(x)))
+        x = x.flatten(1)
+        for layer in self.hidden:
+            x = F.relu(layer(x))
+        return x
 
 
 class LinearHead(nn.Module):
@@ -148,17 +206,20 @@ def make_network(
     image: bool | None = None,
     hidden_sizes: Sequence[int] = (120, 84),
     dueling: bool = False,
+    batch_norm: bool = False,
 ) -> QNetwork:
     """A Q network for observations [B, *O] or [B, S, *O].
 
     Args:
         observation_shape: O, of one frame.
         num_actions: A.
-        kind: ``mlp``, ``nature``, or ``auto``: nature for images.
+        kind: ``mlp``, ``nature``, ``batchnorm_cnn``, or ``auto``: nature for images.
         frame_stack: S.
         image: Whether frames are images; None: from two dimensions up they are.
-        hidden_sizes: Of the mlp's layers; of nature's one layer after the convolutions.
+        hidden_sizes: Of the mlp's layers; of nature's one layer after the convolutions; of
+            batchnorm_cnn's, which needs none.
         dueling: A dueling head; the last hidden layer is then doubled, one half per stream.
+        batch_norm: Batch normalisation in the mlp.
 
     Raises:
         ConfigError: Where the network does not fit the observation.
@@ -169,22 +230,32 @@ def make_network(
     if kind == "auto":
         kind = "nature" if image else "mlp"
     sizes = list(hidden_sizes)
+    if batch_norm and kind != "mlp":
+        raise ConfigError(
+            f"batch_norm = True is for network = 'mlp', not {kind!r}; use network = "
+            f"'batchnorm_cnn' for images."
+        )
+    if dueling and not sizes:
+        raise ConfigError("dueling = True needs a hidden layer to split; set hidden_sizes.")
     if dueling:
         sizes[-1] *= 2
+    torso: MLP | NatureCNN | BatchNormCNN
     if kind == "mlp":
-        torso: MLP | NatureCNN = MLP(math.prod(shape) * (frame_stack or 1), sizes)
+        torso = MLP(math.prod(shape) * (frame_stack or 1), sizes, batch_norm=batch_norm)
+    elif kind == "batchnorm_cnn":
+        torso = BatchNormCNN(*_image_size(shape, frame_stack, kind), sizes)
     else:
         if len(sizes) != 1:
             raise ConfigError(
                 f"hidden_sizes = {tuple(hidden_sizes)} must be one size for network = 'nature'; "
                 f"use 512."
             )
-        torso = NatureCNN(*_image_size(shape, frame_stack), sizes[0])
+        torso = NatureCNN(*_image_size(shape, frame_stack, kind), sizes[0])
     head = DuelingHead if dueling else LinearHead
     return QNetwork(torso, head(torso.features, num_actions))
 
 
-def _image_size(shape: tuple[int, ...], frame_stack: int | None) -> tuple[int, int, int]:
+def _image_size(shape: tuple[int, ...], frame_stack: int | None, kind: str) -> tuple[int, int, int]:
     """Channels (stack included), height and width."""
     if len(shape) == 2 and frame_stack:
         return frame_stack, *shape  # type: ignore[return-value]
@@ -196,6 +267,6 @@ def _image_size(shape: tuple[int, ...], frame_stack: int | None) -> tuple[int, i
     if len(shape) == 3:
         return shape[0] * (frame_stack or 1), shape[1], shape[2]
     raise ConfigError(
-        f"network = 'nature' needs images [C, H, W], or [H, W] with frame_stack set, not frames of "
+        f"network = {kind!r} needs images [C, H, W], or [H, W] with frame_stack set, not frames of "
         f"shape {shape}; use network = 'mlp'."
     )

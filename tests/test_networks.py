@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastdqn.errors import ConfigError
-from fastdqn.networks import MLP, DuelingHead, LinearHead, NatureCNN, QNetwork, make_network
+from fastdqn.networks import (
+    MLP,
+    BatchNormCNN,
+    DuelingHead,
+    LinearHead,
+    NatureCNN,
+    QNetwork,
+    make_network,
+)
 
 
 def make(seed=0, **kwargs):
@@ -49,6 +57,9 @@ def parameters_of(network):
         ((3, 36, 40), None, "auto", frames(5, 3, 36, 40), NatureCNN),
         ((3, 36, 40), 2, "auto", frames(5, 2, 3, 36, 40), NatureCNN),
         ((1, 84, 84), 4, "auto", frames(5, 4, 1, 84, 84), NatureCNN),
+        ((3, 29, 90), None, "batchnorm_cnn", torch.zeros(5, 3, 29, 90), BatchNormCNN),
+        ((3, 40, 90), 2, "batchnorm_cnn", frames(5, 2, 3, 40, 90), BatchNormCNN),
+        ((40, 90), 1, "batchnorm_cnn", frames(5, 1, 40, 90), BatchNormCNN),
     ],
 )
 def test_shapes(shape, stack, kind, observation, torso, dueling):
@@ -83,6 +94,28 @@ def test_nature_has_the_parameters_of_the_paper():
 def test_mlp_has_the_parameters_of_its_sizes():
     network = make(observation_shape=(4,), num_actions=2, hidden_sizes=(120, 84))
     assert parameters_of(network) == (4 * 120 + 120) + (120 * 84 + 84) + (84 * 2 + 2)
+
+
+def test_batch_norm_adds_a_scale_and_a_shift_for_each_hidden_unit():
+    network = make(observation_shape=(4,), num_actions=2, hidden_sizes=(256, 128), batch_norm=True)
+    linear = (4 * 256 + 256) + (256 * 128 + 128) + (128 * 2 + 2)
+    assert parameters_of(network) == linear + 2 * 256 + 2 * 128
+    buffers = {name: b.numel() for name, b in network.named_buffers()}
+    assert sum(buffers.values()) == 2 * 256 + 2 * 128 + 2  # means, variances and two counts
+
+
+def test_batchnorm_cnn_has_the_parameters_of_the_tutorial():
+    # 40 x 90 -> 18 x 43 -> 7 x 20 -> 2 x 8: 512 features
+    network = make(
+        observation_shape=(3, 40, 90), num_actions=2, kind="batchnorm_cnn", hidden_sizes=()
+    )
+    assert parameters_of(network) == (3 * 16 * 25 + 16) + 2 * 16 + (16 * 32 * 25 + 32) + 2 * 32 + (
+        32 * 32 * 25 + 32
+    ) + 2 * 32 + (512 * 2 + 2)
+    wider = make(
+        observation_shape=(3, 40, 90), num_actions=2, kind="batchnorm_cnn", hidden_sizes=(7,)
+    )
+    assert parameters_of(wider) - parameters_of(network) == 512 * 7 + 7 + 7 * 2 - 512 * 2
 
 
 def test_a_dueling_network_gives_each_stream_a_hidden_layer_of_the_size_asked_for():
@@ -129,7 +162,7 @@ def test_the_gradient_of_the_folded_weights_is_that_of_the_divided_input():
     torch.testing.assert_close(folded, plain, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["nature", "mlp"])
+@pytest.mark.parametrize("kind", ["nature", "mlp", "batchnorm_cnn"])
 def test_bytes_are_scaled_and_floats_are_not(kind):
     network = make(
         observation_shape=(40, 40), num_actions=3, kind=kind, frame_stack=2, hidden_sizes=(16,)
@@ -289,6 +322,21 @@ def test_bytes_become_floats_and_channels_last_at_once(monkeypatch):
 def test_refusals(kwargs, message):
     with pytest.raises(ConfigError, match=message):
         make_network(**{"num_actions": 2, "hidden_sizes": (8,), **kwargs})
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"observation_shape": (3, 28, 90)}, "at least 29 x 29, not 28 x 90; use network = 'mlp'"),
+        ({"observation_shape": (4,)}, "network = 'batchnorm_cnn' needs images"),
+        ({"batch_norm": True}, "batch_norm = True is for network = 'mlp', not 'batchnorm_cnn'"),
+        ({"hidden_sizes": (), "dueling": True}, "dueling = True needs a hidden layer"),
+    ],
+)
+def test_refusals_of_batchnorm_cnn(kwargs, message):
+    base = {"observation_shape": (3, 40, 90), "num_actions": 2, "kind": "batchnorm_cnn"}
+    with pytest.raises(ConfigError, match=message):
+        make_network(**{**base, **kwargs})
 
 
 def test_the_smallest_image_passes():

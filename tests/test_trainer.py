@@ -320,8 +320,11 @@ def in_a_new_process(tmp, stop=0, **changes):
         {"prioritized": True, "n_step": 3, "dueling": True, "replay_capacity": 120},
         {"optimizer": "rmsprop", "target_period_updates": 1, "target_tau": 0.1,
          "learning_rate_final": 0.0, "loss": "mse", "max_grad_norm": 1.0},
+        {"batch_norm": True, "optimizer": "rmsprop", "rmsprop_centred": False,
+         "max_grad_norm": None, "max_grad_value": 1.0},
+        {"target_period_updates": None, "double": False, "epsilon_schedule": "exponential"},
     ],
-    ids=["plain", "per n-step wrapped", "rmsprop polyak schedules"],
+    ids=["plain", "per n-step wrapped", "rmsprop polyak schedules", "batch norm", "no target"],
 )  # fmt: skip
 def test_stop_and_resume_equals_uninterrupted(tmp_path, changes):
     whole = small(tmp_path / "whole", **changes)
