@@ -11,8 +11,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from fastdqn import losses
 from fastdqn.flat import FlatParameters
-from fastdqn.losses import double_q_target, q_target, td_error
 
 # What every update adds to `Learner.statistics`, in this order; the last counts finite losses.
 STATISTICS = ("loss", "td_error_abs", "q_mean", "finite")
@@ -46,9 +46,29 @@ def make_gradients(
         :data:`STATISTICS`, [4]; the TD errors, [B]; and the priorities, [B].
     """
     parameters = list(network.parameters())
-    q_values = getattr(network, "q_values", None) or (lambda output: output)
+    q, q_acting, q_target = (
+        q_function(module, autocast=autocast, device_type=device_type)
+        for module in (network, acting_network, target_network)
+    )
 
-    def q(module: nn.Module, observation: Tensor) -> Tensor:
+    def gradients(*batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mean_loss, values, td = temporal_difference(
+            q, q_acting, q_target, *batch, loss=loss, double=double
+        )
+        gradient = flat.pack(torch.autograd.grad(mean_loss, parameters))
+        summary, priority = summarize(mean_loss, values, td)
+        return gradient, summary, td.detach(), priority
+
+    return gradients
+
+
+def q_function(
+    module: nn.Module, *, autocast: bool, device_type: str
+) -> Callable[[Tensor], Tensor]:
+    """Q of observations, float32 [B, A], from a network with or without ``q_values``."""
+    q_values = getattr(module, "q_values", None) or (lambda output: output)
+
+    def q(observation: Tensor) -> Tensor:
         # A context per forward: autocast caches lowered weights, and those made without grad
         # must not serve the forward that needs it.
         context = torch.autocast(device_type, dtype=torch.bfloat16) if autocast else nullcontext()
@@ -56,29 +76,37 @@ def make_gradients(
             output = module(observation)
         return q_values(output.float())
 
-    def gradients(
-        observation: Tensor,
-        action: Tensor,
-        reward: Tensor,
-        discount: Tensor,
-        next_observation: Tensor,
-        weight: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        with torch.no_grad():
-            following = q(target_network, next_observation)
-            if double:
-                chooser = q(acting_network, next_observation)
-                target = double_q_target(chooser, following, reward, discount)
-            else:
-                target = q_target(following, reward, discount)
-        values = q(network, observation)
-        td = td_error(values, action, target)
-        mean_loss = (weight * loss(td)).mean()
-        gradient = flat.pack(torch.autograd.grad(mean_loss, parameters))
-        td, mean_loss = td.detach(), mean_loss.detach()
-        priority = td.abs()
-        finite = torch.isfinite(mean_loss).to(mean_loss.dtype)
-        summary = torch.stack((mean_loss, priority.mean(), values.detach().mean(), finite))
-        return gradient, summary, td, priority
+    return q
 
-    return gradients
+
+def temporal_difference(
+    q: Callable[[Tensor], Tensor],
+    q_acting: Callable[[Tensor], Tensor],
+    q_target: Callable[[Tensor], Tensor],
+    observation: Tensor,
+    action: Tensor,
+    reward: Tensor,
+    discount: Tensor,
+    next_observation: Tensor,
+    weight: Tensor,
+    *,
+    loss: Callable[[Tensor], Tensor],
+    double: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The weighted mean loss, 0-d, Q of the observations, [B, A], and the TD errors, [B]."""
+    with torch.no_grad():
+        following = q_target(next_observation)
+        if double:
+            target = losses.double_q_target(q_acting(next_observation), following, reward, discount)
+        else:
+            target = losses.q_target(following, reward, discount)
+    values = q(observation)
+    td = losses.td_error(values, action, target)
+    return (weight * loss(td)).mean(), values, td
+
+
+def summarize(mean_loss: Tensor, values: Tensor, td: Tensor) -> tuple[Tensor, Tensor]:
+    """:data:`STATISTICS` of one update, [4], and the priorities, [B]."""
+    mean_loss, priority = mean_loss.detach(), td.detach().abs()
+    finite = torch.isfinite(mean_loss).to(mean_loss.dtype)
+    return torch.stack((mean_loss, priority.mean(), values.detach().mean(), finite)), priority

@@ -19,6 +19,7 @@ from fastdqn.devices import resolve_device, resolve_precision
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.flat import FlatParameters
 from fastdqn.gradients import STATISTICS, make_gradients
+from fastdqn.launch import make_launch
 from fastdqn.losses import huber_loss, mse_loss
 from fastdqn.low_precision import Bfloat16Twin, share_in_evaluation_mode
 from fastdqn.networks import QNetwork
@@ -154,6 +155,31 @@ class Learner:
             self.mode,
             compile_backend,
         )
+        # K updates in one compiled graph; CUDA captures them instead. A target that moves with
+        # every update, or weights that are lowered, would have to be part of it.
+        self._launch: Callable[..., Any] | None = None
+        on_cpu = self.mode == "compile" and self.device.type == "cpu"
+        if on_cpu and updates_per_launch > 1 and not self.bf16 and target_period_updates != 1:
+            self._launch = compile_pure(
+                make_launch(
+                    self.network,
+                    self.acting_network,
+                    None if target_period_updates is None else self.target_network,
+                    self._optimizer,
+                    launch=updates_per_launch,
+                    loss=losses[loss],
+                    double=double,
+                    max_grad_norm=max_grad_norm,
+                    max_grad_value=max_grad_value,
+                ),
+                self.mode,
+                compile_backend,
+            )
+            flats = {"parameters": self.flat.data, **self._moments}
+            self._views = {
+                name: self.flat.views(flat) if flat.shape == self.flat.data.shape else [flat]
+                for name, flat in flats.items()
+            }
 
     def update(self, batch: Batch) -> UpdateResult:
         """One optimizer step on a batch that lies on the learner's device."""
@@ -216,9 +242,30 @@ class Learner:
                     replay.update_priorities(batch.index, result.priority)
             return result
         many = replay.sample(launch * batch_size, beta=self._beta)
+        if self._launch is not None and launch == self.updates_per_launch:
+            return self._run_launch(many)
         for fields in zip(*(x.split(batch_size) for x in many), strict=True):
             result = self._update(Batch(*fields))
         return result
+
+    @torch.no_grad()
+    def _run_launch(self, many: Batch) -> UpdateResult:
+        """Updates that are one compiled function."""
+        assert self._launch is not None
+        rate = self._optimizer.learning_rate
+        with torch.enable_grad():
+            parameters, moments, total, summary, td = self._launch(
+                *many[:6],
+                self._views["parameters"],
+                {name: views for name, views in self._views.items() if name != "parameters"},
+                rate if isinstance(rate, Tensor) else torch.tensor(rate),
+            )
+        for name, values in {"parameters": parameters, **moments}.items():
+            torch._foreach_copy_(self._views[name], values)
+        self.statistics.add_(total)
+        if self.target_period_updates == 1:
+            self.sync_target(self.target_tau)
+        return UpdateResult(summary[0], td, td.abs())
 
     def _update(self, batch: Batch) -> UpdateResult:
         gradient, summary, td, priority = self._gradients(*batch[:6])

@@ -7,6 +7,7 @@ captured graph can rely on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -19,9 +20,29 @@ class Optimizer(Protocol):
     """Changes the parameter in place; ``moments`` is all it remembers."""
 
     moments: dict[str, Tensor]
+    learning_rate: float | Tensor
 
     def step(self, gradient: Tensor) -> None:
         """One step."""
+
+    def pure_step(
+        self,
+        parameters: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        moments: dict[str, list[Tensor]],
+        learning_rate: Tensor,
+    ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        """The same step as a pure function, of parameters in any shapes.
+
+        Args:
+            parameters: As the gradients.
+            gradients: One for each parameter.
+            moments: For each name one tensor per parameter, or the one that all share.
+            learning_rate: 0-d.
+
+        Returns:
+            The new parameters and moments.
+        """
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the step size, also of graphs already captured."""
@@ -64,6 +85,28 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
+
+    def pure_step(
+        self,
+        parameters: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        moments: dict[str, list[Tensor]],
+        learning_rate: Tensor,
+    ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        """The same step as a pure function; see :class:`Optimizer`."""
+        step = moments["step"][0] + 1
+        means = [m.lerp(g, 0.1) for m, g in zip(moments["exp_avg"], gradients, strict=True)]
+        squares = [
+            v * 0.999 + 0.001 * g.square()
+            for v, g in zip(moments["exp_avg_sq"], gradients, strict=True)
+        ]
+        rate = learning_rate / (1 - 0.9**step)
+        correction = (1 - 0.999**step).sqrt()
+        moved = [
+            p - rate * m / (v.sqrt() / correction + self.epsilon)
+            for p, m, v in zip(parameters, means, squares, strict=True)
+        ]
+        return moved, {"exp_avg": means, "exp_avg_sq": squares, "step": [step]}
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the step size, also of graphs already captured."""
@@ -111,6 +154,35 @@ class RMSprop:
             variance = torch.addcmul(square, mean, mean, value=-1).clamp_(min=0)
             root = variance.add_(self.epsilon).sqrt_()
         self.parameter.sub_(self.learning_rate * gradient / root)
+
+    def pure_step(
+        self,
+        parameters: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        moments: dict[str, list[Tensor]],
+        learning_rate: Tensor,
+    ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        """The same step as a pure function; see :class:`Optimizer`."""
+        weight = 1 - self.alpha
+        squares = [
+            v.lerp(g.square(), weight)
+            for v, g in zip(moments["square_avg"], gradients, strict=True)
+        ]
+        after = {"square_avg": squares}
+        if "grad_avg" in moments:
+            means = [m.lerp(g, weight) for m, g in zip(moments["grad_avg"], gradients, strict=True)]
+            after["grad_avg"] = means
+            roots = [
+                ((v - m * m).clamp(min=0) + self.epsilon).sqrt()
+                for v, m in zip(squares, means, strict=True)
+            ]
+        else:
+            roots = [v.sqrt() + self.epsilon for v in squares]
+        moved = [
+            p - learning_rate * g / root
+            for p, g, root in zip(parameters, gradients, roots, strict=True)
+        ]
+        return moved, after
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the step size, also of graphs already captured."""

@@ -401,3 +401,54 @@ def test_the_target_moves_on_time_within_launches(period):
     whole, single = run(4), run(1)
     assert torch.equal(whole._target_flat.data, single._target_flat.data)
     assert torch.equal(whole.flat.data, single.flat.data)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"double": True},
+        {"double": False, "loss": "mse", "max_grad_norm": 0.5},
+        {"target_period_updates": None, "max_grad_value": 0.01},
+        {"optimizer": "rmsprop", "optimizer_epsilon": 1e-2},
+        {"optimizer": "rmsprop", "rmsprop_centred": False, "optimizer_epsilon": 1e-2},
+        {"target_period_updates": 6},
+        {"target_period_updates": 1, "target_tau": 0.1},
+    ],
+    ids=lambda options: "-".join(str(value) for value in options.values()),
+)
+def test_a_compiled_launch_equals_its_updates_one_by_one(options):
+    def run(**how):
+        torch.manual_seed(0)
+        learner = Learner(network(), learning_rate=1e-2, **options, **how)
+        for times in (4, 9):
+            result = learner.update_from(replay := uniform_replay(), times, batch_size=8)
+        return learner, result, replay
+
+    whole, result, _ = run(mode="compile", compile_backend="aot_eager", updates_per_launch=4)
+    plain, expected, _ = run(mode="eager", updates_per_launch=4)
+    assert (whole._launch is None) == (options.get("target_period_updates") == 1)
+    torch.testing.assert_close(whole.flat.data, plain.flat.data, rtol=1e-4, atol=2e-6)
+    for name, moment in plain._moments.items():
+        torch.testing.assert_close(whole._moments[name], moment, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(result.td_error, expected.td_error, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(whole.statistics, plain.statistics, rtol=1e-3, atol=1e-4)
+    assert whole.updates == plain.updates == 13
+
+
+def test_a_compiled_launch_follows_the_learning_rate():
+    learner = Learner(network(), mode="compile", compile_backend="aot_eager", updates_per_launch=2)
+    replay = uniform_replay()
+    learner.update_from(replay, 2, batch_size=8)
+    learner.set_learning_rate(0.0)
+    before = learner.flat.data.clone()
+    learner.update_from(replay, 2, batch_size=8)
+    assert torch.equal(learner.flat.data, before)
+
+
+def test_inductor_compiles_a_launch_whole():
+    """One smoke test with the real compiler."""
+    whole = Learner(network(), mode="compile", updates_per_launch=2, learning_rate=1e-2)
+    plain = Learner(network(), updates_per_launch=2, learning_rate=1e-2)
+    for learner in (whole, plain):
+        learner.update_from(uniform_replay(), 4, batch_size=8)
+    torch.testing.assert_close(whole.flat.data, plain.flat.data, rtol=1e-4, atol=2e-6)
