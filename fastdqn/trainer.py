@@ -181,7 +181,7 @@ class Trainer:
             config.num_envs,
             device=self.device,
             autocast=self.learner.autocast,
-            capture=self.learner.mode == "graph",
+            mode=self.learner.mode,
             seed=subseed(config.seed, "actor"),
         )
         threshold = reward_threshold(config) if envs is None else None
