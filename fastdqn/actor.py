@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastdqn.compilation import CapturedStep, compile_pure
+from fastdqn.compilation import CapturedStep
 from fastdqn.devices import restore_generator
 from fastdqn.replay import ReplayBuffer
 
@@ -50,8 +50,7 @@ class Actor:
         autocast: Run the network under autocast to bfloat16.
         to_host: Return the actions in (pinned) host memory, having waited for them: the only
             synchronisation of a vector step. Envs that live on the device want False.
-        mode: ``eager``; ``graph`` captures :meth:`act_from` in a CUDA graph; ``compile`` compiles
-            the forward and the choice.
+        capture: Capture :meth:`act_from` in a CUDA graph.
         seed: Of the exploration.
     """
 
@@ -63,9 +62,8 @@ class Actor:
         device: torch.device | str = "cpu",
         autocast: bool = False,
         to_host: bool = True,
-        mode: str = "eager",
+        capture: bool = False,
         seed: int = 0,
-        compile_backend: str = "inductor",
     ) -> None:
         self.network = network
         self.num_envs = num_envs
@@ -74,13 +72,7 @@ class Actor:
         self.epsilon = torch.ones((), device=self.device)  # [] or [N]; change it in place
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host
-        self.mode = mode
-
-        def choose(observation: Tensor, epsilon: Tensor, uniform: Tensor) -> Tensor:
-            return epsilon_greedy(forward_q(network, observation, autocast), epsilon, uniform)
-
-        compiled = "compile" if mode == "compile" else "eager"
-        self._chosen = compile_pure(choose, compiled, compile_backend)
+        self.capture = capture
         self._captured: dict[tuple[int, bool], tuple[ReplayBuffer, CapturedStep]] = {}
         if self.device.type == "cuda":
             self._host = torch.zeros(num_envs, dtype=torch.int64, pin_memory=True)
@@ -97,8 +89,8 @@ class Actor:
 
     @torch.no_grad()
     def act_from(self, replay: ReplayBuffer) -> Tensor:
-        """``act(replay.latest())``, in mode ``graph`` one launch and one wait."""
-        if self.mode != "graph":
+        """``act(replay.latest())``, on CUDA with ``capture`` as one graph: one launch, one wait."""
+        if not self.capture:
             return self.act(replay.latest())
         key = (id(replay), self.to_host)
         if key not in self._captured:
@@ -113,7 +105,8 @@ class Actor:
     def _choose(self, observation: Tensor) -> Tensor:
         """Actions on the device, and on their way to the host if that is where they go."""
         uniform = torch.rand((2, self.num_envs), generator=self.generator, device=self.device)
-        actions = self._chosen(observation, self.epsilon, uniform)
+        q = forward_q(self.network, observation, self.autocast)
+        actions = epsilon_greedy(q, self.epsilon, uniform)
         if self.to_host and self.device.type == "cuda":
             self._host.copy_(actions, non_blocking=True)
         return actions

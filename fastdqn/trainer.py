@@ -181,7 +181,7 @@ class Trainer:
             config.num_envs,
             device=self.device,
             autocast=self.learner.autocast,
-            mode=self.learner.mode,
+            capture=self.learner.mode == "graph",
             seed=subseed(config.seed, "actor"),
         )
         threshold = reward_threshold(config) if envs is None else None

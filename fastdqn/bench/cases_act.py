@@ -24,7 +24,7 @@ def make(context: Context, *, net: str, num_envs: int) -> Workload:
         lower(network) if bf16 else network,
         num_envs,
         device=context.device,
-        mode="graph" if context.device.type == "cuda" else "eager",
+        capture=context.device.type == "cuda",
     )
 
     def run(repeats: int) -> None:
