@@ -105,6 +105,7 @@ def train(
                 trainer.close()
         finally:
             torch.set_num_threads(threads)
+            torch.set_flush_denormal(False)  # as Python starts
 
 
 def no_room_for(plan: MemoryPlan) -> str:

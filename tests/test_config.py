@@ -233,7 +233,10 @@ def test_any_text_is_a_config_or_a_config_error(text):
 
 
 def test_the_presets():
-    assert list(presets()) == ["cartpole", "dqn-atari", "double-dueling-per-atari"]
+    assert list(presets()) == [
+        "cartpole", "dqn-atari", "double-dueling-per-atari",
+        "cartpole-mlp", "cartpole-pixels", "cartpole-batchnorm", "catch",
+    ]  # fmt: skip
     assert list(describe_presets()) == list(presets())
 
 

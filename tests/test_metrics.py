@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastdqn.errors import CheckpointError
 from fastdqn.metrics import COLUMNS, EpisodeStatistics, MetricsFile
@@ -98,6 +100,34 @@ def test_against_a_loop(kind, num_envs, window):
             ever = True
             assert got[2:] == pytest.approx(wanted[2:], rel=1e-12)
     assert ever and plain.read()[0] > 2 * window / num_envs
+
+
+@pytest.mark.parametrize("kind", ["NEXT_STEP", "SAME_STEP", "both"])
+@pytest.mark.parametrize("as_steps", [tensors, lambda step: step])
+@settings(max_examples=20, deadline=None)
+@given(
+    num_envs=st.integers(1, 9),
+    window=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+    spoiled=st.sampled_from([0.0, 0.02]),
+)
+def test_the_host_counts_as_a_device_does(kind, as_steps, num_envs, window, seed, spoiled):
+    host, device = EpisodeStatistics(num_envs, window), EpisodeStatistics(num_envs, window)
+    rng = np.random.default_rng(seed)
+    for step in random_steps(kind, num_envs, 60, seed):
+        reward = step.reward + rng.random(num_envs, np.float32)  # sums that round
+        bad = rng.random(num_envs) < spoiled
+        reward[bad] = rng.choice([np.nan, np.inf, -np.inf], bad.sum())
+        step = step._replace(reward=reward)
+        host.add(as_steps(step))
+        device._add(*(tensors(step)[i] for i in (4, 1)), tensors(step).reset)
+        assert host.rewards_are_finite() == device.rewards_are_finite()
+        own, other = host.state_dict(), device.state_dict()
+        for name in ("current", "counts"):
+            assert np.array_equal(own[name], other[name], equal_nan=True), name
+        # The last place is where a device puts what is not an end.
+        recent = own["recent"][:, :-1], other["recent"][:, :-1]
+        assert np.array_equal(*recent, equal_nan=True)
 
 
 def row(reward, first=(False,), reset=None, **flags):
