@@ -87,11 +87,11 @@ _HUBER = "huber, clip 10"
 _OURS = (
     Job(f"fastdqn eager ({_HUBER}, 1 thread)", "ours", "mode=eager"),
     Job(f"fastdqn compile ({_HUBER}, 1 thread)", "ours", "mode=compile"),
-    Job(f"fastdqn compile x8 ({_HUBER}, 1 thread)", "ours", "mode=compile updates_per_launch=8"),
+    Job(f"fastdqn compile x10 ({_HUBER}, 1 thread)", "ours", "mode=compile updates_per_launch=10"),
     Job(
-        f"fastdqn compile x8 ({_HUBER}, 2 threads)",
+        f"fastdqn compile x10 ({_HUBER}, 2 threads)",
         "ours",
-        "mode=compile updates_per_launch=8 torch_threads=2",
+        "mode=compile updates_per_launch=10 torch_threads=2",
     ),
 )
 _OURS_MSE = (
@@ -101,9 +101,9 @@ _OURS_MSE = (
         "mode=compile loss=mse max_grad_norm=none",
     ),
     Job(
-        "fastdqn compile x8 (mse, no clip, 1 thread)",
+        "fastdqn compile x10 (mse, no clip, 1 thread)",
         "ours",
-        "mode=compile updates_per_launch=8 loss=mse max_grad_norm=none",
+        "mode=compile updates_per_launch=10 loss=mse max_grad_norm=none",
     ),
 )
 _PEERS = (
