@@ -108,6 +108,7 @@ _OURS_MSE = (
 )
 _PEERS = (
     Job(f"SB3 ({_HUBER})", "sb3"),
+    Job(f"SB3 ({_HUBER}, 1 thread)", "sb3", "1 thread"),
     Job("CleanRL-like (mse, 1 env)", "plain"),
     Job("Tianshou (mse, without its NaN scan)", "tianshou"),
     Job("TorchRL components (mse)", "torchrl"),
