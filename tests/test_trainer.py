@@ -345,6 +345,14 @@ def test_stop_and_resume_equals_uninterrupted(tmp_path, changes):
     assert np.array_equal(first, second), "the next 1,000 actions"
 
 
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this CPU cannot flush them")
+def test_denormal_numbers_are_zero_while_a_run_trains_and_no_longer(tmp_path):
+    tiny, seen = torch.full((64,), 1e-38), []
+    train(small(tmp_path), envs=scripted(), on_log=lambda _: seen.append((tiny * 0.1).max().item()))
+    assert seen == [0.0] * 5
+    assert (tiny * 0.1).min() > 0
+
+
 def test_resume_just_before_the_wrap(tmp_path):
     """30 rows per env: saved when the next row goes to slot 0 again."""
     changes = {"replay_capacity": 120, "log_period_env_steps": 4, "total_env_steps": 1_000}
