@@ -122,6 +122,7 @@ def build_learner(config: Config, network: nn.Module, device: torch.device) -> L
         precision=config.precision,
         mode=config.mode,
         updates_per_launch=config.updates_per_launch,
+        expected_updates=config.expected_updates,
         device=device,
         seed=subseed(config.seed, "policy"),
     )
@@ -212,7 +213,6 @@ def describe(config: Config) -> str:
         envs.close()
     shape, stack = tuple(envs.observation_space.shape), envs.frame_stack
     parameters = sum(p.numel() for p in learner.network.parameters())
-    learning = max(0, c.total_env_steps - c.learning_starts_env_steps)
     tau = "" if c.target_tau == 1.0 else f", tau {c.target_tau:g}"
     period = c.target_period_updates
     beta = f"beta {c.priority_beta_start:g} to {c.priority_beta_end:g}"
@@ -222,7 +222,7 @@ def describe(config: Config) -> str:
         "network": f"{parameters:,} parameters, {learner.precision}, {learner.mode}, {device}",
         "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
         f"without learning",
-        "updates": f"{int(learning / c.update_period_env_steps):,} of {c.batch_size}: replay ratio "
+        "updates": f"{c.expected_updates:,} of {c.batch_size}: replay ratio "
         f"{c.replay_ratio:g} (transitions trained per env step)",
         "target": "none" if period is None else f"every {period:,} updates{tau}",
         "epsilon": f"{c.epsilon_start:g} to {c.epsilon_end:g}, {c.epsilon_schedule} over "

@@ -61,7 +61,9 @@ class Learner:
             stay float32) or ``auto``: bf16 for convolutions where the device has it.
         mode: ``eager``, ``compile``, ``graph`` or ``auto``.
         updates_per_launch: K, updates that :meth:`update_from` runs as one: captured as one graph
-            on CUDA, and drawn from a uniform replay at once on any device.
+            on CUDA, drawn from a uniform replay at once on any device, and with ``compile`` on a
+            CPU one compiled function.
+        expected_updates: By which ``auto`` judges on a CPU whether compiling repays.
         device: ``auto``, ``cpu`` or ``cuda``.
         seed: Of the policy's generator.
         compile_backend: Of torch.compile; tests take one that needs no C++ compiler.
@@ -89,12 +91,14 @@ class Learner:
         precision: str = "auto",
         mode: str = "auto",
         updates_per_launch: int = 1,
+        expected_updates: int | None = None,
         device: torch.device | str = "cpu",
         seed: int = 0,
         compile_backend: str = "inductor",
     ) -> None:
         self.device = resolve_device(device)
-        self.mode = resolve_mode(mode, self.device)
+        convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
+        self.mode = resolve_mode(mode, self.device, convolves=convolves, updates=expected_updates)
         self.precision = resolve_precision(precision, network, self.device)
         self.updates = 0
         self.seed = seed

@@ -8,6 +8,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import nn
 
+from fastdqn.compilation import resolve_mode
 from fastdqn.devices import has_bf16
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.learner import Learner
@@ -452,3 +453,21 @@ def test_inductor_compiles_a_launch_whole():
     for learner in (whole, plain):
         learner.update_from(uniform_replay(), 4, batch_size=8)
     torch.testing.assert_close(whole.flat.data, plain.flat.data, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("updates", "convolves", "compiler", "mode"),
+    [
+        (200_000, False, True, "compile"),
+        (199_999, False, True, "eager"),
+        (None, False, True, "eager"),
+        (10**7, True, True, "eager"),
+        (10**7, False, False, "eager"),
+    ],
+)
+def test_auto_compiles_on_a_cpu_where_it_repays(updates, convolves, compiler, mode, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/c++" if compiler else None)
+    cpu = torch.device("cpu")
+    assert resolve_mode("auto", cpu, convolves=convolves, updates=updates) == mode
+    assert resolve_mode("eager", cpu, convolves=convolves, updates=updates) == "eager"
+    assert resolve_mode("compile", cpu, convolves=convolves, updates=updates) == "compile"
