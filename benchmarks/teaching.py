@@ -81,7 +81,8 @@ SYSTEMS = {
         "cartpole-batchnorm",
         "final |x - target| < 0.2 m, not fallen, in 9 of 10 episodes",
         held_at_target,
-        {"env_kwargs": TARGET},
+        # Next to values of 1,000 what a metre is worth is lost in the noise of the batch.
+        {"env_kwargs": TARGET, "n_step": 5, "gamma": 0.98, "total_env_steps": 180_000},
     ),
     "cartpole-batchnorm-resumed": System(
         "cartpole-batchnorm",

@@ -55,7 +55,7 @@ _DOUBLE_DUELING_PER_ATARI = _DQN_ATARI.replace(
     max_grad_norm=10.0,
 )
 
-# --- five systems that people start from --------------------------------------------------------
+# --- systems that people start from -------------------------------------------------------------
 # Network, loss, optimizer and rate, buffer, target and reward rule are those of the texts. What a
 # text does not say, or what had to change, stands beside each. All count env steps where the texts
 # count episodes, step several envs at once, and learn on one thread.
@@ -72,9 +72,9 @@ _TEACHING = Config(
 )
 
 # A book chapter's: no target network, one update per 4 steps, a fall counts -10. The text
-# multiplies epsilon by 0.9995 per episode, a time constant of 2,000 episodes: of 10 steps each
-# here, which is what random play lasts for less than once. It ends when the mean return of the
-# last 10 episodes reaches 450; their lengths, which the text counts, are then longer still.
+# multiplies epsilon by 0.9995 per episode, which has a time constant of 2,000 episodes: 44,000 env
+# steps of random play; 20,000 suffice. The text names no gamma. The run ends when the mean return
+# of the last 10 episodes reaches 450; their lengths, which the text counts, are longer still.
 _CARTPOLE_MLP = _TEACHING.replace(
     env_kwargs={"fall_reward": -10.0},
     total_env_steps=1_000_000,
@@ -127,11 +127,12 @@ _CARTPOLE_PIXELS = _TEACHING.replace(
     replay_capacity=10_000,
 )
 
-# The tutorial's rules on the state, through an MLP with BatchNorm. The text names neither batch nor
-# buffer nor rate. Changed to reach the bar: 3-step returns and double Q-learning, for with one step
-# and a gamma of 0.999 values take twice as long to grow, and an annealed rate. The batch is large
-# because its statistics are part of the update's noise, which grows with |Q|: 128 fell back from
-# 500 to 160.
+# The tutorial's rules on the state, through an MLP with BatchNorm. The text names neither rate nor
+# batch nor buffer. Changed to reach the bar: 15-step returns, double Q-learning and an annealed
+# rate. With 3 steps and observation noise the cart drifted off after 255 steps (seed 11), with 15
+# after 482 and more (seeds 1 to 3). The batch is large because its statistics are noise in every Q value, in proportion to it:
+# with 128 one of two seeds fell from 500 back to 163. Where that noise hides what is to be learned,
+# as it does with a target position, take a smaller gamma.
 _CARTPOLE_BATCHNORM = _TEACHING.replace(
     num_envs=16,
     total_env_steps=120_000,
@@ -160,6 +161,7 @@ _CARTPOLE_BATCHNORM = _TEACHING.replace(
     checkpoint_keep_best=True,
 )
 
+# Not from a text: the smallest task that needs a convolutional network.
 _CATCH = _TEACHING.replace(
     env_id="fastdqn/Catch-v0",
     env_kwargs={"size": 36},
