@@ -244,6 +244,7 @@ def main(orders: Path, run_dir: str) -> None:
         env_id="ALE/Pong-v5",
         hidden_sizes=(64,),
         total_env_steps=2**40,
+        mode="eager",
         learning_starts_env_steps=2**39,
         frame_stack=4,
         replay_capacity=1_000,

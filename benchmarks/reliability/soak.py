@@ -86,6 +86,7 @@ def run(short: bool) -> Outcome:
 def _config(run_dir: str) -> Config:
     return Config(
         total_env_steps=2**40,
+        mode="eager",
         num_envs=16,
         hidden_sizes=(120, 84),
         prioritized=True,

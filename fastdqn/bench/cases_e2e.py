@@ -117,6 +117,7 @@ def make_config(context: Context, recipe: str, num_envs: int) -> Config:
         num_envs=num_envs,
         replay_capacity=capacity,
         device=str(context.device),
+        mode="auto" if context.device.type == "cuda" else "eager",
         **_SMALL,
         **_RECIPES[recipe],
     )
