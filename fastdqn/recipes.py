@@ -130,9 +130,9 @@ _CARTPOLE_PIXELS = _TEACHING.replace(
 # The tutorial's rules on the state, through an MLP with BatchNorm. The text names neither rate nor
 # batch nor buffer. Changed to reach the bar: 15-step returns, double Q-learning and an annealed
 # rate. With 3 steps and observation noise the cart drifted off after 255 steps (seed 11), with 15
-# after 482 and more (seeds 1 to 3). The batch is large because its statistics are noise in every Q value, in proportion to it:
-# with 128 one of two seeds fell from 500 back to 163. Where that noise hides what is to be learned,
-# as it does with a target position, take a smaller gamma.
+# after 482 and more (seeds 1 to 3). The batch is large because its statistics are noise in every Q
+# value, in proportion to it: with 128 one of two seeds fell from 500 back to 163. Where that noise
+# hides what is to be learned, as it does with a target position, take a smaller gamma.
 _CARTPOLE_BATCHNORM = _TEACHING.replace(
     num_envs=16,
     total_env_steps=120_000,
