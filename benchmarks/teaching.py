@@ -81,8 +81,8 @@ SYSTEMS = {
         "cartpole-batchnorm",
         "final |x - target| < 0.2 m, not fallen, in 9 of 10 episodes",
         held_at_target,
-        # Next to values of 1,000 what a metre is worth is lost in the noise of the batch.
-        {"env_kwargs": TARGET, "gamma": 0.98},
+        # With the preset's gamma, 1 of 20 episodes: values near 1,000 hide what a metre is worth.
+        {"env_kwargs": TARGET, "n_step": 5, "gamma": 0.98, "total_env_steps": 180_000},
     ),
     "cartpole-batchnorm-resumed": System(
         "cartpole-batchnorm",
@@ -184,7 +184,8 @@ def table(rows: list[dict[str, Any]]) -> str:
                 row["reached"] + ("" if row["good"] else " (missed)") for row in own
             )
             seconds = ", ".join(f"{row['wall_s']:.0f}" for row in own)
-            lines.append(f"| `{name}` | {system.goal} | {reached} | {seconds} |")
+            goal = system.goal.replace("|", "\\|")
+            lines.append(f"| `{name}` | {goal} | {reached} | {seconds} |")
     return "\n".join(lines)
 
 
