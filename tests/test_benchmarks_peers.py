@@ -21,6 +21,7 @@ from benchmarks.peers.runner import (
     full_label,
     merge,
     run_group,
+    run_in_turns,
     schedule,
 )
 from benchmarks.peers.settings import EPISODE, TASKS, transitions
@@ -397,3 +398,40 @@ def test_result_line_is_the_last_marked_one(tmp_path, monkeypatch):
     script = f"print('noise'); print({MARK!r} + '{{\"values\": {{}}}}')"
     monkeypatch.setattr(Runner, "command", lambda self, group, job: [sys.executable, "-c", script])
     assert Runner(tmp_path).measure("pong-8", Job("x", "sb3")) == {"values": {}}
+
+
+LOOP = """
+import json, sys, time
+from benchmarks.peers.measure import MARK, Pace
+pace, steps = Pace(0.05, 10, warm_updates=1, slack_updates=2), 0
+while True:
+    steps += 10
+    time.sleep(0.002)
+    if pace.tick(steps, steps // 10):
+        break
+found = pace.result()
+print(MARK + json.dumps({"values": {"cartpole-16": {"": found["env_steps_per_s"] / 2}}, **found}))
+"""
+
+
+def test_loops_take_turns_in_processes_that_stop_themselves():
+    class Loops(Runner):
+        def command(self, group, job):
+            script = LOOP if job.label != "broken" else "raise SystemExit('no such luck')"
+            return [sys.executable, "-c", script]
+
+    jobs = [Job(label, "ours") for label in ("one", "broken", "two")]
+    said = []
+    rows = run_in_turns("cartpole-16", jobs, 3, Loops().measure_in_turns, said.append)
+    found = rows["cartpole-16"]
+    assert "no such luck" in found["broken"]["failed"]
+    for label in ("one", "two"):
+        (details,) = found[label]["details"]
+        windows = details["windows_env_steps_per_s"]
+        assert len(windows) == 3 and all(100 < speed < 5_000 for speed in windows)
+        assert found[label]["values"] == pytest.approx([speed / 2 for speed in windows])
+        # Seconds while the others ran do not count.
+        assert 0.15 <= details["seconds"] < 0.5
+    assert [line for line in said if "warm" in line] == [
+        "cartpole-16, one: warm", "cartpole-16, two: warm",
+    ]  # fmt: skip

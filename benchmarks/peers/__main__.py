@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.rows import GROUPS, PUBLISHED, ROWS, Job, for_cuda
-from benchmarks.peers.runner import VENV, Runner, install, merge, run_group
+from benchmarks.peers.runner import VENV, Runner, install, merge, run_group, run_in_turns
+from benchmarks.peers.settings import TASKS
 from benchmarks.peers.table import tables
 from benchmarks.record import RESULTS, write_result
 from fastdqn import Config
@@ -29,6 +30,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"beside fastdqn: some of {', '.join(PEERS)}; none if empty",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--turns", type=int, default=8, help="windows of each training loop, taken in turn"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument(
@@ -70,11 +74,16 @@ def chosen_jobs(name: str, peers: Sequence[str], device: str = "cpu") -> list[Jo
 
 def is_done(rows: dict[str, Any], name: str, args: argparse.Namespace) -> bool:
     """Whether an earlier run has every row of a group, as many rounds and as long."""
-    wanted = {"rounds": args.rounds, "seconds": args.seconds, "peers": sorted(args.peers)}
+    wanted = {"rounds": rounds_of(name, args), "seconds": args.seconds, "peers": sorted(args.peers)}
     return all(
         row in rows and all(rows[row].get(key) == value for key, value in wanted.items())
         for row in GROUPS[name].rows
     )
+
+
+def rounds_of(name: str, args: argparse.Namespace) -> int:
+    """How many values each label of a group gets."""
+    return args.turns if name in TASKS and args.turns > 1 else args.rounds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(tables(rows) or f"{path} is not there yet")
         return 0
     if args.short:
-        args.seconds, args.rounds = min(args.seconds, 0.5), 1
+        args.seconds, args.rounds, args.turns = min(args.seconds, 0.5), 1, 1
     runner = Runner(
         args.venv.absolute(), args.seconds, args.device, args.threads, 0.05 if args.short else 1.0
     )
@@ -102,11 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         group = GROUPS[group_name]
         jobs = chosen_jobs(group_name, args.peers, args.device)
-        found = run_group(group_name, group, jobs, args.rounds, runner.measure, _say)
+        if group_name in TASKS and args.turns > 1:
+            found = run_in_turns(group_name, jobs, args.turns, runner.measure_in_turns, _say)
+        else:
+            found = run_group(group_name, group, jobs, args.rounds, runner.measure, _say)
         about = {
             "date": time.strftime("%Y-%m-%d"),
             "command": "python -m benchmarks.peers " + " ".join(arguments or sys.argv[1:]),
-            "rounds": args.rounds,
+            "rounds": rounds_of(group_name, args),
             "seconds": args.seconds,
             "threads": args.threads,
             "device": args.device,

@@ -9,6 +9,7 @@ import argparse
 import ctypes
 import json
 import os
+import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ WINDOWS = 5
 WARM_SHARE = 0.25  # of the time that the windows take
 MALLOC = "+ malloc"  # glibc keeps freed memory: see keep_freed_memory
 RATIO_TOLERANCE = 0.02
+TURNS = "FASTDQN_PEERS_TURNS"  # how many windows a training loop is measured in; see Pace
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ def versions() -> dict[str, str]:
 class Pace:
     """Steady speed of a training loop: counts from the first tick after warming up.
 
+    With several turns the process stops itself (SIGSTOP) when it is warm and after each window, and
+    goes on when its turn comes (SIGCONT), so that loops can be compared within a second or two of
+    each other although each takes long to start.
+
     Args:
         seconds: How long to count.
         period: Env steps per update that the loop is meant to keep.
@@ -101,12 +107,15 @@ class Pace:
         warm_updates: int,
         slack_updates: int = 1,
         now: Callable[[], float] = time.perf_counter,
+        turns: int | None = None,
     ) -> None:
         self.seconds, self.period = seconds, period
         self.warm_updates, self.slack_updates = warm_updates, slack_updates
         self._now = now
         self._first: tuple[float, int, int] | None = None
         self._last: tuple[float, int, int] | None = None
+        self.turns = int(os.environ.get(TURNS, "1")) if turns is None else turns
+        self._windows: list[tuple[float, int, int]] = []  # seconds, env steps, updates
 
     @property
     def counting(self) -> bool:
@@ -118,18 +127,35 @@ class Pace:
         here = (self._now(), env_steps, updates)
         if self._first is None:
             if updates >= self.warm_updates:
-                self._first = here
+                self._first = (self._wait_for_turn(), env_steps, updates)
             return False
         self._last = here
-        return here[0] - self._first[0] >= self.seconds
+        if here[0] - self._first[0] < self.seconds:
+            return False
+        self._end_window()
+        if len(self._windows) == self.turns:
+            return True
+        self._first, self._last = (self._wait_for_turn(), env_steps, updates), None
+        return False
+
+    def _end_window(self) -> None:
+        assert self._first is not None and self._last is not None
+        elapsed, steps, updates = (b - a for a, b in zip(self._first, self._last, strict=True))
+        self._windows.append((elapsed, int(steps), int(updates)))
+
+    def _wait_for_turn(self) -> float:
+        """The time when it has come."""
+        if self.turns > 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return self._now()
 
     def result(self) -> dict[str, Any]:
         """Counts and speeds; RuntimeError where the replay ratio is off by more than 2 %."""
-        if self._first is None or self._last is None:
-            raise RuntimeError("the loop ended before it was warm")
-        elapsed, env_steps, updates = (
-            last - first for last, first in zip(self._last, self._first, strict=True)
-        )
+        if not self._windows:
+            if self._last is None:
+                raise RuntimeError("the loop ended before it was warm")
+            self._end_window()
+        elapsed, env_steps, updates = (sum(column) for column in zip(*self._windows, strict=True))
         expected = env_steps / self.period
         if abs(updates - expected) > max(RATIO_TOLERANCE * expected, self.slack_updates):
             raise RuntimeError(
@@ -142,6 +168,7 @@ class Pace:
             "env_steps_per_update": round(env_steps / max(1, updates), 3),
             "env_steps_per_s": env_steps / elapsed,
             "updates_per_s": updates / elapsed,
+            "windows_env_steps_per_s": [steps / seconds for seconds, steps, _ in self._windows],
         }
 
 

@@ -63,7 +63,7 @@ def config(work: Work, run_dir: str) -> Config:
 
 
 def end_to_end(work: Work) -> dict[str, Any]:
-    """Transitions per second after learning starts; rows that envs spend on resets do not count."""
+    """Speed after learning starts, and the share of env steps that are no resets."""
     task = TASKS[work.row]
     # Whole launches of updates, and up to a vector step's updates, may lie across an end.
     launch = 16 + task.num_envs // task.period
@@ -73,7 +73,7 @@ def end_to_end(work: Work) -> dict[str, Any]:
         warm_updates=work.scaled(task.warm_updates, 8),
         slack_updates=launch,
     )
-    counted = [0.0, 0.0]  # transitions and seconds since counting started
+    counted: list[tuple[int, int]] = []  # env steps and episodes since counting started
     warming = [0, 0.0]  # env steps and seconds before, from the row with the first update on
     last_s, last_steps = time.perf_counter(), 0
 
@@ -81,8 +81,7 @@ def end_to_end(work: Work) -> dict[str, Any]:
         nonlocal last_s, last_steps
         now, env_steps = time.perf_counter(), int(row["env_steps"])
         if pace.counting:
-            counted[0] += row["env_steps_per_s"] * (now - last_s)  # without rows of resets
-            counted[1] += now - last_s
+            counted.append((env_steps, int(row["episodes"])))
         elif row["updates"] > 0:
             warming[0] += env_steps - last_steps
             warming[1] += now - last_s
@@ -95,7 +94,9 @@ def end_to_end(work: Work) -> dict[str, Any]:
     beyond = warming[1] - warming[0] / found["env_steps_per_s"]
     return {
         **found,
-        "transitions_per_s": counted[0] / counted[1],
+        # Each episode that ends costs its env one step for the reset.
+        "share_of_transitions": 1.0
+        - (counted[-1][1] - counted[0][1]) / max(1, counted[-1][0] - counted[0][0]),
         # What warming up took beyond the time that as many steps take later: compiling, mostly.
         "compile_s": round(max(0.0, beyond), 2),
         "torch_threads": result.summary["torch_threads"],
@@ -151,7 +152,10 @@ def update(work: Work) -> dict[str, Any]:
 def main(work: Work) -> dict[str, Any]:
     if work.row in TASKS:
         found = end_to_end(work)
-        return {"values": {work.row: found["transitions_per_s"]}, **found}
+        return {
+            "values": {work.row: found["env_steps_per_s"] * found["share_of_transitions"]},
+            **found,
+        }
     if work.row.startswith("update-"):
         return update(work)
     return tensordict(work) if work.row == "tensordict" else prioritized(work)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.measure import MARK
+from benchmarks.peers.measure import MARK, TURNS
 from benchmarks.peers.rows import Group, Job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,11 +72,78 @@ class Runner:
             raise JobFailedError(
                 f"{error.filename} is not there; run python -m benchmarks.peers --install"
             ) from None
-        lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-        if done.returncode or not lines:
-            said = done.stderr.strip().splitlines() or ["no output"]
-            raise JobFailedError(f"{said[-1][:300]} (exit code {done.returncode})")
-        return json.loads(lines[-1].removeprefix(MARK))
+        return parse(done.returncode, done.stdout, done.stderr)
+
+    def measure_in_turns(
+        self, group: str, jobs: Sequence[Job], turns: int, say: Callable[[str], None] = print
+    ) -> dict[Job, dict[str, Any] | JobFailedError]:
+        """Start all jobs, one after the other until it is warm; then each runs when its turn comes.
+
+        A job stops itself when it is warm and after each window (see measure.Pace).
+        """
+        found: dict[Job, dict[str, Any] | JobFailedError] = {}
+        running: dict[Job, subprocess.Popen[str]] = {}
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                for number, job in enumerate(jobs):
+                    out = Path(scratch) / str(number)
+                    environment = {
+                        **os.environ, **(MALLOC if job.malloc else {}), TURNS: str(turns),
+                    }  # fmt: skip
+                    with out.open("w") as stdout, out.with_suffix(".err").open("w") as stderr:
+                        running[job] = subprocess.Popen(
+                            self.command(group, job), cwd=ROOT, env=environment, text=True,
+                            stdout=stdout, stderr=stderr,
+                        )  # fmt: skip
+                    say(f"{group}, {job.label}: {'warm' if _stopped(running[job]) else 'ended'}")
+                for _ in range(turns):
+                    for process in running.values():
+                        if process.returncode is None:
+                            os.kill(process.pid, signal.SIGCONT)
+                            _stopped(process)
+                for number, (job, process) in enumerate(running.items()):
+                    out = Path(scratch) / str(number)
+                    try:
+                        if process.returncode is None:
+                            raise JobFailedError("still running after its turns")
+                        found[job] = parse(
+                            process.returncode,
+                            out.read_text(),
+                            out.with_suffix(".err").read_text(),
+                        )
+                    except JobFailedError as error:
+                        found[job] = error
+            finally:
+                for process in running.values():
+                    if process.returncode is None:
+                        process.kill()
+                        process.wait()
+        return found
+
+
+def _stopped(process: subprocess.Popen[str]) -> bool:
+    """Wait until a process stops itself (True) or ends (False, with its return code set)."""
+    until = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < until:
+        pid, status = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
+        if pid and os.WIFSTOPPED(status):
+            return True
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return False
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    return False
+
+
+def parse(returncode: int, stdout: str, stderr: str) -> dict[str, Any]:
+    """The result that a process printed; JobFailedError where it gave none."""
+    lines = [line for line in stdout.splitlines() if line.startswith(MARK)]
+    if returncode or not lines:
+        said = stderr.strip().splitlines() or ["no output"]
+        raise JobFailedError(f"{said[-1][:300]} (exit code {returncode})")
+    return json.loads(lines[-1].removeprefix(MARK))
 
 
 def schedule(jobs: Sequence[Job], rounds: int) -> Iterator[tuple[int, Job]]:
@@ -127,6 +196,33 @@ def run_group(
         took = time.perf_counter() - began
         say(f"{name}, round {number + 1}, {title}: {'; '.join(shown)}  [{took:.0f} s]")
     return rows
+
+
+def run_in_turns(
+    name: str,
+    jobs: Sequence[Job],
+    turns: int,
+    measure: Callable[..., dict[Job, dict[str, Any] | JobFailedError]],
+    say: Callable[[str], None] = print,
+) -> dict[str, dict[str, Any]]:
+    """Results of a row of training loops, one value per window, as :func:`run_group`."""
+    row: dict[str, Any] = {}
+    for job, found in measure(name, jobs, turns, say).items():
+        if isinstance(found, JobFailedError):
+            row[job.label] = {"system": job.system, "failed": str(found)}
+            say(f"{name}, {job.label}: failed: {found}")
+            continue
+        ((_, values),) = found["values"].items()
+        # The value over the whole may leave resets out; so do then those of the windows.
+        share = values[""] / found["env_steps_per_s"]
+        windows = [share * speed for speed in found["windows_env_steps_per_s"]]
+        details = {key: value for key, value in found.items() if key not in ("values", "versions")}
+        row[job.label] = {
+            "system": job.system, "variant": job.variant, "values": windows,
+            "versions": found.get("versions"), "details": [details],
+        }  # fmt: skip
+        say(f"{name}, {job.label}: {' '.join(f'{value:,.4g}' for value in windows)}")
+    return {name: row}
 
 
 def full_label(label: str, suffix: str) -> str:
