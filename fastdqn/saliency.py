@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ def input_gradient(
     Raises:
         ConfigError: Where an argument is missing or does not fit, or integers are no bytes.
     """
-    module = network.network if isinstance(network, Policy) else network
+    module = network_of(network)
     transition = {"reward": reward, "discount": discount, "next_observation": next_observation}
     _check(of, action, transition, target_network, loss)
     target_module = module if target_network is None else target_network
@@ -133,7 +134,7 @@ def perturbation_saliency(
     Raises:
         ConfigError: Where the frames are no pictures or a number is not above 0.
     """
-    module = network.network if isinstance(network, Policy) else network
+    module = network_of(network)
     numbers = {
         "stride": stride,
         "mask_sigma": mask_sigma,
@@ -227,6 +228,14 @@ def float_form(network: nn.Module, observation: Tensor) -> tuple[Tensor, float]:
 def _as_parameters(observation: Tensor, network: nn.Module) -> Tensor:
     """Floats in the dtype of the parameters; bytes as they are."""
     return observation.to(_dtype(network)) if observation.is_floating_point() else observation
+
+
+def network_of(network: Policy | nn.Module) -> nn.Module:
+    """The module to explain; in float32 where a policy acts with weights in bfloat16."""
+    module = network.network if isinstance(network, Policy) else network
+    if any(p.dtype == torch.bfloat16 for p in module.parameters()):
+        return copy.deepcopy(module).float()
+    return module
 
 
 def _dtype(network: nn.Module) -> torch.dtype:

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastdqn.envs import EnvStream
 from fastdqn.evaluation import evaluate
 from fastdqn.policy import Policy
-from fastdqn.saliency import float_form, input_gradient, perturbation_saliency, q_of
+from fastdqn.saliency import float_form, input_gradient, network_of, perturbation_saliency, q_of
 
 _MOST = 128  # observations kept of an episode, at the least; at most twice that
 
@@ -120,16 +120,16 @@ def explain(policy: Policy, episode: Episode, chosen: list[int], *, stride: int 
         chosen: Their indices in it.
         stride: Of the perturbation maps.
     """
-    observation = episode.observation[chosen]
+    observation, network = episode.observation[chosen], network_of(policy)
     with torch.no_grad():
-        q = q_of(policy.network, float_form(policy.network, observation)[0])
+        q = q_of(network, float_form(network, observation)[0])
     gradients = [
-        input_gradient(policy, observation, torch.full((len(chosen),), action))
+        input_gradient(network, observation, torch.full((len(chosen),), action))
         for action in range(q.shape[1])
     ]
     maps = None
     if is_picture(observation.shape[1:]):
-        maps = perturbation_saliency(policy, observation.cpu().numpy(), stride=stride)
+        maps = perturbation_saliency(network, observation.cpu().numpy(), stride=stride)
     return Moments(
         [episode.step[index] for index in chosen],
         observation.cpu().numpy(),

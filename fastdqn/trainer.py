@@ -105,7 +105,6 @@ def train(
                 trainer.close()
         finally:
             torch.set_num_threads(threads)
-            torch.set_flush_denormal(False)  # as Python starts
 
 
 def no_room_for(plan: MemoryPlan) -> str:
@@ -171,6 +170,7 @@ class Trainer:
             network = build_network(config, self.envs) if network is None else network
             self.run_dir, self.resuming = open_run_dir(config)
             set_up_torch(config, network, self.device)
+            self._resources.callback(torch.set_flush_denormal, False)  # as Python starts
             self.learner = build_learner(config, network, self.device)
             with explain_out_of_memory(MemoryPlanError, no_room_for(plan)):
                 self.replay = ReplayBuffer(**arguments)

@@ -267,19 +267,20 @@ def test_info_shows_gpus_and_gaps(capsys, monkeypatch):
 # --- options of train ----------------------------------------------------------------------------
 
 OPTIONS = """
-    atari-frame-skip atari-full-action-space atari-max-episode-frames atari-noop-max atari-protocol
-    batch-size checkpoint-keep checkpoint-keep-best checkpoint-period-env-steps checkpoint-replay
-    config deterministic device double dry-run dueling env-id env-kwargs env-threads
-    env-vectorization epsilon-duration-env-steps epsilon-end epsilon-schedule epsilon-start
-    eval-episodes eval-epsilon eval-max-env-steps eval-num-envs eval-period-env-steps frame-stack
-    gamma help hidden-sizes huber-delta learning-rate learning-rate-final learning-starts-env-steps
-    log-period-env-steps loss max-grad-norm max-grad-value mode n-step network
-    no-atari-full-action-space no-checkpoint-keep-best no-deterministic no-double no-dueling
-    no-prioritized no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision
+    atari-frame-skip atari-full-action-space atari-max-episode-frames atari-noop-max
+    atari-protocol batch-norm batch-size checkpoint-keep checkpoint-keep-best
+    checkpoint-period-env-steps checkpoint-replay config deterministic device double dry-run
+    dueling env-id env-kwargs env-threads env-vectorization epsilon-duration-env-steps
+    epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps
+    eval-num-envs eval-period-env-steps frame-stack gamma help hidden-sizes huber-delta
+    learning-rate learning-rate-final learning-starts-env-steps log-period-env-steps loss
+    max-grad-norm max-grad-value mode n-step network no-atari-full-action-space no-batch-norm
+    no-checkpoint-keep-best no-deterministic no-double no-dueling no-prioritized
+    no-rmsprop-centred no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision
     prioritized priority-alpha priority-beta-end priority-beta-start priority-epsilon
-    replay-capacity resume reward-clip rmsprop-alpha run-dir save-final-checkpoint seed
-    step-timeout-s stop-return stop-window target-period-updates target-tau torch-threads
-    total-env-steps update-period-env-steps
+    replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
+    save-final-checkpoint seed step-timeout-s stop-return stop-window target-period-updates
+    target-tau torch-threads total-env-steps update-period-env-steps updates-per-launch
 """
 
 
