@@ -99,12 +99,16 @@ def train(
         try:
             trainer = Trainer(config, envs, eval_envs, network)
             try:
+                # Dead units leave averages that shrink for ever, and arithmetic on denormal numbers
+                # is slow: RMSprop's step on 34,000 parameters went from 130 to 850 us.
+                torch.set_flush_denormal(True)
                 with explain_out_of_memory(TrainingError, out_of_memory(config)):
                     return trainer.run(on_log, signals)
             finally:
                 trainer.close()
         finally:
             torch.set_num_threads(threads)
+            torch.set_flush_denormal(False)  # as Python starts
 
 
 def no_room_for(plan: MemoryPlan) -> str:
@@ -170,7 +174,6 @@ class Trainer:
             network = build_network(config, self.envs) if network is None else network
             self.run_dir, self.resuming = open_run_dir(config)
             set_up_torch(config, network, self.device)
-            self._resources.callback(torch.set_flush_denormal, False)  # as Python starts
             self.learner = build_learner(config, network, self.device)
             with explain_out_of_memory(MemoryPlanError, no_room_for(plan)):
                 self.replay = ReplayBuffer(**arguments)
