@@ -29,17 +29,21 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, in] to [B, out]."""
-        x = input
-        if (
-            _HAS_ONEDNN
-            and x.device.type == "cpu"
-            and x.dtype == self.weight.dtype == torch.float32
-            and x.dim() == 2
-            and x.shape[0] * self.weight.numel() >= _WORTH_IT
-            and not torch.is_autocast_enabled("cpu")
-        ):
-            return _OneDNN.apply(x, self.weight, self.bias)
-        return F.linear(x, self.weight, self.bias)
+        return linear(input, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``x weight^T + bias``, as torch.nn.functional.linear."""
+    if (
+        _HAS_ONEDNN
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.dim() == 2
+        and x.shape[0] * weight.numel() >= _WORTH_IT
+        and not torch.is_autocast_enabled("cpu")
+    ):
+        return _OneDNN.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 # An operator of our own around oneDNN's: Inductor takes the latter's weights for constants.

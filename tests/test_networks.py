@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastdqn import convolution, networks
 from fastdqn.errors import ConfigError
 from fastdqn.networks import (
     MLP,
@@ -264,7 +265,8 @@ def channels_last(shape):
 
 
 @pytest.mark.parametrize("low", [False, True])
-def test_activations_lie_channels_last(low):
+def test_activations_lie_channels_last(low, monkeypatch):
+    monkeypatch.setattr(networks, "has_conv_relu", lambda *_: False)
     network = nature()
     seen = seen_by({"conv2": network.torso.conv2, "conv3": network.torso.conv3})
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
@@ -277,6 +279,7 @@ def test_activations_lie_channels_last(low):
 
 
 def test_bytes_become_floats_and_channels_last_at_once(monkeypatch):
+    monkeypatch.setattr(networks, "has_conv_relu", lambda *_: False)
     network, seen = nature(), []
     convolve = network.torso._convolve
     monkeypatch.setattr(
@@ -285,6 +288,115 @@ def test_bytes_become_floats_and_channels_last_at_once(monkeypatch):
     network(frames(3, 4, 84, 84))
     (x,) = seen
     assert x.dtype == torch.float32 and x.stride() == channels_last((3, 4, 84, 84))
+
+
+# --- convolutions with their ReLU in one pass ----------------------------------------------------
+
+
+needs_onednn = pytest.mark.skipif(
+    not convolution.has_conv_relu("cpu", torch.float32), reason="torch without oneDNN"
+)
+# Of values and gradients against float64, relative to the whole tensor. bfloat16 rounds away some
+# units' signs before their ReLU: the plain layers are off by as much.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.1}
+
+
+def low_and_high(dtype):
+    if not convolution.has_conv_relu("cpu", dtype):
+        pytest.skip(f"no oneDNN for {dtype} here")
+    # Biases that matter: one scaled too much or too little must show.
+    torso = nature(hidden=32).torso
+    with torch.no_grad():
+        for layer in (torso.conv1, torso.conv2, torso.conv3, torso.hidden):
+            layer.bias.copy_(torch.linspace(-0.3, 0.3, layer.bias.numel()))
+    return torso.to(dtype)
+
+
+def values_and_gradients(torso, observation):
+    features = torso(observation)
+    weights = torch.linspace(-1, 1, features.numel()).view_as(features)
+    gradients = torch.autograd.grad((features * weights).sum(), list(torso.parameters()))
+    return features.detach(), *gradients
+
+
+def assert_near(found, expected, tolerance):
+    torch.testing.assert_close(found[0].double(), expected[0], rtol=tolerance, atol=tolerance / 10)
+    for a, b in zip(found, expected, strict=True):
+        a, b = a.double(), b.double()
+        assert a.shape == b.shape
+        assert (a - b).norm() <= tolerance * b.norm()
+
+
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["bytes", "floats", "slice", "strided", "odd"])
+def test_one_pass_gives_the_values_and_gradients_of_the_plain_layers(kind, dtype):
+    torso = low_and_high(dtype)
+    observation = frames(6, 4, 84, 84)
+    if kind == "slice":
+        observation = observation[1:4]
+    elif kind == "strided":
+        observation = observation.transpose(2, 3)
+    elif kind == "odd":  # contiguous, but no 32-bit words
+        observation = frames(4 * 84 * 84 + 1)[1:].view(1, 4, 84, 84)
+    scaled = observation.double() / 255
+    if kind == "floats":
+        observation = (observation.float() / 255).to(dtype)
+        scaled = observation.double()
+    reference = NatureCNN(4, 84, 84, 32).double()
+    reference.load_state_dict(torso.state_dict())
+    expected = values_and_gradients(reference, scaled)  # float64 goes the plain way
+    assert_near(values_and_gradients(torso, observation), expected, TOLERANCE[dtype])
+
+
+@needs_onednn
+@pytest.mark.parametrize("size", [(36, 36), (37, 41), (40, 38), (36, 44)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_pass_for_other_sizes(size, channels):
+    torch.manual_seed(0)
+    torso = NatureCNN(channels, *size, 8)
+    reference = NatureCNN(channels, *size, 8).double()
+    reference.load_state_dict(torso.state_dict())
+    observation = frames(2, channels, *size)
+    expected = values_and_gradients(reference, observation.double() / 255)
+    assert_near(values_and_gradients(torso, observation), expected, TOLERANCE[torch.float32])
+
+
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_pass_compiles_whole_and_to_the_same(dtype):
+    torso, observation = low_and_high(dtype), frames(3, 4, 84, 84)
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        compiled = torch.compile(values_and_gradients, fullgraph=True, backend="aot_eager")
+        found = compiled(torso, observation)
+    for a, b in zip(found, values_and_gradients(torso, observation), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@needs_onednn
+def test_cpu_networks_go_the_short_way(monkeypatch):
+    shapes = []
+
+    def spy(x, weight, bias, stride):
+        y = convolution.conv_relu(x, weight, bias, stride)
+        shapes.append((tuple(x.shape), tuple(y.shape), stride))
+        for tensor in (x, y):
+            assert tensor.is_contiguous(memory_format=torch.channels_last)
+        return y
+
+    monkeypatch.setattr(networks, "conv_relu", spy)
+    torso = nature().torso
+    rest = [((3, 32, 20, 20), (3, 64, 9, 9), (2, 2)), ((3, 64, 9, 9), (3, 64, 7, 7), (1, 1))]
+    torso(frames(3, 4, 84, 84))
+    assert shapes == [((3, 16, 84, 21), (3, 32, 20, 20), (4, 1)), *rest]
+    shapes.clear()
+    torso(frames(3, 4, 84, 84).float())
+    assert shapes == [((3, 4, 84, 84), (3, 32, 20, 20), (4, 4)), *rest]
+    shapes.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torso(frames(3, 4, 84, 84))
+    torso.double()(frames(3, 4, 84, 84))
+    assert shapes == []
 
 
 # --- refusals ------------------------------------------------------------------------------------
