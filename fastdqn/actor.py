@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from fastdqn.compilation import CapturedStep
 from fastdqn.devices import restore_generator
+from fastdqn.networks import forward_q
 from fastdqn.replay import ReplayBuffer
 
 
@@ -29,15 +29,6 @@ def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tenso
     # The product rounds to below A for uniform < 1; the clamp holds whatever was passed in.
     anything = (uniform[1] * num_actions).long().clamp_(0, num_actions - 1)
     return torch.where(uniform[0] < epsilon, anything, q.argmax(dim=1))
-
-
-def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:
-    """Q values without gradient, float32 [N, A]."""
-    kind = observation.device.type
-    with torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext():
-        output = network(observation)
-    q_values = getattr(network, "q_values", None)
-    return q_values(output.float()) if q_values else output.float()
 
 
 class Actor:

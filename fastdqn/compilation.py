@@ -49,7 +49,7 @@ def resolve_mode(
         )
     if mode == "auto" and device.type == "cpu":
         long = not convolves and updates is not None and updates >= UPDATES_WORTH_COMPILING
-        return "compile" if long and any(map(shutil.which, ("c++", "g++", "clang++"))) else "eager"
+        return "compile" if long and has_cpp_compiler() else "eager"
     if mode == "eager" or device.type != "cuda":
         return "eager" if mode == "auto" else mode
     missing = _missing_for_triton()
@@ -61,6 +61,11 @@ def resolve_mode(
         warnings.warn(f"Without {missing} updates run eager, several times slower.", stacklevel=2)
         return "eager"
     return "graph" if mode == "auto" else mode
+
+
+def has_cpp_compiler() -> bool:
+    """Whether Inductor can compile for a CPU."""
+    return any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
 def _missing_for_triton() -> str | None:

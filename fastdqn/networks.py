@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -195,6 +196,22 @@ class QNetwork(nn.Module):
     def q_values(self, output: Tensor) -> Tensor:
         """Head output to Q, [B, A]."""
         return output
+
+
+def to_q(network: nn.Module, output: Tensor) -> Tensor:
+    """Q, [B, A], of what a network's forward returned; one without ``q_values`` returns Q."""
+    q_values = getattr(network, "q_values", None)
+    return q_values(output) if q_values else output
+
+
+def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:
+    """Q values, float32 [B, A]."""
+    # A context per forward: autocast caches lowered weights, and those made without grad must not
+    # serve a forward that needs it.
+    kind = observation.device.type
+    with torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext():
+        output = network(observation)
+    return to_q(network, output.float())
 
 
 def make_network(

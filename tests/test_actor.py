@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fastdqn.actor import Actor, epsilon_greedy, forward_q
-from fastdqn.networks import make_network
+from fastdqn.actor import Actor, epsilon_greedy
+from fastdqn.networks import forward_q, make_network
 
 ALMOST_ONE = 1 - 2.0**-24
 
