@@ -4,7 +4,18 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from fastdqn import loops
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=["loops", "torch"])
+def both_ways(request):
+    """The replay on a CPU with Numba, and as it is on a GPU or without Numba."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(loops, "choose_loops", lambda device, compiled=None: False)
+        yield request.param
 
 
 @pytest.fixture
