@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastdqn import loops
 from fastdqn.compilation import CapturedStep
 from fastdqn.devices import restore_generator
 from fastdqn.networks import forward_q
 from fastdqn.replay import ReplayBuffer
+from fastdqn.sum_tree import to_array
 
 
 @torch.no_grad()
@@ -25,6 +28,10 @@ def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tenso
     Returns:
         int64 [N] in [0, A).
     """
+    if loops.choose_loops(q.device):
+        chance = np.empty(len(q), np.float32)
+        chance[:] = epsilon
+        return torch.from_numpy(loops.epsilon_greedy(to_array(q), chance, to_array(uniform)))
     num_actions = q.shape[1]
     # The product rounds to below A for uniform < 1; the clamp holds whatever was passed in.
     anything = (uniform[1] * num_actions).long().clamp_(0, num_actions - 1)

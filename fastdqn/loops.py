@@ -1,4 +1,4 @@
-"""The replay's inner loops for a CPU, compiled by Numba, on NumPy arrays.
+"""Inner loops of the replay and the actor for a CPU, compiled by Numba, on NumPy arrays.
 
 An operation of torch costs 2 to 3 us whatever its size, and a cycle of prioritized replay has about
 sixty of them; each function here is one call. Where Numba is not installed or the replay is on
@@ -257,3 +257,20 @@ def transitions(  # type: ignore[no-untyped-def]
         age = stack_rows(index[i], -1, firsts, size, num_envs, repeat, frames[0, i])
         # No reset lies between the two rows, so s' has as many steps more behind it.
         stack_rows(last, age + steps, firsts, size, num_envs, repeat, frames[1, i])
+
+
+@_compiled
+def epsilon_greedy(q, epsilon, uniform):  # type: ignore[no-untyped-def]
+    """Actions [N], as fastdqn.actor.epsilon_greedy; ``epsilon`` [N]."""
+    count, num_actions = q.shape
+    action = np.empty(count, np.int64)
+    for i in range(count):
+        if uniform[0, i] < epsilon[i]:
+            action[i] = min(np.int64(uniform[1, i] * np.float32(num_actions)), num_actions - 1)
+            continue
+        best = 0
+        for j in range(num_actions):  # a NaN counts as the largest, as for torch
+            if q[i, j] > q[i, best] or (np.isnan(q[i, j]) and not np.isnan(q[i, best])):
+                best = j
+        action[i] = best
+    return action
