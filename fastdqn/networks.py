@@ -39,9 +39,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs, *hidden_sizes]
         self.layers = nn.ModuleList(Linear(inward, outward) for inward, outward in pairwise(sizes))
-        self.norms = nn.ModuleList(
-            nn.BatchNorm1d(size) if batch_norm else nn.Identity() for size in sizes[1:]
-        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[1:] if batch_norm)
         self.features = sizes[-1]
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -49,10 +47,14 @@ class MLP(nn.Module):
         x = observation.flatten(1)
         if x.dtype == torch.uint8:
             x = x.float() / 255
-        first = self.layers[0]
-        assert isinstance(first, nn.Linear)
-        x = x.to(first.weight.dtype)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
+        layers = list(self.layers)
+        assert isinstance(layers[0], nn.Linear)
+        x = x.to(layers[0].weight.dtype)
+        if not self.norms:
+            for layer in layers:
+                x = F.relu(layer(x))
+            return x
+        for layer, norm in zip(layers, self.norms, strict=True):
             x = F.relu(norm(layer(x)))
         return x
 
