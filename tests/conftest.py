@@ -19,6 +19,12 @@ def both_ways(request):
 
 
 @pytest.fixture
+def in_torch(monkeypatch):
+    """The replay as it is on a GPU."""
+    monkeypatch.setattr(loops, "choose_loops", lambda device, compiled=None: False)
+
+
+@pytest.fixture
 def drawn(monkeypatch):
     """The figures that were saved."""
     saved = []

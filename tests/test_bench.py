@@ -197,7 +197,7 @@ def test_a_tree_that_ignores_its_leaves_is_not_timed(monkeypatch):
     assert records["per/sample/cumsum/N1e5/B32"]["status"] == "ok"
 
 
-def test_a_stack_that_reaches_into_the_episode_before_is_not_timed(monkeypatch):
+def test_a_stack_that_reaches_into_the_episode_before_is_not_timed(monkeypatch, in_torch):
     def whole(self, index):
         return torch.full_like(index, self.frame_stack - 1)
 
