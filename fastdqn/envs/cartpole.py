@@ -140,6 +140,7 @@ class CartPole(NativeVectorEnv):
             compile=compile,
         )
         self._screen = CartPoleScreen(gray=gray, device=self.device) if pixels else None
+        self.compiles_observations = not pixels
         self._scale = observation_noise * torch.tensor(RANGES, device=self.device).unsqueeze(1)
 
     def _space(self, pixels: bool, gray: bool) -> Box:
@@ -202,7 +203,7 @@ class CartPole(NativeVectorEnv):
             physics = physics + self._scale * noise
         if self._target is not None:
             physics = torch.cat((physics, (physics[0] - state["target"]).unsqueeze(0)))
-        return physics.T.contiguous()
+        return physics.T.clone(memory_format=torch.contiguous_format)  # of one env, too
 
 
 def _is_finite(value: Any) -> bool:
