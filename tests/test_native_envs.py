@@ -136,6 +136,26 @@ def test_the_stream_s_rows_are_those_that_any_envs_get(case):
     assert sum(int(step.first.sum()) for step, _ in steps) > 10 + 3
 
 
+def test_the_stream_checks_actions_and_keeps_its_own():
+    stream, other = make_envs(make("cartpole"), seed=4), make_envs(make("cartpole"), seed=4)
+    stream.reset()
+    other.reset()
+    for wrong, words in (
+        (torch.tensor([0, 1, 0, 2, 0]), "env 3 is 2; actions go from 0 to 1"),
+        (torch.tensor([0, -1, 0, 1, 0]), "env 1 is -1"),
+        (np.array([0, 1, 2, 0, 0]), "env 2 is 2"),
+        (torch.zeros(5), "dtype torch.float32|dtype float32"),
+        (torch.zeros(6, dtype=torch.int64), "shape"),
+    ):
+        with pytest.raises(EnvError, match=words):
+            stream.send(wrong)
+    for given in (torch.ones(5, dtype=torch.int64), np.ones(5, np.int64)):
+        stream.send(given)
+        given[:] = 0  # before the envs step
+        other.send(torch.ones(5, dtype=torch.int64))
+        assert same(stream.recv()[:5], other.recv()[:5])
+
+
 def test_a_wrapper_of_native_envs_is_no_native_env():
     envs = gymnasium.wrappers.vector.TransformReward(make("catch"), lambda reward: 2 * reward)
     stream = make_envs(envs)

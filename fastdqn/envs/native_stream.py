@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+from torch import Tensor
+
 from fastdqn.envs import arrays, failures
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.errors import EnvError
@@ -14,6 +19,20 @@ class NativeStream(GymnasiumStream):
     These envs are of mode NEXT_STEP, give tensors of the right shape and type, and no reward and
     no flag in the step of a reset. To see to that once more would take as long as the step itself.
     """
+
+    def _convert(self, actions: Any) -> Any:
+        """As for any envs; the usual case, a tensor on the host, by a third of the operations."""
+        if (
+            isinstance(actions, Tensor)
+            and isinstance(self._example, Tensor)
+            and actions.dtype == torch.int64
+            and actions.shape == (self.num_envs,)
+            and actions.device.type == self._example.device.type == "cpu"
+        ):
+            low, high = actions.aminmax()
+            if low.item() >= 0 and high.item() < self.num_actions:
+                return actions.clone()  # the caller may write to its own before the envs step
+        return super()._convert(actions)
 
     def recv(self) -> TimeStep:
         """The rows that the last :meth:`send` leads to."""
