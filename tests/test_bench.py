@@ -327,6 +327,19 @@ def test_pictures_that_differ_are_not_timed(monkeypatch):
     assert _run(name)[name]["status"] == "failed"
 
 
+def test_without_a_compiler_nothing_is_compiled(monkeypatch):
+    from fastdqn.bench import context
+
+    monkeypatch.setattr(context.shutil, "which", lambda name: None)
+    records = _run("env/native/cartpole/N1024")
+    assert {name.rpartition("/")[2]: r["status"] for name, r in records.items()} == {
+        "N1024": "ok",
+        "compiled": "skipped",
+        "compiled_step": "skipped",
+    }
+    assert records["env/native/cartpole/N1024/compiled"]["reason"] == "needs a C++ compiler"
+
+
 def test_without_pygame_its_case_is_skipped(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     (record,) = _run("peer/gymnasium/cartpole_render").values()

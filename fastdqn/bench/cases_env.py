@@ -44,6 +44,8 @@ def make(
         per_frame: Give times per frame, not per vector step.
         **options: Of the env.
     """
+    if options.get("compile"):
+        context.require_compiler()
     num_envs = context.small(num_envs, 4)
     if num_threads is not None:
         num_threads = context.small(num_threads, 2)
