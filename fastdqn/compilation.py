@@ -102,6 +102,29 @@ def compile_pure(function: Callable[..., Any], mode: str, backend: str = "induct
     return call
 
 
+def compile_fixed(
+    function: Callable[..., tuple[Tensor, ...]], arguments: Sequence[Tensor]
+) -> Callable[..., Sequence[Tensor]]:
+    """``function`` compiled for arguments like these, and for nothing else.
+
+    ``torch.compile`` asks before each call whether all that it has seen still holds, which takes
+    longer than a small function. Here nothing is asked: the caller keeps to the shapes, types,
+    strides and device of ``arguments``, and what else the function has read stays as it was.
+
+    Args:
+        function: Pure, of tensors alone. A decision of the host about their values raises.
+        arguments: Examples; they are not kept.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    # Copies: one tensor given twice would be traced as one argument.
+    examples: list[Any] = [tensor.clone() for tensor in arguments]
+    with torch.no_grad():
+        graph = make_fx(function)(*examples)
+        compiled: Callable[..., Sequence[Tensor]] = torch._inductor.compile(graph, examples)
+    return compiled
+
+
 class CapturedStep:
     """A step without arguments or host decisions, captured once and replayed.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from fastdqn.bench.checks import expect_close
 from fastdqn.bench.context import Context, network_work
 from fastdqn.bench.workload import UnavailableError, Workload
-from fastdqn.compilation import has_cpp_compiler, unchanged
+from fastdqn.compilation import unchanged
 from fastdqn.learner import Learner
 from fastdqn.replay import ReplayBuffer
 
@@ -87,9 +87,8 @@ def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int)
 def _require(context: Context, mode: str) -> None:
     if mode == "graph" and context.device.type != "cuda":
         raise UnavailableError("needs a CUDA device")
-    on_cpu = context.device.type == "cpu" and not context.smoke
-    if mode == "compile" and on_cpu and not has_cpp_compiler():
-        raise UnavailableError("needs a C++ compiler")
+    if mode == "compile" and not context.smoke:
+        context.require_compiler()
 
 
 def _written(replay: ReplayBuffer) -> list[Tensor]:
