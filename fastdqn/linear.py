@@ -36,10 +36,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x weight^T + bias``, as torch.nn.functional.linear."""
     if (
         _HAS_ONEDNN
+        and x.shape[0] * weight.numel() >= _WORTH_IT
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.dim() == 2
-        and x.shape[0] * weight.numel() >= _WORTH_IT
         and not torch.is_autocast_enabled("cpu")
     ):
         return _OneDNN.apply(x, weight, bias)
