@@ -97,29 +97,32 @@ _CARTPOLE_MLP = _TEACHING.replace(
 )
 
 # PyTorch's tutorial: the difference of two screens, RMSprop in torch's plain form. Its target is
-# copied every 10 episodes: of 16 steps, the shortest there are, 20 updates. Its rate of 1e-2 learns
-# (92 after 2,750 updates) and forgets; 1e-3, annealed, went to 207 and back to 103 (seed 11). So
-# also 10-step returns and double Q-learning, as below.
+# copied every 10 episodes: of 80 steps, 100 updates. Changed to reach the bar: a rate of 5e-4,
+# annealed, instead of 1e-2, gamma 0.98 instead of 0.999, 10-step returns and double Q-learning.
+# Greedy lengths on seed 11: with 1e-2, 92 after 2,750 updates, and it forgets; with 1e-3 annealed,
+# 207 and then 103; with 10 steps, double Q and 20 updates per copy too, 113 and then 25 at 2,123
+# updates; as here, 109 at that time and 253 at the end of 48,000 env steps, of which the last
+# quarter, where the rate is small, brought a third.
 _CARTPOLE_PIXELS = _TEACHING.replace(
     env_kwargs={"pixels": True, "difference": True},
     num_envs=16,
-    total_env_steps=48_000,
+    total_env_steps=64_000,
     network="batchnorm_cnn",
     hidden_sizes=(),
     precision="fp32",
     update_period_env_steps=8.0,
     batch_size=128,
     n_step=10,
-    gamma=0.999,
+    gamma=0.98,
     double=True,
     loss="huber",
     optimizer="rmsprop",
     rmsprop_centred=False,
     rmsprop_alpha=0.99,
-    learning_rate=1e-3,
+    learning_rate=5e-4,
     learning_rate_final=0.0,
     max_grad_value=1.0,
-    target_period_updates=20,
+    target_period_updates=100,
     epsilon_start=0.9,
     epsilon_end=0.05,
     epsilon_schedule="exponential",
