@@ -24,7 +24,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from fastdqn import presets
-from fastdqn.bench.cases_e2e import MeteredLoop
+from fastdqn.bench.cases_e2e import ENDLESS, MeteredLoop
 from fastdqn.config import Config
 from fastdqn.trainer import Trainer
 
@@ -70,12 +70,8 @@ def config(preset: str, num_envs: int, run_dir: str) -> Config:
         num_envs=num_envs,
         replay_capacity=max(20_000, 100 * num_envs),
         learning_starts_env_steps=20 * num_envs,
-        total_env_steps=2**40,
-        log_period_env_steps=2**40,
-        eval_episodes=0,
-        save_final_checkpoint=False,
-        checkpoint_period_env_steps=None,
         run_dir=run_dir,
+        **ENDLESS,
     )
 
 

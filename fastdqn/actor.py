@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastdqn import loops
 from fastdqn.compilation import CapturedStep
 from fastdqn.devices import restore_generator
+from fastdqn.networks import forward_q
 from fastdqn.replay import ReplayBuffer
+from fastdqn.sum_tree import to_array
 
 
 @torch.no_grad()
@@ -25,19 +28,14 @@ def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tenso
     Returns:
         int64 [N] in [0, A).
     """
+    if loops.choose_loops(q.device):
+        chance = np.empty(len(q), np.float32)
+        chance[:] = epsilon
+        return torch.from_numpy(loops.epsilon_greedy(to_array(q), chance, to_array(uniform)))
     num_actions = q.shape[1]
     # The product rounds to below A for uniform < 1; the clamp holds whatever was passed in.
     anything = (uniform[1] * num_actions).long().clamp_(0, num_actions - 1)
     return torch.where(uniform[0] < epsilon, anything, q.argmax(dim=1))
-
-
-def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:
-    """Q values without gradient, float32 [N, A]."""
-    kind = observation.device.type
-    with torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext():
-        output = network(observation)
-    q_values = getattr(network, "q_values", None)
-    return q_values(output.float()) if q_values else output.float()
 
 
 class Actor:

@@ -13,7 +13,7 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from fastdqn.config import Config
-from fastdqn.devices import resolve_device
+from fastdqn.devices import convolves, resolve_device
 from fastdqn.env_ids import is_native
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
 from fastdqn.host import keep_freed_memory, usable_cpus
@@ -149,10 +149,9 @@ def replay_arguments(config: Config, envs: EnvStream, device: torch.device) -> d
 
 def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> None:
     """Threads, memory and determinism, which a process has once."""
-    convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
     # A second thread is worth a sixth of an MLP's update (1,064 to 893 us at 256-256 on an idle
     # machine), but beside other processes two threads have been seen to lose far more.
-    on_cpu = convolves and device.type == "cpu"
+    on_cpu = convolves(network) and device.type == "cpu"
     torch.set_num_threads(config.torch_threads or (usable_cpus() if on_cpu else 1))
     if on_cpu:
         keep_freed_memory()

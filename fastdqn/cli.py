@@ -456,6 +456,9 @@ def _info(args: list[str]) -> int:
         print(f"{'GPU':<14}none that torch can use")
     atari = "yes" if found["ale"] else "no; pip install 'fastdqn[atari]' adds it"
     print(f"{'Atari (ALE)':<14}{atari}")
+    numba = found["versions"].get("numba")
+    loops = "yes" if numba else "no; pip install 'fastdqn[cpu]' makes the replay on a CPU faster"
+    print(f"{'Numba loops':<14}{loops}")
     return 0
 
 

@@ -49,7 +49,7 @@ def resolve_mode(
         )
     if mode == "auto" and device.type == "cpu":
         long = not convolves and updates is not None and updates >= UPDATES_WORTH_COMPILING
-        return "compile" if long and any(map(shutil.which, ("c++", "g++", "clang++"))) else "eager"
+        return "compile" if long and has_cpp_compiler() else "eager"
     if mode == "eager" or device.type != "cuda":
         return "eager" if mode == "auto" else mode
     missing = _missing_for_triton()
@@ -61,6 +61,11 @@ def resolve_mode(
         warnings.warn(f"Without {missing} updates run eager, several times slower.", stacklevel=2)
         return "eager"
     return "graph" if mode == "auto" else mode
+
+
+def has_cpp_compiler() -> bool:
+    """Whether Inductor can compile for a CPU."""
+    return any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
 def _missing_for_triton() -> str | None:
@@ -95,6 +100,29 @@ def compile_pure(function: Callable[..., Any], mode: str, backend: str = "induct
         return result
 
     return call
+
+
+def compile_fixed(
+    function: Callable[..., tuple[Tensor, ...]], arguments: Sequence[Tensor]
+) -> Callable[..., Sequence[Tensor]]:
+    """``function`` compiled for arguments like these, and for nothing else.
+
+    ``torch.compile`` asks before each call whether all that it has seen still holds, which takes
+    longer than a small function. Here nothing is asked: the caller keeps to the shapes, types,
+    strides and device of ``arguments``, and what else the function has read stays as it was.
+
+    Args:
+        function: Pure, of tensors alone. A decision of the host about their values raises.
+        arguments: Examples; they are not kept.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    # Copies: one tensor given twice would be traced as one argument.
+    examples: list[Any] = [tensor.clone() for tensor in arguments]
+    with torch.no_grad():
+        graph = make_fx(function)(*examples)
+        compiled: Callable[..., Sequence[Tensor]] = torch._inductor.compile(graph, examples)
+    return compiled
 
 
 class CapturedStep:

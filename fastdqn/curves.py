@@ -138,10 +138,10 @@ def _scale(small: Sequence[Any]) -> None:
 
 def _return_title(runs: Sequence[Run]) -> str:
     windows = {run.config.stop_window for run in runs}
-    episodes = str(windows.pop()) if len(windows) == 1 else "recent"
+    episodes = f"the last {windows.pop()}" if len(windows) == 1 else "recent"
     ids = {run.config.env_id for run in runs}
     env = f"{ids.pop()}: " if len(ids) == 1 else ""
-    return f"{env}return, mean of the last {episodes} training episodes"
+    return f"{env}return, mean of {episodes} training episodes"
 
 
 def _seeds(group: Group) -> str:

@@ -42,6 +42,15 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
+def convolves(network: nn.Module) -> bool:
+    """Whether it has convolutions of images."""
+    return _contains(network, nn.Conv2d)
+
+
+def _contains(network: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(isinstance(module, kind) for module in network.modules())
+
+
 def resolve_precision(precision: str, network: nn.Module, device: torch.device) -> str:
     """``auto`` is bf16 for convolutions where the hardware has it, else fp32.
 
@@ -49,11 +58,10 @@ def resolve_precision(precision: str, network: nn.Module, device: torch.device) 
         ConfigError: For bf16 of a network with batch normalisation, whose running statistics
             would be sums of rounded numbers.
     """
-    kinds = {type(module) for module in network.modules()}
-    normalises = any(issubclass(kind, nn.modules.batchnorm._BatchNorm) for kind in kinds)
+    normalises = _contains(network, nn.modules.batchnorm._BatchNorm)
     if precision == "auto":
-        convolves = any(issubclass(kind, nn.Conv2d) for kind in kinds)
-        return "bf16" if convolves and not normalises and has_bf16(device) else "fp32"
+        low = convolves(network) and not normalises and has_bf16(device)
+        return "bf16" if low else "fp32"
     if precision not in ("fp32", "bf16"):
         raise ConfigError(f"precision = {precision!r} must be one of auto, fp32, bf16.")
     if precision == "bf16" and normalises:

@@ -19,6 +19,7 @@ from gymnasium.spaces import Box
 from tensordict import TensorDict
 from torch import Tensor
 
+from fastdqn import loops
 from fastdqn.errors import CheckpointError
 from fastdqn.returns import n_step_return
 from fastdqn.types import StackPadding
@@ -44,6 +45,7 @@ class FrameRing:
         stack_padding: What stands before an episode's first frame: zeros, as in ALE's vector env,
             or that first frame again, as in Gymnasium's FrameStackObservation by default.
         device: Where the rows live.
+        compiled: Whether Numba's loops do the work on a CPU; None: where it is installed.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class FrameRing:
         frame_stack: int | None = None,
         stack_padding: StackPadding = "zero",
         device: torch.device | str = "cpu",
+        compiled: bool | None = None,
     ) -> None:
         self.rows, self.num_envs = rows, num_envs
         self.frame_stack = frame_stack
         self.stack_padding = stack_padding
+        self._repeats = stack_padding == "repeat"
         self.device = torch.device(device)
         frame_shape = observation_space.shape
         self.size = rows * num_envs
@@ -80,6 +84,17 @@ class FrameRing:
         stack = frame_stack or 1
         self._ages = torch.arange(stack - 1, -1, -1, device=self.device)  # oldest frame first
         self._ages_before = torch.arange(stack - 1, device=self.device)  # 0 .. S-2
+        self.compiled = loops.choose_loops(self.device, compiled)
+
+    @property
+    def scalars(self) -> list[np.ndarray]:
+        """Flat, in the order of ``_SCALARS``, for the loops."""
+        return [flat.numpy() for flat in self._flat.values()]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """[T * N + 1, size of a frame], the last one zero, for the loops."""
+        return self._frames.view(self.size + 1, -1).numpy()
 
     def nbytes(self) -> int:
         """Bytes of the storage, the zero frame included."""
@@ -124,6 +139,11 @@ class FrameRing:
         """The observation at each row, [B, S, *O] (or [B, *O] without a stack)."""
         if self.frame_stack is None:
             return self._frames.index_select(0, index)
+        if self.compiled:
+            rows = np.empty((len(index), self.frame_stack), np.int64)
+            first = self._flat["first"].numpy()
+            loops.stacks(index.numpy(), first, self.num_envs, self._repeats, rows)
+            return self._gather(torch.from_numpy(rows))
         return self._gather(self._stack_index(index, self._age(index)))
 
     def transition(
@@ -135,6 +155,8 @@ class FrameRing:
             observation, action, reward, discount, next_observation as in
             :class:`fastdqn.types.Batch`.
         """
+        if self.compiled:
+            return self._transition_in_loops(index, gamma_powers)
         following = self.later(index, 1)
         action = self._flat["action"].index_select(0, following)
         if n_step == 1:
@@ -162,6 +184,21 @@ class FrameRing:
         observation, next_observation = self._gather(both)
         return observation, action, reward, discount, next_observation
 
+    def _transition_in_loops(
+        self, index: Tensor, gamma_powers: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        count, stack = len(index), self.frame_stack or 1
+        action, reward, discount = (np.empty(count, kind) for kind in (np.int64, *[np.float32] * 2))
+        rows = np.empty((2, count, stack), np.int64)
+        loops.transitions(
+            index.contiguous().numpy(), self.num_envs, gamma_powers.numpy(), self._repeats,
+            *self.scalars, action, reward, discount, rows,
+        )  # fmt: skip
+        both = torch.from_numpy(rows if self.frame_stack else rows[..., 0])
+        observation, next_observation = self._gather(both)
+        scalars = map(torch.from_numpy, (action, reward, discount))
+        return observation, *scalars, next_observation
+
     def _window(self, name: str, window: Tensor) -> Tensor:
         return self._flat[name].index_select(0, window.view(-1)).view(window.shape)
 
@@ -173,12 +210,12 @@ class FrameRing:
     def _stack_index(self, index: Tensor, age: Tensor) -> Tensor:
         """Flat index of each frame of each stack, [B, S], oldest first."""
         index, age = index.unsqueeze(1), age.unsqueeze(1)
-        if self.stack_padding == "repeat":
+        if self._repeats:
             return self.later(index, -torch.minimum(self._ages, age))
         return torch.where(self._ages <= age, self.later(index, -self._ages), self.size)
 
     def _gather(self, index: Tensor) -> Tensor:
-        frames = self._frames.index_select(0, index.view(-1))
+        frames = self._frames.index_select(0, index.reshape(-1))
         return frames.view(*index.shape, *self._frames.shape[1:])
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,13 +6,14 @@ This is what gets compiled. It writes to nothing but the running statistics of n
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from fastdqn import losses
 from fastdqn.flat import FlatParameters
+from fastdqn.networks import forward_q
 
 # What every update adds to `Learner.statistics`, in this order; the last counts finite losses.
 STATISTICS = ("loss", "td_error_abs", "q_mean", "finite")
@@ -27,7 +28,6 @@ def make_gradients(
     loss: Callable[[Tensor], Tensor],
     double: bool,
     autocast: bool,
-    device_type: str,
 ) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
     """The function, over networks whose parameters stay where they are.
 
@@ -39,7 +39,6 @@ def make_gradients(
         loss: Of TD errors [B], per sample.
         double: Double Q-learning.
         autocast: Run the networks under autocast to bfloat16.
-        device_type: Where they live.
 
     Returns:
         A function of the first six fields of a Batch, which returns the flat gradient, float32;
@@ -47,7 +46,7 @@ def make_gradients(
     """
     parameters = list(network.parameters())
     q, q_acting, q_target = (
-        q_function(module, autocast=autocast, device_type=device_type)
+        partial(forward_q, module, autocast=autocast)
         for module in (network, acting_network, target_network)
     )
 
@@ -60,23 +59,6 @@ def make_gradients(
         return gradient, summary, td.detach(), priority
 
     return gradients
-
-
-def q_function(
-    module: nn.Module, *, autocast: bool, device_type: str
-) -> Callable[[Tensor], Tensor]:
-    """Q of observations, float32 [B, A], from a network with or without ``q_values``."""
-    q_values = getattr(module, "q_values", None) or (lambda output: output)
-
-    def q(observation: Tensor) -> Tensor:
-        # A context per forward: autocast caches lowered weights, and those made without grad
-        # must not serve the forward that needs it.
-        context = torch.autocast(device_type, dtype=torch.bfloat16) if autocast else nullcontext()
-        with context:
-            output = module(observation)
-        return q_values(output.float())
-
-    return q
 
 
 def temporal_difference(

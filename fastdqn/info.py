@@ -10,7 +10,7 @@ from typing import Any
 
 from fastdqn import host
 
-_PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "tensordict", "torchrl")
+_PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "tensordict", "torchrl", "numba")
 
 
 def versions() -> dict[str, str | None]:

@@ -8,12 +8,14 @@ graph does the same for code as it stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fastdqn.gradients import summarize, temporal_difference
+from fastdqn.networks import forward_q, to_q
 from fastdqn.optimizers import Optimizer
 
 Tensors = list[Tensor]
@@ -50,12 +52,14 @@ def make_launch(
         0-d. It returns the new parameters and moments, the sum of the K statistics, and the last
         update's summary and TD errors.
     """
+    q_target = (
+        None if target_network is None else partial(forward_q, target_network, autocast=False)
+    )
     names = [name for name, _ in network.named_parameters()]
 
     def q_with(module: nn.Module, parameters: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
-        q_values = getattr(module, "q_values", None) or (lambda output: output)
         named = dict(zip(names, parameters, strict=True))
-        return lambda observation: q_values(functional_call(module, named, (observation,)))
+        return lambda observation: to_q(module, functional_call(module, named, (observation,)))
 
     def clipped(gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         if max_grad_norm is not None:
@@ -85,7 +89,7 @@ def make_launch(
             mean_loss, values, td = temporal_difference(
                 q_with(network, leaves),
                 q_acting,
-                q_acting if target_network is None else target_q(target_network),
+                q_target or q_acting,
                 *batch,
                 loss=loss,
                 double=double,
@@ -98,9 +102,5 @@ def make_launch(
                 summary, _ = summarize(mean_loss, values, td)
                 total = total + summary
         return parameters, moments, total, summary, td.detach()
-
-    def target_q(module: nn.Module) -> Callable[[Tensor], Tensor]:
-        q_values = getattr(module, "q_values", None) or (lambda output: output)
-        return lambda observation: q_values(module(observation))
 
     return updates

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode
-from fastdqn.devices import resolve_device, resolve_precision
+from fastdqn.devices import convolves, resolve_device, resolve_precision
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.flat import FlatParameters
 from fastdqn.gradients import STATISTICS, make_gradients
@@ -97,8 +97,9 @@ class Learner:
         compile_backend: str = "inductor",
     ) -> None:
         self.device = resolve_device(device)
-        convolves = any(isinstance(module, nn.Conv2d) for module in network.modules())
-        self.mode = resolve_mode(mode, self.device, convolves=convolves, updates=expected_updates)
+        self.mode = resolve_mode(
+            mode, self.device, convolves=convolves(network), updates=expected_updates
+        )
         self.precision = resolve_precision(precision, network, self.device)
         self.updates = 0
         self.seed = seed
@@ -154,7 +155,6 @@ class Learner:
                 loss=losses[loss],
                 double=double,
                 autocast=self.autocast,
-                device_type=self.device.type,
             ),
             self.mode,
             compile_backend,
@@ -179,10 +179,10 @@ class Learner:
                 self.mode,
                 compile_backend,
             )
-            flats = {"parameters": self.flat.data, **self._moments}
-            self._views = {
+            self._parameter_views = self.flat.views(self.flat.data)
+            self._moment_views = {
                 name: self.flat.views(flat) if flat.shape == self.flat.data.shape else [flat]
-                for name, flat in flats.items()
+                for name, flat in self._moments.items()
             }
 
     def update(self, batch: Batch) -> UpdateResult:
@@ -246,7 +246,7 @@ class Learner:
                     replay.update_priorities(batch.index, result.priority)
             return result
         many = replay.sample(launch * batch_size, beta=self._beta)
-        if self._launch is not None and launch == self.updates_per_launch:
+        if self._launch is not None:
             return self._run_launch(many)
         for fields in zip(*(x.split(batch_size) for x in many), strict=True):
             result = self._update(Batch(*fields))
@@ -260,15 +260,14 @@ class Learner:
         with torch.enable_grad():
             parameters, moments, total, summary, td = self._launch(
                 *many[:6],
-                self._views["parameters"],
-                {name: views for name, views in self._views.items() if name != "parameters"},
+                self._parameter_views,
+                self._moment_views,
                 rate if isinstance(rate, Tensor) else torch.tensor(rate),
             )
-        for name, values in {"parameters": parameters, **moments}.items():
-            torch._foreach_copy_(self._views[name], values)
+        torch._foreach_copy_(self._parameter_views, parameters)
+        for name, values in moments.items():
+            torch._foreach_copy_(self._moment_views[name], values)
         self.statistics.add_(total)
-        if self.target_period_updates == 1:
-            self.sync_target(self.target_tau)
         return UpdateResult(summary[0], td, td.abs())
 
     def _update(self, batch: Batch) -> UpdateResult:

@@ -29,17 +29,17 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, in] to [B, out]."""
-        x = input
+        x, weight = input, self.weight
         if (
             _HAS_ONEDNN
+            and x.shape[0] * weight.numel() >= _WORTH_IT
             and x.device.type == "cpu"
-            and x.dtype == self.weight.dtype == torch.float32
+            and x.dtype == weight.dtype == torch.float32
             and x.dim() == 2
-            and x.shape[0] * self.weight.numel() >= _WORTH_IT
             and not torch.is_autocast_enabled("cpu")
         ):
-            return _OneDNN.apply(x, self.weight, self.bias)
-        return F.linear(x, self.weight, self.bias)
+            return _OneDNN.apply(x, weight, self.bias)
+        return F.linear(x, weight, self.bias)
 
 
 # An operator of our own around oneDNN's: Inductor takes the latter's weights for constants.

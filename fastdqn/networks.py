@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -38,9 +39,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs, *hidden_sizes]
         self.layers = nn.ModuleList(Linear(inward, outward) for inward, outward in pairwise(sizes))
-        self.norms = nn.ModuleList(
-            nn.BatchNorm1d(size) if batch_norm else nn.Identity() for size in sizes[1:]
-        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[1:] if batch_norm)
         self.features = sizes[-1]
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -48,10 +47,14 @@ class MLP(nn.Module):
         x = observation.flatten(1)
         if x.dtype == torch.uint8:
             x = x.float() / 255
-        first = self.layers[0]
-        assert isinstance(first, nn.Linear)
-        x = x.to(first.weight.dtype)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
+        layers = list(self.layers)
+        assert isinstance(layers[0], nn.Linear)
+        x = x.to(layers[0].weight.dtype)
+        if not self.norms:
+            for layer in layers:
+                x = F.relu(layer(x))
+            return x
+        for layer, norm in zip(layers, self.norms, strict=True):
             x = F.relu(norm(layer(x)))
         return x
 
@@ -195,6 +198,22 @@ class QNetwork(nn.Module):
     def q_values(self, output: Tensor) -> Tensor:
         """Head output to Q, [B, A]."""
         return output
+
+
+def to_q(network: nn.Module, output: Tensor) -> Tensor:
+    """Q, [B, A], of what a network's forward returned; one without ``q_values`` returns Q."""
+    q_values = getattr(network, "q_values", None)
+    return q_values(output) if q_values else output
+
+
+def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:
+    """Q values, float32 [B, A]."""
+    # A context per forward: autocast caches lowered weights, and those made without grad must not
+    # serve a forward that needs it.
+    kind = observation.device.type
+    with torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext():
+        output = network(observation)
+    return to_q(network, output.float())
 
 
 def make_network(

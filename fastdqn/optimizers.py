@@ -8,7 +8,6 @@ captured graph can rely on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,14 +15,32 @@ from torch import Tensor
 from fastdqn.errors import ConfigError
 
 
-class Optimizer(Protocol):
-    """Changes the parameter in place; ``moments`` is all it remembers."""
+class Optimizer:
+    """Changes a parameter in place; ``moments`` is all that it remembers.
+
+    Args:
+        parameter: float32, flat.
+        learning_rate: Step size.
+    """
 
     moments: dict[str, Tensor]
-    learning_rate: float | Tensor
+
+    def __init__(self, parameter: Tensor, learning_rate: float) -> None:
+        self.parameter = parameter
+        self.learning_rate: float | Tensor = learning_rate
+        if parameter.is_cuda:  # captured graphs must see it change
+            self.learning_rate = torch.tensor(learning_rate, device=parameter.device)
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Change the step size, also of graphs already captured."""
+        if isinstance(self.learning_rate, Tensor):
+            self.learning_rate.fill_(learning_rate)
+        else:
+            self.learning_rate = learning_rate
 
     def step(self, gradient: Tensor) -> None:
-        """One step."""
+        """One step; ``gradient`` as the parameter."""
+        raise NotImplementedError
 
     def pure_step(
         self,
@@ -43,12 +60,10 @@ class Optimizer(Protocol):
         Returns:
             The new parameters and moments.
         """
-
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Change the step size, also of graphs already captured."""
+        raise NotImplementedError
 
 
-class Adam:
+class Adam(Optimizer):
     """Adam (Kingma 2015, Algorithm 1), by torch's fused kernel.
 
     Args:
@@ -58,13 +73,13 @@ class Adam:
     """
 
     def __init__(self, parameter: Tensor, learning_rate: float, epsilon: float) -> None:
-        self.parameter, self.epsilon = parameter, epsilon
+        super().__init__(parameter, learning_rate)
+        self.epsilon = epsilon
         self.moments = {
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
             "step": torch.zeros((), device=parameter.device),
         }
-        self.learning_rate = _rate(learning_rate, parameter.device)
 
     def step(self, gradient: Tensor) -> None:
         """One step; ``gradient`` as ``parameter``."""
@@ -108,12 +123,8 @@ class Adam:
         ]
         return moved, {"exp_avg": means, "exp_avg_sq": squares, "step": [step]}
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Change the step size, also of graphs already captured."""
-        self.learning_rate = _changed(self.learning_rate, learning_rate)
 
-
-class RMSprop:
+class RMSprop(Optimizer):
     """RMSprop: ``p -= lr g / sqrt(v - m^2 + eps)`` as in Mnih 2015, or the plain form.
 
     v and m are running averages of g^2 and g. torch.optim.RMSprop(centered=True) takes the root of
@@ -137,11 +148,11 @@ class RMSprop:
         epsilon: float,
         centred: bool = True,
     ) -> None:
-        self.parameter, self.alpha, self.epsilon = parameter, alpha, epsilon
+        super().__init__(parameter, learning_rate)
+        self.alpha, self.epsilon = alpha, epsilon
         self.moments = {"square_avg": torch.zeros_like(parameter)}
         if centred:
             self.moments["grad_avg"] = torch.zeros_like(parameter)
-        self.learning_rate = _rate(learning_rate, parameter.device)
 
     def step(self, gradient: Tensor) -> None:
         """One step; ``gradient`` as ``parameter``."""
@@ -184,10 +195,6 @@ class RMSprop:
         ]
         return moved, after
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Change the step size, also of graphs already captured."""
-        self.learning_rate = _changed(self.learning_rate, learning_rate)
-
 
 def make_optimizer(
     name: str,
@@ -208,14 +215,3 @@ def make_optimizer(
     if name == "rmsprop":
         return RMSprop(parameter, learning_rate, rmsprop_alpha, epsilon, rmsprop_centred)
     raise ConfigError(f"optimizer = {name!r} must be one of adam, rmsprop.")
-
-
-def _rate(learning_rate: float, device: torch.device) -> float | Tensor:
-    """On CUDA a tensor, for captured graphs must see it change."""
-    if device.type == "cuda":
-        return torch.tensor(learning_rate, device=device)
-    return learning_rate
-
-
-def _changed(rate: float | Tensor, learning_rate: float) -> float | Tensor:
-    return rate.fill_(learning_rate) if isinstance(rate, Tensor) else learning_rate

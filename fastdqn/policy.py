@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastdqn.actor import epsilon_greedy, forward_q
+from fastdqn.actor import epsilon_greedy
+from fastdqn.networks import forward_q
 from fastdqn.staging import as_tensor
 from fastdqn.types import Array, StackPadding
 

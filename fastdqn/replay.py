@@ -12,16 +12,18 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
+from fastdqn import loops
 from fastdqn.devices import restore_generator
 from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.frame_ring import FrameRing, row_bytes
 from fastdqn.memory import MemoryPlan, make_plan
 from fastdqn.staging import HostStaging
-from fastdqn.sum_tree import SumTree, level_sizes
+from fastdqn.sum_tree import SumTree, level_sizes, to_array
 from fastdqn.types import Array, Batch, StackPadding, TimeStep
 
 _LOST_ROWS_WORTH_A_WARNING = 0.05
@@ -44,6 +46,7 @@ class ReplayBuffer:
         priority_epsilon: Added to every priority, so that none becomes undrawable.
         device: Where everything lives.
         seed: Of the generator that draws.
+        compiled: Whether Numba's loops do the work on a CPU; None: where it is installed.
 
     Raises:
         FastDQNError: Where a column has fewer than S + n + 1 rows.
@@ -65,6 +68,7 @@ class ReplayBuffer:
         priority_epsilon: float = 1e-6,
         device: torch.device | str = "cpu",
         seed: int = 0,
+        compiled: bool | None = None,
     ) -> None:
         self.rows = _rows(capacity, num_envs, frame_stack, n_step)
         lost = ((frame_stack or 1) + n_step) / self.rows
@@ -88,8 +92,10 @@ class ReplayBuffer:
             frame_stack=frame_stack,
             stack_padding=stack_padding,
             device=self.device,
+            compiled=compiled,
         )
-        self.tree = SumTree(self.capacity, device=self.device)
+        self.tree = SumTree(self.capacity, device=self.device, compiled=compiled)
+        self.compiled = self.tree.compiled
         # Newest row of each env, counted from its first row ever: -1 before that.
         self.cursor = torch.full((num_envs,), -1, dtype=torch.int64, device=self.device)
         self.max_priority = torch.ones((), device=self.device)  # before alpha; only grows
@@ -167,6 +173,8 @@ class ReplayBuffer:
         row = (observation, action, reward, terminated, truncated, first)
         if second or self._rows_added < self.n_step:
             self._add_rows(row, second)
+        elif self.compiled:
+            self._add_row_in_loops(row)
         else:
             self._add_row(row)
         self._rows_added += 1
@@ -180,6 +188,18 @@ class ReplayBuffer:
         self.tree.set(places[1:3].view(-1), torch.cat((self._off, on)))
         self.cursor.add_(1)
         self._newest.copy_(added)
+
+    def _add_row_in_loops(self, row: tuple[Tensor, ...]) -> None:
+        observation, action, reward, *flags = row
+        frames = self.ring.frames
+        loops.add_row(
+            *self.tree.arrays, self.rows, self._stack, self.n_step,
+            self.prioritized, *self._priority_arrays,
+            frames, *self.ring.scalars, self.cursor.numpy(), self._newest.numpy(),
+            to_array(observation).reshape(self.num_envs, -1).astype(frames.dtype, copy=False),
+            to_array(action.to(torch.int64)), to_array(reward.to(torch.float32)),
+            *map(to_array, flags),
+        )  # fmt: skip
 
     def _add_rows(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         """Any case: a reset may add a second row, and the first rows find none before them."""
@@ -219,6 +239,11 @@ class ReplayBuffer:
         """Whether the row after each one belongs to the same episode; a flag does not say so."""
         return ~self.ring.is_first(following)
 
+    @property
+    def _priority_arrays(self) -> tuple[np.float32, np.float32, np.ndarray]:
+        epsilon, alpha = np.float32(self.priority_epsilon), np.float32(self.alpha)
+        return epsilon, alpha, self.max_priority.numpy()
+
     def _leaf(self, priority: Tensor) -> Tensor:
         return (priority + self.priority_epsilon) ** self.alpha
 
@@ -248,11 +273,18 @@ class ReplayBuffer:
                 f"{self.n_step + 2} on; add more steps first."
             )
         index, leaf = self.tree.sample(self._uniform(batch_size))
-        weight = (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)
+        weight = self._weight(leaf, beta)
         observation, action, reward, discount, following = self.ring.transition(
             index, self.n_step, self._gamma_powers
         )
         return Batch(observation, action, reward, discount, following, weight, index)
+
+    def _weight(self, leaf: Tensor, beta: float | Tensor) -> Tensor:
+        if not self.prioritized:
+            return torch.ones_like(leaf)
+        if self.compiled:
+            return torch.from_numpy(loops.importance_weights(leaf.numpy(), float(beta)))
+        return (leaf.min() / leaf) ** beta
 
     def _uniform(self, batch_size: int) -> Tensor:
         uniform = torch.rand(
@@ -274,6 +306,12 @@ class ReplayBuffer:
             index: int64 [B], from a batch.
             priority: float32 [B], >= 0, raw: before epsilon and alpha; usually |TD error|.
         """
+        if self.compiled:
+            inside = loops.set_priorities(
+                *self.tree.arrays, self.capacity, to_array(index), to_array(priority),
+                *self._priority_arrays, self.nonfinite_priority.numpy(),
+            )  # fmt: skip
+            return self.tree.check_inside(inside, index)
         finite = torch.isfinite(priority)
         self.nonfinite_priority |= ~finite.all()
         priority = torch.where(finite, priority, self.max_priority).clamp(min=0)

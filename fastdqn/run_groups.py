@@ -29,7 +29,7 @@ _NOT_COMPARED = {
 }
 _BOOTSTRAP_FROM = 5
 _RESAMPLES = 2_000
-_LABEL_FIELDS = 3
+_LABEL_FIELDS, _FEW_FIELDS = 3, 2
 _GRID = 1_000
 
 
@@ -59,13 +59,16 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     groups = list(found.values())
     first = [_compared(members[0].config) for members in groups]
     differing = [name for name in first[0] if len({repr(config[name]) for config in first}) > 1]
-    labels = [_label(config, differing) for config in first]
+    names = [members[0].path.name for members in groups]
+    labels = [_label(*pair, differing) for pair in zip(first, names, strict=True)]
+    if len({str(config["env_id"]) for config in first}) == len(first):
+        labels = [str(config["env_id"]) for config in first]  # all else follows from it
     return [
         Group(
-            label if labels.count(label) == 1 else f"{label}, {members[0].path.name}",
+            label if labels.count(label) == 1 else f"{label}, {name}",
             tuple(members),
         )
-        for label, members in zip(labels, groups, strict=True)
+        for label, name, members in zip(labels, names, groups, strict=True)
     ]
 
 
@@ -73,16 +76,15 @@ def _compared(config: Config) -> dict[str, object]:
     return {name: value for name, value in vars(config).items() if name not in _NOT_COMPARED}
 
 
-def _label(config: dict[str, object], differing: list[str]) -> str:
-    if not differing:
-        return str(config["env_id"])
+def _label(config: dict[str, object], run: str, differing: list[str]) -> str:
+    """The settings that differ; where they are many, the run's name and the first of them."""
     parts = []
-    for name in differing[:_LABEL_FIELDS]:
+    for name in differing[: _LABEL_FIELDS if len(differing) <= _LABEL_FIELDS else _FEW_FIELDS]:
         value = config[name]
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         parts.append(shown if name == "env_id" else f"{name} {shown}")
     more = len(differing) - len(parts)
-    return ", ".join(parts) + (f" and {more} more" if more else "")
+    return f"{run}: {', '.join(parts)} and {more} more" if more else ", ".join(parts)
 
 
 def aggregate(curves: Sequence[Curve]) -> Aggregate:

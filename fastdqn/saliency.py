@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
 from fastdqn.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
+from fastdqn.networks import to_q
 from fastdqn.policy import Policy
 from fastdqn.staging import as_tensor
 from fastdqn.types import Array
@@ -181,9 +182,7 @@ def positions(size: int, stride: int) -> Tensor:
 
 def q_of(network: nn.Module, observation: Tensor) -> Tensor:
     """Q values [B, A] by the convention of fastdqn.networks, with gradient, in full precision."""
-    output = network(observation)
-    q_values = getattr(network, "q_values", None)
-    return q_values(output) if q_values else output
+    return to_q(network, network(observation))
 
 
 @torch.no_grad()

@@ -73,7 +73,8 @@ def draw_frames(
     figure.supxlabel(
         textwrap.fill(
             "Each map in full colour at its own largest values. Blue: a change of the pixels there "
-            "moves Q of the greedy action. Red: Q changes when what is there is blurred away.",
+            "moves Q of the greedy action. Orange: Q changes when what is there is blurred away. "
+            "Coloured bar: the action taken.",
             int(14 * width),
         ),
         fontsize=8.5,

@@ -14,9 +14,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fastdqn import loops
 from fastdqn.errors import CheckpointError
 
 _CPU_FANOUT, _CPU_TOP = 32, 1024  # the fastest of the shapes measured on a CPU
@@ -30,10 +32,17 @@ class SumTree:
         capacity: Number of leaves, >= 1; all start at 0.
         fanout: Entries summed into one; None chooses for the device.
         device: Where the levels live.
+        compiled: Whether Numba's loops do the work on a CPU; None: where it is installed. They
+            want a fanout that is a power of two, 4 or more; any other is left to torch.
     """
 
     def __init__(
-        self, capacity: int, *, fanout: int | None = None, device: torch.device | str = "cpu"
+        self,
+        capacity: int,
+        *,
+        fanout: int | None = None,
+        device: torch.device | str = "cpu",
+        compiled: bool | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity = {capacity} must be at least 1.")
@@ -42,14 +51,24 @@ class SumTree:
         self.capacity = capacity
         self.device = torch.device(device)
         self.fanout, sizes = level_sizes(capacity, fanout, self.device.type)
-        self._levels = [torch.zeros(size, device=self.device) for size in sizes]
+        self._flat = torch.zeros(sum(sizes), device=self.device)
+        self._levels = list(self._flat.split(sizes))
         # A group's entries side by side: level i seen as [groups, fanout].
         self._groups = [level.view(-1, self.fanout) for level in self._levels[:-1]]
+        self._starts = np.cumsum([0, *sizes])
+        self._shift = self.fanout.bit_length() - 1
+        suits = self.fanout == 1 << self._shift >= 4
+        self.compiled = suits and loops.choose_loops(self.device, compiled)
 
     @property
     def levels(self) -> int:
         """Rows that :meth:`sample` wants of its uniform numbers."""
         return len(self._levels)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """What the loops want to know: the memory, where each level begins, log2 of the fanout."""
+        return self._flat.numpy(), self._starts, self._shift
 
     @property
     def total(self) -> Tensor:
@@ -73,6 +92,9 @@ class SumTree:
             value: float32 [B], 0 or a normal number whose sum stays finite; not checked, for that
                 would stall a GPU.
         """
+        if self.compiled:
+            inside = loops.set_leaves(*self.arrays, self.capacity, to_array(index), to_array(value))
+            return self.check_inside(inside, index)
         self._levels[0].scatter_reduce_(0, index, value, "amax", include_self=False)
         for group, above in zip(self._groups, self._levels[1:], strict=True):
             index = index // self.fanout
@@ -92,12 +114,24 @@ class SumTree:
             The index, int64 [B], and the value, float32 [B], of each leaf drawn. A leaf of value
             0 is never drawn. With total 0 the answer is meaningless.
         """
+        if self.compiled:
+            drawn = np.empty(uniform.shape[1], np.int64), np.empty(uniform.shape[1], np.float32)
+            loops.draw_leaves(*self.arrays, to_array(uniform), *drawn)
+            return torch.from_numpy(drawn[0]), torch.from_numpy(drawn[1])
         uniform = uniform.clamp(max=_ALMOST_ONE)
         index = _pick(self._levels[-1], uniform[0])
         for depth, group in enumerate(reversed(self._groups), start=1):
             inside = _pick(group.index_select(0, index), uniform[depth].unsqueeze(1)).squeeze(1)
             index = index * self.fanout + inside
         return index, self.get(index)
+
+    def check_inside(self, inside: bool, index: Tensor) -> None:
+        """Raise IndexError where a loop found, before it wrote, that an index is no leaf's."""
+        if not inside:
+            raise IndexError(
+                f"index has values from {int(index.min())} to {int(index.max())}; leaves are "
+                f"numbered from 0 to {self.capacity - 1}."
+            )
 
     def check_valid(self) -> None:
         """Raise AssertionError where a value is not finite and >= 0, or a sum is not its sum.
@@ -145,6 +179,11 @@ class SumTree:
         else:
             leaves = saved[0][: self.capacity].to(self.device)
             self.set(torch.arange(self.capacity, device=self.device), leaves)
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """The memory of a CPU tensor in the one layout that the loops are compiled for."""
+    return tensor.contiguous().numpy()
 
 
 def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[int, list[int]]:

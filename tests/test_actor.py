@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from fastdqn.actor import Actor, epsilon_greedy, forward_q
-from fastdqn.networks import make_network
+from fastdqn.actor import Actor, epsilon_greedy
+from fastdqn.networks import forward_q, make_network
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 ALMOST_ONE = 1 - 2.0**-24
 
@@ -73,6 +75,13 @@ def test_actions_are_in_range_whatever_the_uniform_number(actions, edge):
     got = epsilon_greedy(q, 1.0, uniform)
     assert ((got >= 0) & (got < actions)).all()
     assert got[0].item() == min(int(np.float32(edge) * np.float32(actions)), actions - 1)
+
+
+def test_a_value_that_is_no_number_counts_as_the_largest():
+    """As torch has it, whatever does the work; it is noticed elsewhere."""
+    nan = math.nan
+    q = torch.tensor([[1.0, nan, 2.0], [nan, 1.0, nan], [3.0, 2.0, 3.0]])
+    assert epsilon_greedy(q, 0.0, torch.ones(2, 3)).tolist() == [1, 0, 0]
 
 
 def test_epsilon_zero_is_greedy_even_at_a_coin_of_zero():

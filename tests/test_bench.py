@@ -197,7 +197,7 @@ def test_a_tree_that_ignores_its_leaves_is_not_timed(monkeypatch):
     assert records["per/sample/cumsum/N1e5/B32"]["status"] == "ok"
 
 
-def test_a_stack_that_reaches_into_the_episode_before_is_not_timed(monkeypatch):
+def test_a_stack_that_reaches_into_the_episode_before_is_not_timed(monkeypatch, in_torch):
     def whole(self, index):
         return torch.full_like(index, self.frame_stack - 1)
 
@@ -253,6 +253,97 @@ def test_an_env_that_is_not_registered_is_skipped(monkeypatch):
     (record,) = _run("env/native/catch").values()
     assert record["status"] == "skipped"
     assert record["reason"] == "fastdqn/Catch-v0 is not registered with gymnasium"
+
+
+def test_cartpoles_beside_gymnasium_s():
+    """Every form of ours has a ratio to theirs; that of pixels is per frame, whatever N."""
+    records = _run("env/native/cartpole/N1024,env/native/cartpole_pixels,peer/gymnasium")
+    assert [record["status"] for record in records.values()] == ["ok"] * len(records)
+    peers = {name: record for name, record in records.items() if record["group"] == "peer"}
+    assert list(peers) == ["peer/gymnasium/cartpole/N1024", "peer/gymnasium/cartpole_render"]
+    for name, record in records.items():
+        if record["group"] == "env":
+            frames = "pixels" in name
+            peer = list(peers.values())[frames]
+            assert record["unit"] == peer["unit"] == ("frame" if frames else "vector step")
+            ratio = peer["us"]["median"] / record["us"]["median"]
+            assert record["times_as_fast_as"][peer["name"]]["median"] == pytest.approx(ratio)
+            steps = 1 if frames else 4  # N is 4 in a smoke run
+            assert record["rates"]["env_steps_per_s"] == pytest.approx(
+                steps * 1e6 / record["us"]["median"]
+            )
+
+
+@pytest.mark.parametrize("case", ["N1024", "N1024/compiled_step"])
+def test_a_cartpole_that_falls_otherwise_is_not_timed(monkeypatch, case):
+    from fastdqn.envs import cartpole
+
+    right = cartpole.cartpole_step
+    monkeypatch.setattr(cartpole, "cartpole_step", lambda state, a: right(state, a) + 1e-5)
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, examples: graph)
+    record = _run(f"env/native/cartpole/{case}")[f"env/native/cartpole/{case}"]
+    assert record["status"] == "failed" and "a step differs from Gymnasium's" in record["reason"]
+
+
+def test_a_bare_step_is_checked_itself(monkeypatch):
+    """That of the compiled env, which the stream beside it has nothing to do with."""
+    made = torch._inductor.compile
+    count = 0
+
+    def compile_wrongly_the_second_time(graph, examples):
+        nonlocal count
+        count += 1
+        if count == 1:
+            return graph
+        return lambda *tensors: [x + 1 if x.is_floating_point() else x for x in graph(*tensors)]
+
+    monkeypatch.setattr(torch._inductor, "compile", compile_wrongly_the_second_time)
+    (record,) = _run("env/native/cartpole/N1024/compiled_step").values()
+    assert count == 2 and made is not torch._inductor.compile
+    assert record["status"] == "failed" and "a step differs from Gymnasium's" in record["reason"]
+
+
+def test_pictures_that_differ_are_not_timed(monkeypatch):
+    from fastdqn.bench import peer_envs
+    from fastdqn.envs import cartpole
+
+    class Upside(peer_envs.CartPoleScreen):
+        def __call__(self, x, theta):
+            return super().__call__(x, -theta - 0.2)
+
+    monkeypatch.setattr(peer_envs, "CartPoleScreen", Upside)
+    (record,) = _run("peer/gymnasium/cartpole_render").values()
+    assert record["status"] == "failed" and "native frames differ by" in record["reason"]
+
+    class Dim(cartpole.CartPoleScreen):
+        def __call__(self, x, theta):
+            return super().__call__(x, theta) // 2 * 2 + (len(x) == 8)  # two frames of 4 envs
+
+    monkeypatch.setattr(cartpole, "CartPoleScreen", Dim)
+    name = "env/native/cartpole_pixels/difference/N16"
+    record = _run(name)[name]
+    assert record["status"] == "ok", "an offset of both frames is none of their difference"
+    monkeypatch.setattr(Dim, "__call__", lambda self, x, theta: self._runs[: len(x)])
+    assert _run(name)[name]["status"] == "failed"
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch):
+    from fastdqn.bench import context
+
+    monkeypatch.setattr(context.shutil, "which", lambda name: None)
+    records = _run("env/native/cartpole/N1024")
+    assert {name.rpartition("/")[2]: r["status"] for name, r in records.items()} == {
+        "N1024": "ok",
+        "compiled": "skipped",
+        "compiled_step": "skipped",
+    }
+    assert records["env/native/cartpole/N1024/compiled"]["reason"] == "needs a C++ compiler"
+
+
+def test_without_pygame_its_case_is_skipped(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    (record,) = _run("peer/gymnasium/cartpole_render").values()
+    assert record["status"] == "skipped" and "needs pygame" in record["reason"]
 
 
 def test_without_ale_its_cases_are_skipped(monkeypatch):

@@ -21,6 +21,8 @@ from fastdqn.networks import make_network
 from fastdqn.replay import ReplayBuffer
 from fastdqn.types import TimeStep
 
+pytestmark = pytest.mark.usefixtures("in_torch")
+
 aten = torch.ops.aten
 FORBIDDEN = {
     aten._local_scalar_dense: "reads a value on the host",

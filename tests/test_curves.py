@@ -6,7 +6,6 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from fastdqn import figures
 from fastdqn.config import Config
@@ -15,20 +14,6 @@ from fastdqn.metrics import COLUMNS
 from fastdqn.runs import read_run
 
 PANELS = ("return", "epsilon", "|TD error|", "Q estimate", "env steps/s")
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved."""
-    saved = []
-    really = Figure.savefig
-
-    def savefig(self, *args, **kwargs):
-        saved.append(self)
-        return really(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return saved
 
 
 def write_run(path, rows, threshold=None, tail="", **changes):

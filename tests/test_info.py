@@ -13,7 +13,7 @@ from fastdqn import info
 
 def test_versions():
     found = info.versions()
-    names = "python fastdqn torch numpy gymnasium ale-py tensordict torchrl cuda"
+    names = "python fastdqn torch numpy gymnasium ale-py tensordict torchrl numba cuda"
     assert set(found) == set(names.split())
     assert found["python"] == platform.python_version()
     assert found["fastdqn"] == fastdqn.__version__

@@ -173,7 +173,8 @@ def test_inductor_compiles_the_update_whole():
 
 
 def filled_replay(seed=0, **kwargs):
-    replay = ReplayBuffer(400, 4, Box(-9, 9, (4,), np.float32), prioritized=True, seed=1, **kwargs)
+    kwargs = {"prioritized": True, **kwargs}
+    replay = ReplayBuffer(400, 4, Box(-9, 9, (4,), np.float32), seed=1, **kwargs)
     g = np.random.default_rng(seed)
     for i in range(60):
         step = TimeStep(
@@ -350,18 +351,7 @@ def test_the_learning_rate_can_change():
 
 
 def uniform_replay():
-    replay = ReplayBuffer(400, 4, Box(-9, 9, (4,), np.float32), seed=1)
-    g = np.random.default_rng(0)
-    for i in range(60):
-        step = TimeStep(
-            g.standard_normal((4, 4), dtype=np.float32),
-            g.standard_normal(4, dtype=np.float32),
-            g.random(4) < 0.1,
-            g.random(4) < 0.1,
-            np.full(4, i == 0),
-        )
-        replay.add(step, None if i == 0 else g.integers(0, 3, 4))
-    return replay
+    return filled_replay(prioritized=False)
 
 
 def test_a_launch_of_prioritized_updates_equals_them_one_by_one():

@@ -12,6 +12,9 @@ from test_capture_laws import CaptureLaws
 from fastdqn import Config, train
 from fastdqn.checkpoint import find_checkpoint, load_checkpoint
 from fastdqn.envs import make_envs
+from fastdqn.envs.cartpole import CartPole
+from fastdqn.envs.gymnasium import GymnasiumStream
+from fastdqn.envs.native_stream import NativeStream
 from fastdqn.errors import EnvError, FastDQNError
 from fastdqn.types import TimeStep
 
@@ -107,6 +110,56 @@ def test_rows_of_the_stream(case):
         ends, truncations = ends + int(ended.sum()), truncations + int(step.truncated.sum())
     assert ends > 5
     assert (truncations > 0) == ("max_episode_steps" in options)
+
+
+@every_case
+def test_the_stream_s_rows_are_those_that_any_envs_get(case):
+    """What is left out for envs of our own changes nothing, a saved state included."""
+    ours, general = make_envs(make(case), seed=4), GymnasiumStream(make(case), seed=4)
+    assert type(ours) is NativeStream
+    steps = [(ours.reset(), general.reset())]
+    for turn, action in enumerate(actions_for(ours._envs, 150)):
+        if turn == 70:
+            state = ours.state_dict()
+            assert_same(state["envs"], general.state_dict()["envs"])
+            ours, general = NativeStream(make(case)), GymnasiumStream(make(case))
+            ours.load_state_dict(state)
+            general.load_state_dict(state)
+        if turn == 40:
+            steps.append((ours.reset(), general.reset()))
+        for stream in (ours, general):
+            stream.send(action)
+        steps.append((ours.recv(), general.recv()))
+    for mine, theirs in steps:
+        assert same(mine[:5], theirs[:5]) and mine.reset is theirs.reset is None
+        assert [x.dtype for x in mine[:5]] == [x.dtype for x in theirs[:5]]
+    assert sum(int(step.first.sum()) for step, _ in steps) > 10 + 3
+
+
+def test_the_stream_checks_actions_and_keeps_its_own():
+    stream, other = make_envs(make("cartpole"), seed=4), make_envs(make("cartpole"), seed=4)
+    stream.reset()
+    other.reset()
+    for wrong, words in (
+        (torch.tensor([0, 1, 0, 2, 0]), "env 3 is 2; actions go from 0 to 1"),
+        (torch.tensor([0, -1, 0, 1, 0]), "env 1 is -1"),
+        (np.array([0, 1, 2, 0, 0]), "env 2 is 2"),
+        (torch.zeros(5), "dtype torch.float32|dtype float32"),
+        (torch.zeros(6, dtype=torch.int64), "shape"),
+    ):
+        with pytest.raises(EnvError, match=words):
+            stream.send(wrong)
+    for given in (torch.ones(5, dtype=torch.int64), np.ones(5, np.int64)):
+        stream.send(given)
+        given[:] = 0  # before the envs step
+        other.send(torch.ones(5, dtype=torch.int64))
+        assert same(stream.recv()[:5], other.recv()[:5])
+
+
+def test_a_wrapper_of_native_envs_is_no_native_env():
+    envs = gymnasium.wrappers.vector.TransformReward(make("catch"), lambda reward: 2 * reward)
+    stream = make_envs(envs)
+    assert type(stream) is GymnasiumStream
 
 
 @pytest.mark.parametrize("cap", [1, 2, 7])
@@ -231,35 +284,76 @@ def test_a_step_can_be_captured(case):
     assert laws.operators > 50
 
 
-@pytest.mark.parametrize(
-    "case", ["cartpole, every option", "cartpole, difference", "catch", "breakout"]
-)
-def test_a_step_compiles_whole(case):
-    """One graph, no breaks; the same numbers as without compiling."""
+@pytest.fixture
+def only_traced(monkeypatch):
+    """Compiled steps as the graphs they are traced to, without seconds of compiling."""
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, examples: graph)
+
+
+@every_case
+def test_a_step_is_one_graph(case, only_traced):
+    """From the first step after a reset on, where tensors of the state may be one; bit for bit."""
     envs, other = make(case, compile=True), make(case)
-    torch._dynamo.reset()
-    name = "transition" if envs.compiles_observations else "dynamics"
-    compiled = torch.compile(
-        getattr(envs, name), fullgraph=True, dynamic=False, backend="aot_eager"
-    )
-    setattr(envs, f"_{name}", compiled)
     envs.reset(seed=2)
     other.reset(seed=2)
-    actions = actions_for(envs, 12)
-    for mine, theirs in zip(play(envs, actions), play(other, actions), strict=True):
-        assert torch.allclose(mine.double(), theirs.double(), atol=1e-6)
+    actions = actions_for(envs, 60)
+    assert same(play(envs, actions), play(other, actions))
+    assert envs._transition._run is not None
+    assert_same(envs.state_dict(), other.state_dict())
+    assert same(play_from_reset(envs, 3), play_from_reset(other, 3))
+
+
+def test_compiled_envs_of_one_process_do_not_mix(only_traced):
+    options = [{"num_envs": n} for n in range(1, 5)]
+    options += [{"max_episode_steps": 3}, {"fall_reward": -10.0}, {"observation_noise": 0.1}] * 2
+    pairs = [(CartPole(**given, compile=True), CartPole(**given)) for given in options]
+    for envs, other in pairs:
+        assert same(play_from_reset(envs, 1), play_from_reset(other, 1))
+    for envs, other in pairs:
+        assert same(play_from_reset(envs, None), play_from_reset(other, None))
+
+
+def test_what_a_compiled_step_expects_it_gets():
+    """Real code of a compiler: actions with strides and from numpy, and a state with strides."""
+    envs, other = make("cartpole, every option", compile=True), make("cartpole, every option")
+    envs.reset(seed=2)
+    other.reset(seed=2)
+    actions = actions_for(envs, 40)
+    slow = torch.stack((actions, 1 - actions), 2)[..., 0]
+    assert not slow[0].is_contiguous()
+    state = other.state_dict()
+    state["state"]["physics"] = state["state"]["physics"].T.contiguous().T
+    envs.load_state_dict(state)
+    played = play(envs, slow[:20]) + play(envs, [action.numpy() for action in actions[20:]])
+    for mine, theirs in zip(played, play(other, actions), strict=True):
+        assert mine.dtype == theirs.dtype and mine.is_contiguous()
+        assert torch.allclose(mine.double(), theirs.double(), atol=1e-5)
+    # A step of a compiled env repeats bit for bit, too, and leaves no trace in what it was given.
+    state, again = envs.state_dict(), make("cartpole, every option", compile=True)
+    again.load_state_dict(state)
+    assert same(play(envs, actions), play(again, actions))
 
 
 @pytest.mark.slow
 @every_case
 def test_inductor_compiles_it(case):
-    torch._dynamo.reset()
     envs, other = make(case, compile=True), make(case)
     envs.reset(seed=2)
     other.reset(seed=2)
     actions = actions_for(envs, 12)
     for mine, theirs in zip(play(envs, actions), play(other, actions), strict=True):
         assert torch.allclose(mine.double(), theirs.double(), atol=1e-5)
+
+
+def test_an_observation_is_no_part_of_the_state():
+    """Nor is one of a single env, whose transpose would need no copy."""
+    envs = CartPole(1)
+    observation, _ = envs.reset(seed=0)
+    for _ in range(2):
+        before = envs.state_dict()["state"]["physics"].clone()
+        observation.fill_(7.0)
+        assert torch.equal(envs.state_dict()["state"]["physics"], before)
+        observation = envs.step(torch.zeros(1, dtype=torch.int64))[0]
 
 
 def test_misuse_is_refused():

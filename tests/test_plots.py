@@ -3,25 +3,10 @@
 import sys
 
 import pytest
-from matplotlib.figure import Figure
 
 from fastdqn.plots import plot_returns
 
 HEADER = "env_steps,updates,episodes,return_mean,epsilon,loss,eval_return_mean\n"
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were saved."""
-    saved = []
-    really = Figure.savefig
-
-    def savefig(self, *args, **kwargs):
-        saved.append(self)
-        return really(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return saved
 
 
 def _texts(figure):
@@ -35,7 +20,7 @@ def _lines(axes):
     }
 
 
-def test_the_curves_are_those_of_the_file(tmp_path, figures):
+def test_the_curves_are_those_of_the_file(tmp_path, drawn):
     (tmp_path / "metrics.csv").write_text(
         HEADER + "100,0,0,nan,1.0,nan,\n200,10,2,20.5,0.5,0.1,\n300,20,4,30.0,0.1,0.1,400\n"
     )
@@ -44,20 +29,20 @@ def test_the_curves_are_those_of_the_file(tmp_path, figures):
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert [file.name for file in tmp_path.iterdir() if file.suffix == ".tmp"] == []
 
-    axes, side = figures[0].axes
+    axes, side = drawn[0].axes
     lines = _lines(axes)
     assert lines["training, mean of recent episodes"] == ([200.0, 300.0], [20.5, 30.0])
     assert lines["evaluation, last 400.0"] == ([300.0], [400.0])
     assert lines["solved at 475"][1] == [475.0, 475.0]
     assert axes.get_title(loc="left") == "CartPole-v1, seed 1"
     assert side.get_lines()[0].get_ydata().tolist() == [1.0, 0.5, 0.1]
-    assert len(_texts(figures[0])) == 4
+    assert len(_texts(drawn[0])) == 4
 
 
-def test_a_run_directory_may_be_a_string_and_name_the_picture(tmp_path, figures):
+def test_a_run_directory_may_be_a_string_and_name_the_picture(tmp_path, drawn):
     (tmp_path / "metrics.csv").write_text(HEADER + "100,1,1,5,1,0,\n")
     plot_returns(str(tmp_path))  # type: ignore[arg-type]
-    assert figures[0].axes[0].get_title(loc="left") == tmp_path.name
+    assert drawn[0].axes[0].get_title(loc="left") == tmp_path.name
 
 
 @pytest.mark.parametrize(
@@ -65,27 +50,27 @@ def test_a_run_directory_may_be_a_string_and_name_the_picture(tmp_path, figures)
     [None, "", HEADER, HEADER + "100,0,0,nan,1.0,nan,\n", HEADER + "100,0,0,,,,\n", "a,b\n1,2\n"],
     ids=["no file", "empty", "header", "nan", "blanks", "other columns"],
 )
-def test_without_finished_episodes_the_picture_says_so(tmp_path, figures, text):
+def test_without_finished_episodes_the_picture_says_so(tmp_path, drawn, text):
     if text is not None:
         (tmp_path / "metrics.csv").write_text(text)
     assert plot_returns(tmp_path, threshold=475.0).stat().st_size > 1_000
-    assert [text.get_text() for text in figures[0].axes[0].texts] == ["no finished episodes"]
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["no finished episodes"]
 
 
-def test_a_torn_last_line_is_no_error(tmp_path, figures):
+def test_a_torn_last_line_is_no_error(tmp_path, drawn):
     (tmp_path / "metrics.csv").write_text(
         HEADER + "100,1,1,5,0.5,0,\n200,2,2,6,0.5,0,\n300,3,3,7e,0.\n400,4,\x00,8,1,1,1,1,1,1\n"
         "500,5,5,9,0.5,0,1"
     )
     plot_returns(tmp_path)
-    lines = _lines(figures[0].axes[0])
+    lines = _lines(drawn[0].axes[0])
     assert lines == {"training, mean of recent episodes": ([100.0, 200.0], [5.0, 6.0])}
 
 
-def test_infinities_are_left_out(tmp_path, figures):
+def test_infinities_are_left_out(tmp_path, drawn):
     (tmp_path / "metrics.csv").write_text(HEADER + "100,1,1,inf,1,0,\n200,1,1,3,1,0,-inf\n")
     plot_returns(tmp_path)
-    lines = _lines(figures[0].axes[0])
+    lines = _lines(drawn[0].axes[0])
     assert lines == {"training, mean of recent episodes": ([200.0], [3.0])}
 
 
@@ -108,7 +93,7 @@ def test_it_leaves_no_global_state(tmp_path):
     assert ("matplotlib.pyplot" in sys.modules) == before
 
 
-def test_one_row_is_a_dot_that_can_be_seen(tmp_path, figures):
+def test_one_row_is_a_dot_that_can_be_seen(tmp_path, drawn):
     (tmp_path / "metrics.csv").write_text(HEADER + "100,1,1,5,1,0,\n")
     plot_returns(tmp_path)
-    assert figures[0].axes[0].get_lines()[0].get_marker() == "o"
+    assert drawn[0].axes[0].get_lines()[0].get_marker() == "o"

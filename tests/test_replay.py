@@ -13,6 +13,8 @@ from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.replay import ReplayBuffer
 from fastdqn.types import TimeStep
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 SPACE = Box(-np.inf, np.inf, (1,), np.float32)
 
 
@@ -84,7 +86,8 @@ def test_a_row_that_is_off_stays_off_and_bad_priorities_are_noticed():
     replay.update_priorities(torch.tensor([4, 6]), torch.tensor([float("nan"), float("inf")]))
     assert replay.nonfinite_priority
     top = replay._leaf(replay.max_priority)
-    assert torch.equal(replay.tree.get(torch.tensor([4, 6])), top.repeat(2))
+    # Numba's power and torch's may differ in the last bit.
+    assert replay.tree.get(torch.tensor([4, 6])).tolist() == pytest.approx([top.item()] * 2)
     assert replay.max_priority.item() == 5.0
     replay.tree.check_valid()
 

@@ -7,16 +7,20 @@ must be found: a test that cannot fail proves nothing.
 
 import itertools
 from collections import Counter, deque
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from interpreted_loops import interpret
 from scripted_env import Script, ScriptedStream, ScriptedVectorEnv
 
 import fastdqn.frame_ring
 from fastdqn.envs import make_envs
 from fastdqn.frame_ring import FrameRing
 from fastdqn.replay import ReplayBuffer
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 GAMMA = 0.9
 MODES = ("NEXT_STEP", "SAME_STEP", "DISABLED")
@@ -357,15 +361,69 @@ FAULTS = {
 }
 
 
+# Planted in what the loops do by themselves.
+IN_TORCH = (
+    "dummy row drawable",
+    "life-loss row not drawable",
+    "window across first",
+    "gamma^n where m < n",
+)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_found(fault, monkeypatch):
+def test_a_planted_fault_is_found(fault, monkeypatch, both_ways):
     make, mode, arguments = FAULTS[fault]
     special = {"life_loss": True, "unflagged": True} if mode == "STREAM" else {}
     script = scripts(arguments.get("stack"), **special)
     assert count_bad(script, mode, **arguments)[1] == 0, "without the fault all is well"
     if not isinstance(make, type):
         make = make(monkeypatch)
+    if both_ways == "loops" and fault in IN_TORCH:
+        make = partial(make, compiled=False)
     assert count_bad(script, mode, make=make, **arguments)[1] > 0
+
+
+# What is right in fastdqn.loops, once, what is wrong instead, and where it shows.
+LOOP_FAULTS = {
+    "dummy row drawable": ("if firsts[(ready + num_envs) % size]", "if False", "NEXT_STEP", {}),
+    "expired row drawable": ("        tree[expired] = 0\n", "", "NEXT_STEP", {}),
+    "margin less one": ("(1 + stack) * num_envs", "stack * num_envs", "NEXT_STEP", {"stack": 4}),
+    "window across first": ("if firsts[after]:", "if False:", "STREAM", {"n_step": 3}),
+    "gamma^n where m < n": (
+        "if terminations[last] else gamma_powers[steps]",
+        "if terminations[last] else gamma_powers[n_step]",
+        "NEXT_STEP",
+        {"n_step": 3},
+    ),
+    "truncation as termination": (
+        "if terminations[last] else",
+        "if terminations[last] or truncations[last] else",
+        "NEXT_STEP",
+        {},
+    ),
+    "action of the row itself": ("actions[following]", "actions[index[i]]", "NEXT_STEP", {}),
+    "wrong padding": ("and not repeat", "and repeat", "NEXT_STEP", {"stack": 4}),
+    "s' as young as s": ("age + steps, firsts", "age, firsts", "NEXT_STEP", {"stack": 4}),
+    "a stale priority revives a row": (
+        "if tree[index[i]] > 0 else np.float32(0)",
+        "if True else np.float32(0)",
+        "NEXT_STEP",
+        {"prioritized": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", LOOP_FAULTS)
+def test_a_fault_planted_in_a_loop_is_found(fault, monkeypatch, both_ways):
+    if both_ways == "torch":
+        pytest.skip("has no loops")
+    right, wrong, mode, arguments = LOOP_FAULTS[fault]
+    special = {"life_loss": True, "unflagged": True} if mode == "STREAM" else {}
+    script = scripts(arguments.get("stack"), **special)
+    interpret(monkeypatch)
+    assert count_bad(script, mode, **arguments)[1] == 0, "without the fault all is well"
+    interpret(monkeypatch, right, wrong)
+    assert count_bad(script, mode, **arguments)[1] > 0
 
 
 def test_margin_less_one_gives_wrong_frames():

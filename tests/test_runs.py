@@ -117,6 +117,11 @@ def test_one_group_is_called_by_its_env():
     assert [group.label for group in group_runs([make("a"), make("b", seed=9)])] == ["CartPole-v1"]
 
 
+def test_groups_of_different_envs_are_called_by_them():
+    runs = [make("a"), make("b", env_id="Acrobot-v1", gamma=0.5), make("c", seed=3)]
+    assert [group.label for group in group_runs(runs)] == ["CartPole-v1", "Acrobot-v1"]
+
+
 def test_labels_are_short_and_different():
     runs = [
         make("a"),
@@ -125,7 +130,7 @@ def test_labels_are_short_and_different():
         make("d", env_id="Acrobot-v1"),
     ]
     labels = [group.label for group in group_runs(runs)]
-    assert labels[3].startswith("Acrobot-v1, ") and labels[3].endswith(" more")
+    assert labels[3].startswith("d: Acrobot-v1, ") and labels[3].endswith(" more")
     assert len(set(labels)) == 4
     assert max(map(len, labels)) < 80
     same_front = group_runs(

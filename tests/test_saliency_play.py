@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from torch import nn
 
 from fastdqn import figures, saliency_play
@@ -16,20 +15,6 @@ from fastdqn.policy import Policy
 from fastdqn.saliency import input_gradient, perturbation_saliency
 from fastdqn.saliency_play import Episode, Moments, explain, is_picture, play_episode, spread
 from fastdqn.saliency_plot import draw_frames, draw_vectors, newest_frame, overlay, scaled
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved."""
-    saved = []
-    really = Figure.savefig
-
-    def savefig(self, *args, **kwargs):
-        saved.append(self)
-        return really(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return saved
 
 
 class Balance(nn.Module):

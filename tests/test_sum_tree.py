@@ -14,10 +14,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreted_loops import interpret
 
 from fastdqn import sum_tree
 from fastdqn.errors import CheckpointError
 from fastdqn.sum_tree import SumTree, level_sizes
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 ALMOST_ONE = 1 - 2.0**-24
 SHAPES = [
@@ -535,7 +538,7 @@ def test_planted_search_from_the_left(monkeypatch):
 
     monkeypatch.setattr(sum_tree, "_pick", pick)
     leaves = sparse()
-    tree = SumTree(len(leaves))
+    tree = SumTree(len(leaves), compiled=False)
     tree.set(torch.arange(len(leaves)), torch.tensor(leaves))
     assert zero_fault(tree, leaves, 10_000) == "a zero leaf was drawn"
 
@@ -586,6 +589,61 @@ def test_planted_propagation_of_differences():
         leaves[i] = 0.0
     assert "drifted" in drift_fault(tree, leaves)
     assert duplicate_fault(DeltaTree(5000)) is not None
+
+
+LOOP_FAULTS = {
+    "search from the left": ("inside += passed <= threshold", "inside += passed < threshold"),
+    "of duplicates the last": ("if not value[i] <= tree[index[i]]:", "if True:"),
+    "half the sums": ("range(1, len(starts) - 1)", "range(1, len(starts) - 2)"),
+    "groups of the level below": ("leaf >> (shift * level)", "leaf >> shift"),
+}
+
+
+def loop_fault():
+    """What is wrong with the trees, by three of the checkers."""
+    leaves = sparse()
+    tree = SumTree(len(leaves), fanout=4)
+    tree.set(torch.arange(len(leaves)), torch.tensor(leaves))
+    return (
+        zero_fault(tree, leaves, 10_000)
+        or duplicate_fault(SumTree(100, fanout=4))
+        or drift_fault(tree, np.asarray(leaves, dtype=np.float64))
+    )
+
+
+@pytest.mark.parametrize("fault", LOOP_FAULTS)
+def test_planted_in_a_loop(fault, monkeypatch, both_ways):
+    if both_ways == "torch":
+        pytest.skip("has no loops")
+    for planted in ((), LOOP_FAULTS[fault]):
+        found = bool(planted)
+        interpret(monkeypatch, *planted)
+        try:
+            assert (loop_fault() is not None) is found
+        except IndexError:  # the fault led outside an array
+            assert found
+
+
+@pytest.mark.parametrize("outside", [-1, 100, 2**40])
+def test_an_index_that_is_no_leaf_is_refused(outside):
+    tree, leaves = filled(100)
+    with pytest.raises((IndexError, RuntimeError)):
+        tree.set(torch.tensor([3, outside]), torch.tensor([1.0, 1.0]))
+    if tree.compiled:
+        tree.check_valid()
+        assert tree.get(torch.tensor([3])).item() == pytest.approx(leaves[3])
+
+
+def test_a_copy_of_a_tree_is_its_own():
+    tree, _ = filled(100)
+    twin = copy.deepcopy(tree)
+    before = twin.total.item()
+    tree.set(torch.tensor([3]), torch.tensor([1e3]))
+    twin.check_valid()
+    assert twin.total.item() == before
+    twin.set(torch.tensor([3]), torch.tensor([2e3]))
+    assert twin.get(torch.tensor([3])).item() == 2e3
+    twin.check_valid()
 
 
 def test_a_tree_of_another_shape_is_rebuilt_from_the_leaves():

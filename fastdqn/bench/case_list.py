@@ -71,6 +71,41 @@ def _env() -> Iterator[Case]:
             line=f"{n} envs of {env_id}, random actions",
             params={"env_id": env_id, "num_envs": n},
             default_on=CPU if n == 16 else CUDA,
+            family=f"env/native/{name}/N{n}",
+        )
+    cartpole = natives["cartpole"]
+    for n in (1024, 65536):
+        if n == 65536:
+            yield Case(
+                name=f"env/native/cartpole/N{n}",
+                line=f"{n} envs of {cartpole}, random actions",
+                params={"env_id": cartpole, "num_envs": n},
+                family=f"env/native/cartpole/N{n}",
+            )
+        for name, line, bare in (
+            ("compiled", "the step compiled", False),
+            ("compiled_step", "the compiled step() alone, without the stream", True),
+        ):
+            yield Case(
+                name=f"env/native/cartpole/N{n}/{name}",
+                line=f"{n} envs of {cartpole}, random actions: {line}",
+                params={"env_id": cartpole, "num_envs": n, "compile": True, "bare": bare},
+                default_on=(BOTH if n == 1024 else CUDA) if bare else NOWHERE,
+                family=f"env/native/cartpole/N{n}",
+            )
+    looks = {"rgb": {}, "gray": {"gray": True}, "difference": {"difference": True}}
+    for look, n, compiled in product(looks, (16, 256, 1024), (False, True)):
+        if compiled and n > 16:  # the picture binds
+            continue
+        options = {"pixels": True, **looks[look], "compile": compiled}
+        kind = CPU if n == 16 else CUDA if n == 1024 else NOWHERE
+        yield Case(
+            name=f"env/native/cartpole_pixels/{look}/N{n}{'/compiled' if compiled else ''}",
+            line=f"{n} screens of {cartpole}, {_LOOKS[look]}, random actions"
+            + (": the step compiled, the picture not" if compiled else ""),
+            params={"env_id": cartpole, "num_envs": n, "per_frame": True, **options},
+            default_on=kind if look != "gray" and not compiled else NOWHERE,
+            family="env/native/cartpole_pixels",
         )
     for n in (8, 64):
         yield Case(
@@ -79,6 +114,13 @@ def _env() -> Iterator[Case]:
             params={"env_id": "synthetic", "num_envs": n},
             default_on=CPU if n == 8 else CUDA,
         )
+
+
+_LOOKS = {
+    "rgb": "RGB bytes",
+    "gray": "gray bytes",
+    "difference": "each minus the one before as floats",
+}
 
 
 def _act() -> Iterator[Case]:
@@ -229,6 +271,21 @@ def _peer() -> Iterator[Case]:
             default_on=BOTH,
             family=f"update/{net}/B{batch}",
         )
+    for n in (1024, 65536):
+        yield Case(
+            name=f"peer/gymnasium/cartpole/N{n}",
+            line=f"step() of {n} CartPoles of Gymnasium's vector class, random actions, no stream",
+            params={"peer": "gymnasium", "work": "step", "num_envs": n},
+            default_on=BOTH if n == 1024 else CUDA,
+            family=f"env/native/cartpole/N{n}",
+        )
+    yield Case(
+        name="peer/gymnasium/cartpole_render",
+        line="a step, render(), crop and resizing of Gymnasium's CartPole, as the DQN tutorial",
+        params={"peer": "gymnasium", "work": "render", "num_envs": 1},
+        default_on=BOTH,
+        family="env/native/cartpole_pixels",
+    )
     for peer, batch in product(("torchrl", "cpprb", "tianshou"), (256, 1024)):
         yield Case(
             name=f"peer/{peer}/per_cycle/N1e6/B{batch}",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from fastdqn.actor import Actor, forward_q
+from fastdqn.actor import Actor
 from fastdqn.bench.checks import expect
 from fastdqn.bench.context import Context, network_work
 from fastdqn.bench.workload import Workload
 from fastdqn.low_precision import lower
+from fastdqn.networks import forward_q
 
 _EPSILON = 0.01
 

@@ -31,7 +31,7 @@ from fastdqn.config import Config
 from fastdqn.recipes import presets
 from fastdqn.trainer import Trainer
 
-_SMALL: dict[str, Any] = {
+ENDLESS: dict[str, Any] = {
     "eval_episodes": 0,
     "save_final_checkpoint": False,
     "checkpoint_period_env_steps": None,
@@ -118,7 +118,7 @@ def make_config(context: Context, recipe: str, num_envs: int) -> Config:
         replay_capacity=capacity,
         device=str(context.device),
         mode="auto" if context.device.type == "cuda" else "eager",
-        **_SMALL,
+        **ENDLESS,
         **_RECIPES[recipe],
     )
     starts = num_envs * (config.n_step + 2)

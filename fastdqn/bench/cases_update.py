@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 import time
 from typing import Any
 
@@ -88,10 +87,8 @@ def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int)
 def _require(context: Context, mode: str) -> None:
     if mode == "graph" and context.device.type != "cuda":
         raise UnavailableError("needs a CUDA device")
-    compilers = ("c++", "g++", "clang++")
-    on_cpu = context.device.type == "cpu" and not context.smoke
-    if mode == "compile" and on_cpu and not any(map(shutil.which, compilers)):
-        raise UnavailableError("needs a C++ compiler")
+    if mode == "compile" and not context.smoke:
+        context.require_compiler()
 
 
 def _written(replay: ReplayBuffer) -> list[Tensor]:

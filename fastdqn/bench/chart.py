@@ -48,7 +48,8 @@ def save(records: Sequence[Record], lines: Sequence[str], path: Path) -> None:
 def _panel_of(record: Record) -> str:
     if record["group"] != "peer":
         return str(record["group"])
-    return "update" if "updates_per_s" in record["rates"] else "per"
+    panels = {"updates_per_s": "update", "env_steps_per_s": "env"}
+    return next((panel for rate, panel in panels.items() if rate in record["rates"]), "per")
 
 
 def _panel(axis: Any, group: str, own: Sequence[Record]) -> None:

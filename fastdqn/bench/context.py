@@ -10,6 +10,8 @@ from gymnasium.spaces import Box
 
 from fastdqn.bench.floors import FRAME, STACK, NetworkWork, mlp_work, nature_work
 from fastdqn.bench.random_replay import fill_random
+from fastdqn.bench.workload import UnavailableError
+from fastdqn.compilation import has_cpp_compiler, resolve_mode
 from fastdqn.devices import has_bf16, resolve_device
 from fastdqn.host import keep_freed_memory, usable_cpus
 from fastdqn.networks import QNetwork, make_network
@@ -56,6 +58,12 @@ class Context:
     def precision(self, net: str) -> str:
         """What ``auto`` is for this net here."""
         return "bf16" if not is_mlp(net) and has_bf16(self.device) else "fp32"
+
+    def require_compiler(self) -> None:
+        """UnavailableError (or ConfigError, on CUDA) where nothing can be compiled."""
+        resolve_mode("compile", self.device)
+        if self.device.type == "cpu" and not has_cpp_compiler():
+            raise UnavailableError("needs a C++ compiler")
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -147,6 +147,7 @@ class CartPole(NativeVectorEnv):
             compile=compile,
         )
         self._screen = CartPoleScreen(gray=gray, device=self.device) if pixels else None
+        self.compiles_observations = not pixels
         self._scale = observation_noise * torch.tensor(RANGES, device=self.device).unsqueeze(1)
 
     def _space(self, pixels: bool, gray: bool) -> Box:
@@ -197,11 +198,11 @@ class CartPole(NativeVectorEnv):
         """Numbers [N, 4] or [N, 5], or the screen."""
         physics = state["physics"]
         if self._screen is not None:
-            screen = self._screen(physics[0], physics[2])
             if not self._difference:
-                return screen
+                return self._screen(physics[0], physics[2])
+            both = torch.cat((physics, state["before"]), 1)
+            screen, before = self._screen(both[0], both[2]).chunk(2)
             # In place: each of these tensors is four times as large as the screens.
-            before = self._screen(state["before"][0], state["before"][2])
             return screen.to(torch.float32).sub_(before).mul_(1 / 255)
         if self._observation_noise:
             # The inverse of the normal distribution; 0 would be -infinity.
@@ -209,7 +210,7 @@ class CartPole(NativeVectorEnv):
             physics = physics + self._scale * noise
         if self._target is not None:
             physics = torch.cat((physics, (physics[0] - state["target"]).unsqueeze(0)))
-        return physics.T.contiguous()
+        return physics.T.clone(memory_format=torch.contiguous_format)  # of one env, too
 
 
 def _is_finite(value: Any) -> bool:

@@ -13,6 +13,8 @@ from fastdqn.env_ids import check_env_id, is_native
 from fastdqn.envs import checks
 from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
 from fastdqn.envs.gymnasium import GymnasiumStream
+from fastdqn.envs.native import NativeVectorEnv
+from fastdqn.envs.native_stream import NativeStream
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError, FastDQNError, nearest
 from fastdqn.signals import before_workers
@@ -108,6 +110,9 @@ def _adapt(
     ale_py = sys.modules.get("ale_py")  # not loaded: then these are not its envs
     if ale_py is not None and isinstance(envs.unwrapped, ale_py.AtariVectorEnv):
         return AtariStream(envs, frame_stack=frame_stack, seed=seed)
+    # Not the unwrapped envs: what a wrapper makes of their rows is to be seen to.
+    if isinstance(envs, NativeVectorEnv):
+        return NativeStream(envs, frame_stack=frame_stack, seed=seed)
     return GymnasiumStream(envs, frame_stack=frame_stack, seed=seed, step_timeout_s=step_timeout_s)
 
 

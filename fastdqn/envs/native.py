@@ -2,7 +2,7 @@
 
 An env of this kind says how an episode begins, how it goes on and what of it is seen; random
 numbers come in as arguments. Everything has a fixed shape and nothing is read by the host, so that
-a step on a GPU costs its kernels only, and ``torch.compile`` takes it whole.
+a step on a GPU costs its kernels only, and can be compiled whole.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from fastdqn.compilation import compile_fixed
 from fastdqn.devices import resolve_device, restore_generator
 from fastdqn.envs import checks
 from fastdqn.errors import EnvError
@@ -42,7 +43,7 @@ class NativeVectorEnv(VectorEnv):
             state is loaded.
         max_episode_steps: Truncate an episode after so many steps.
         device: Where everything lives; ``auto`` is CUDA where there is one.
-        compile: Compile with ``torch.compile``, at the first step: worth it for many steps.
+        compile: Compile the step at its first call, which takes seconds: worth it for many steps.
 
     Raises:
         EnvError: For a number that is out of range.
@@ -83,12 +84,7 @@ class NativeVectorEnv(VectorEnv):
         self._generator = torch.Generator(self.device)
         self._generator.seed()
         self._state: State | None = None
-        self._dynamics: Any = self.dynamics
-        self._transition: Any = self.transition
-        if compile:
-            name = "_transition" if self.compiles_observations else "_dynamics"
-            function = getattr(self, name)
-            setattr(self, name, torch.compile(function, fullgraph=True, dynamic=False))
+        self._transition: Any = CompiledTransition(self) if compile else self.transition
 
     # --- what an env says of itself: pure functions --------------------------------------------
 
@@ -159,7 +155,7 @@ class NativeVectorEnv(VectorEnv):
         self, state: State, actions: Tensor, uniform: Tensor
     ) -> tuple[State, tuple[Tensor, Tensor, Tensor, Tensor]]:
         """:meth:`dynamics` and what is seen then: the state, and Gymnasium's row."""
-        state, reward, terminated, truncated = self._dynamics(state, actions, uniform)
+        state, reward, terminated, truncated = self.dynamics(state, actions, uniform)
         return state, (self.observe(state, uniform), reward, terminated, truncated)
 
     # --- Gymnasium -----------------------------------------------------------------------------
@@ -185,6 +181,7 @@ class NativeVectorEnv(VectorEnv):
             actions = torch.as_tensor(actions, dtype=torch.int64)
         if actions.device != self.device:
             actions = actions.to(self.device)
+        actions = actions.contiguous()  # what a compiled step expects; nothing to do as a rule
         self._state, row = self._transition(self._state, actions, self._draw())
         return *row, self.info(self._state)
 
@@ -226,7 +223,49 @@ class NativeVectorEnv(VectorEnv):
             if not bool(((kept >= low) & (kept <= high)).all()):
                 raise EnvError(f"{name} of {self} leaves {low:g} to {high:g} in the saved state.")
         restore_generator(self._generator, state["generator"])
-        self._state = {name: saved[name].to(self.device, copy=True) for name in own}
+        self._state = {
+            name: torch.empty_like(like).copy_(saved[name]) for name, like in own.items()
+        }
+
+
+class CompiledTransition:
+    """:meth:`NativeVectorEnv.transition`, compiled by the first call.
+
+    Args:
+        envs: Whose transition; what their options are by the first call stays.
+    """
+
+    def __init__(self, envs: NativeVectorEnv) -> None:
+        self._envs = envs
+        self._names: tuple[str, ...] = ()
+        self._run: Any = None
+
+    def __call__(
+        self, state: State, actions: Tensor, uniform: Tensor
+    ) -> tuple[State, tuple[Tensor, ...]]:
+        """As the transition; all tensors contiguous."""
+        tensors = (*state.values(), actions, uniform)
+        if self._run is None:
+            self._names = tuple(state)
+            self._run = compile_fixed(self._flat, tensors)
+        results = self._run(*tensors)
+        count = len(self._names)
+        following, row = dict(zip(self._names, results, strict=False)), tuple(results[count:])
+        if not self._envs.compiles_observations:
+            row = (self._envs.observe(following, uniform), *row)
+        return following, row
+
+    def _flat(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """What is compiled: of tensors and no dictionaries, the state's first."""
+        *values, actions, uniform = tensors
+        state = dict(zip(self._names, values, strict=True))
+        row: tuple[Tensor, ...]
+        if self._envs.compiles_observations:
+            state, row = self._envs.transition(state, actions, uniform)
+        else:
+            state, *rest = self._envs.dynamics(state, actions, uniform)
+            row = tuple(rest)
+        return (*(state[name] for name in self._names), *row)
 
 
 def check_count(name: str, value: Any, low: int = 1, high: int = 2**31 - 1) -> None:
