@@ -81,8 +81,16 @@ SYSTEMS = {
         "cartpole-batchnorm",
         "final |x - target| < 0.2 m, not fallen, in 9 of 10 episodes",
         held_at_target,
-        # With the preset's gamma, 1 of 20 episodes: values near 1,000 hide what a metre is worth.
-        {"env_kwargs": TARGET, "n_step": 5, "gamma": 0.98, "total_env_steps": 180_000},
+        # With the preset's gamma, 1 of 20 episodes (and a reward that falls evenly): values near
+        # 1,000 hide what a metre is worth. With epsilon down to 0.01 and 50,000 transitions, 15 to
+        # 18 (seed 11): a cart that always stands at its target forgets how to start.
+        {
+            "env_kwargs": TARGET,
+            "n_step": 10,
+            "gamma": 0.98,
+            "epsilon_end": 0.05,
+            "total_env_steps": 200_000,
+        },
     ),
     "cartpole-batchnorm-resumed": System(
         "cartpole-batchnorm",

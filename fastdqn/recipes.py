@@ -113,18 +113,23 @@ _TUTORIAL = _TEACHING.replace(
 )
 
 # PyTorch's tutorial: the difference of two screens, RMSprop in torch's plain form. Its target is
-# copied every 10 episodes: of 16 steps, the shortest there are, 20 updates. Its rate of 1e-2 learns
-# (92 after 2,750 updates) and forgets; 1e-3, annealed, went to 207 and back to 103 (seed 11). So
-# also 10-step returns and double Q-learning, as below.
+# copied every 10 episodes: of 80 steps, 100 updates. Changed to reach the bar: a rate of 5e-4,
+# annealed, instead of 1e-2, gamma 0.98 instead of 0.999, 10-step returns and double Q-learning.
+# Greedy lengths on seed 11: with 1e-2, 92 after 2,750 updates, and it forgets; with 1e-3 annealed,
+# 207 and then 103; with 10 steps, double Q and 20 updates per copy too, 113 and then 25 at 2,123
+# updates; as here, 109 at that time and 253 at the end of 48,000 env steps, of which the last
+# quarter, where the rate is small, brought a third. Seed 1: 188 after the 64,000 of here.
 _CARTPOLE_PIXELS = _TUTORIAL.replace(
     env_kwargs={"pixels": True, "difference": True},
-    total_env_steps=48_000,
+    total_env_steps=64_000,
     network="batchnorm_cnn",
     hidden_sizes=(),
     precision="fp32",
     batch_size=128,
     n_step=10,
-    target_period_updates=20,
+    gamma=0.98,
+    learning_rate=5e-4,
+    target_period_updates=100,
     epsilon_start=0.9,
     epsilon_end=0.05,
     epsilon_schedule="exponential",

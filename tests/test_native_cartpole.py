@@ -174,7 +174,7 @@ def test_a_fixed_target_and_its_reward():
         for row, value, fell in zip(seen.tolist(), reward.tolist(), terminated, strict=True):
             assert row[4] == pytest.approx(row[0] - 1.2, abs=1e-6)
             if envs.state_dict()["state"]["steps"].min() > 0:
-                expected = -5.0 if fell else max(0.0, 1 - abs(row[0] - 1.2) / 2.4)
+                expected = -5.0 if fell else 0.2 / (0.2 + abs(row[0] - 1.2))
                 assert value == pytest.approx(expected, abs=1e-6)
 
 

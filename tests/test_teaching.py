@@ -34,7 +34,7 @@ TEXTS = {
         "env_kwargs": {"pixels": True, "difference": True}, "frame_stack": None,
         "optimizer": "rmsprop", "rmsprop_centred": False, "rmsprop_alpha": 0.99,
         "optimizer_epsilon": 1e-8, "loss": "huber", "huber_delta": 1.0,
-        "batch_size": 128, "gamma": 0.999, "epsilon_start": 0.9, "epsilon_end": 0.05,
+        "batch_size": 128, "epsilon_start": 0.9, "epsilon_end": 0.05,
         "epsilon_schedule": "exponential", "epsilon_duration_env_steps": 200,
         "replay_capacity": 10_000, "prioritized": False,
         "max_grad_value": 1.0, "max_grad_norm": None, "target_tau": 1.0,

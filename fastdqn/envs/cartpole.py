@@ -29,6 +29,13 @@ Position and angle go from threshold to threshold. Speeds have none: in 99.9 % o
 random play they stay within +-2.1 m/s and +-2.8 rad/s.
 """
 
+NEAR = 0.2
+"""Distance from a target position at which its reward is a half, m.
+
+A cm closer to the target raises this reward by 5 % of itself at the target, by 2.5 % at NEAR and by
+0.8 % at 1 m. Of a reward that falls evenly to 0 at 2.4 m it would be 0.4 to 0.7 %.
+"""
+
 _FASTEST = 100.0  # no speed that these physics reach, m/s or rad/s
 
 
@@ -77,7 +84,7 @@ class CartPole(NativeVectorEnv):
         action_noise: Chance that an action is replaced by a random one (of both).
         target_position: Where to hold the cart, m from the middle; or (low, high), between which
             each episode draws its own. The observation gets a fifth number, x - target, and the
-            reward is ``max(0, 1 - |x - target| / 2.4)``.
+            reward is ``NEAR / (NEAR + |x - target|)``, 1 at the target and a half 0.2 m off.
         fall_reward: Of the step that ends in a fall, in place of its reward.
         max_episode_steps: Truncate an episode after so many steps.
         device: Where everything lives.
@@ -181,8 +188,8 @@ class CartPole(NativeVectorEnv):
         if self._target is None:
             reward = torch.ones_like(physics[0])
         else:
-            reward = 1 - (physics[0] - state["target"]).abs() / X_THRESHOLD
-            reward = reward.clamp(min=0.0)
+            distance = (physics[0] - state["target"]).abs()
+            reward = NEAR / (NEAR + distance)
         if self._fall_reward is not None:
             reward = reward.masked_fill(fallen, self._fall_reward)
         return following, reward, fallen
