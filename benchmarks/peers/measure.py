@@ -20,7 +20,7 @@ from typing import Any
 MARK = "RESULT "
 _PACKAGES = (
     "torch", "numpy", "gymnasium", "ale-py", "tensordict", "torchrl", "torchrl-nightly",
-    "stable-baselines3", "tianshou", "cpprb", "opencv-python-headless",
+    "stable-baselines3", "tianshou", "cpprb", "numba", "opencv-python-headless",
 )  # fmt: skip
 WINDOWS = 5
 WARM_SHARE = 0.25  # of the time that the windows take
