@@ -115,13 +115,14 @@ def compile_fixed(
         function: Pure, of tensors alone. A decision of the host about their values raises.
         arguments: Examples; they are not kept.
     """
+    from torch._inductor import compile as compile_graph
     from torch.fx.experimental.proxy_tensor import make_fx
 
     # Copies: one tensor given twice would be traced as one argument.
     examples: list[Any] = [tensor.clone() for tensor in arguments]
     with torch.no_grad():
         graph = make_fx(function)(*examples)
-        compiled: Callable[..., Sequence[Tensor]] = torch._inductor.compile(graph, examples)
+        compiled: Callable[..., Sequence[Tensor]] = compile_graph(graph, examples)
     return compiled
 
 

@@ -328,9 +328,7 @@ def test_pictures_that_differ_are_not_timed(monkeypatch):
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
-    from fastdqn.bench import context
-
-    monkeypatch.setattr(context.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     records = _run("env/native/cartpole/N1024")
     assert {name.rpartition("/")[2]: r["status"] for name, r in records.items()} == {
         "N1024": "ok",
