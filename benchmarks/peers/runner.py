@@ -20,6 +20,10 @@ from benchmarks.peers.rows import Group, Job
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".peers-venv"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+# No stable torchrl has an extension that loads with torch 2.13; this nightly does. It asks for
+# tensordict-nightly, whose files would take the place of tensordict's, hence without dependencies;
+# the one that nothing else here brings is named.
+TORCHRL = ("torchrl-nightly==2026.7.19", "hoptorch==0.1.4")
 HERE = ("ours", "plain")  # run in this environment; the others in the peers'
 TIMEOUT_S = 900
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
@@ -247,6 +251,8 @@ def install(venv: Path, say: Callable[[str], None] = print) -> None:
         say(f"making {venv}")
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     say(f"installing {REQUIREMENTS.name}")
-    subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(REQUIREMENTS)], check=True)
+    pip = [str(python), "-m", "pip", "install", "-q"]
+    subprocess.run([*pip, "-r", str(REQUIREMENTS)], check=True)
+    subprocess.run([*pip, "--no-deps", *TORCHRL], check=True)
     check = "import torch, torchrl._torchrl, stable_baselines3, tianshou, cpprb"
     subprocess.run([str(python), "-c", check], check=True, cwd=venv)
