@@ -54,6 +54,14 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 
 @_compiled
+def _wrapped(index, size):  # type: ignore[no-untyped-def]
+    """``index`` modulo ``size`` for one at most ``size`` outside; a division takes far longer."""
+    if index < 0:
+        return index + size
+    return index - size if index >= size else index
+
+
+@_compiled
 def _group_sum(tree, start, fanout):  # type: ignore[no-untyped-def]
     # Four sums side by side, for an addition waits for the one before it.
     a = b = c = d = np.float32(0)
@@ -183,9 +191,9 @@ def add_row(  # type: ignore[no-untyped-def]
     leaf = (largest[()] + epsilon) ** alpha if prioritized else np.float32(1)
     changed = np.empty(2 * num_envs, np.int64)
     for env in range(num_envs):
-        at = (newest[env] + num_envs) % size
-        ready = (newest[env] + (1 - n_step) * num_envs) % size
-        expired = (newest[env] + (1 + stack) * num_envs) % size
+        at = _wrapped(newest[env] + num_envs, size)
+        ready = _wrapped(newest[env] + (1 - n_step) * num_envs, size)
+        expired = _wrapped(newest[env] + (1 + stack) * num_envs, size)
         frames[at] = observation[env]
         firsts[at] = first[env]
         keep = not first[env]
@@ -195,7 +203,7 @@ def add_row(  # type: ignore[no-untyped-def]
         truncations[at] = truncated[env] and keep
         tree[expired] = 0
         # The row after it belongs to the same episode; where n is 1 that row was just written.
-        tree[ready] = np.float32(0) if firsts[(ready + num_envs) % size] else leaf
+        tree[ready] = np.float32(0) if firsts[_wrapped(ready + num_envs, size)] else leaf
         changed[env], changed[num_envs + env] = expired, ready
         newest[env] = at
         cursor[env] += 1
@@ -212,14 +220,14 @@ def stack_rows(index, age, first, size, num_envs, repeat, out):  # type: ignore[
     stack = len(out)
     if age < 0:
         age = 0
-        while age < stack - 1 and not first[(index - age * num_envs) % size]:
+        while age < stack - 1 and not first[_wrapped(index - age * num_envs, size)]:
             age += 1
     for place in range(stack):
         back = stack - 1 - place
         if back > age and not repeat:
             out[place] = size
         else:
-            out[place] = (index - min(back, age) * num_envs) % size
+            out[place] = _wrapped(index - min(back, age) * num_envs, size)
     return age
 
 
@@ -240,13 +248,13 @@ def transitions(  # type: ignore[no-untyped-def]
     size = len(firsts)
     n_step = len(gamma_powers) - 1
     for i in range(len(index)):
-        following = (index[i] + num_envs) % size
+        following = _wrapped(index[i] + num_envs, size)
         action[i] = actions[following]
         last, steps = following, 1
         total = np.float64(rewards[last])
         # Nothing after a step belongs to the episode if it ended there by a flag or without one.
         while steps < n_step and not (terminations[last] or truncations[last]):
-            after = (last + num_envs) % size
+            after = _wrapped(last + num_envs, size)
             if firsts[after]:
                 break
             total += np.float64(rewards[after]) * gamma_powers[steps]

@@ -290,7 +290,11 @@ class ReplayBuffer:
         uniform = torch.rand(
             (self.tree.levels, batch_size), generator=self.generator, device=self.device
         )
-        if self.prioritized:
+        if self.prioritized and self.compiled:
+            top = uniform.numpy()[0]
+            top += np.arange(batch_size, dtype=np.float32)
+            top /= batch_size
+        elif self.prioritized:
             strata = torch.arange(batch_size, device=self.device)
             uniform[0].add_(strata).div_(batch_size)
         return uniform

@@ -385,7 +385,12 @@ def test_a_planted_fault_is_found(fault, monkeypatch, both_ways):
 
 # What is right in fastdqn.loops, once, what is wrong instead, and where it shows.
 LOOP_FAULTS = {
-    "dummy row drawable": ("if firsts[(ready + num_envs) % size]", "if False", "NEXT_STEP", {}),
+    "dummy row drawable": (
+        "if firsts[_wrapped(ready + num_envs, size)]",
+        "if False",
+        "NEXT_STEP",
+        {},
+    ),
     "expired row drawable": ("        tree[expired] = 0\n", "", "NEXT_STEP", {}),
     "margin less one": ("(1 + stack) * num_envs", "stack * num_envs", "NEXT_STEP", {"stack": 4}),
     "window across first": ("if firsts[after]:", "if False:", "STREAM", {"n_step": 3}),
