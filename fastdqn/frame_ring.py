@@ -24,14 +24,16 @@ from fastdqn.errors import CheckpointError
 from fastdqn.returns import n_step_return
 from fastdqn.types import StackPadding
 
-# What a row holds beside its frame.
+# What a row holds beside its frame, and at which byte. They lie side by side, for rows are drawn
+# at random and what lies together comes from memory together.
 _SCALARS = {
-    "action": torch.int64,
-    "reward": torch.float32,
-    "terminated": torch.bool,
-    "truncated": torch.bool,
-    "first": torch.bool,
+    "action": (torch.int64, 0),
+    "reward": (torch.float32, 8),
+    "terminated": (torch.bool, 12),
+    "truncated": (torch.bool, 13),
+    "first": (torch.bool, 14),
 }
+_SCALAR_BYTES = 16  # one of them unused, so that every row starts on a multiple of 16
 
 
 class FrameRing:
@@ -70,9 +72,12 @@ class FrameRing:
         self._frames = torch.zeros(
             (self.size + 1, *frame_shape), dtype=frame_dtype(observation_space), device=self.device
         )
+        self._scalars = torch.zeros(
+            (rows, num_envs, _SCALAR_BYTES), dtype=torch.uint8, device=self.device
+        )
         scalars = {
-            name: torch.zeros((rows, num_envs), dtype=dtype, device=self.device)
-            for name, dtype in _SCALARS.items()
+            name: self._scalars.view(dtype)[..., byte // dtype.itemsize]
+            for name, (dtype, byte) in _SCALARS.items()
         }
         self.storage = TensorDict(
             {"observation": self._frames[:-1].view(rows, num_envs, *frame_shape), **scalars},
@@ -98,8 +103,7 @@ class FrameRing:
 
     def nbytes(self) -> int:
         """Bytes of the storage, the zero frame included."""
-        tensors = [self._frames, *self._flat.values()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return self._frames.nbytes + self._scalars.nbytes
 
     def write(
         self,
@@ -244,5 +248,4 @@ def frame_dtype(space: Box) -> torch.dtype:
 def row_bytes(space: Box) -> dict[str, int]:
     """Bytes of one row, by part."""
     frame = math.prod(space.shape) * torch.empty((), dtype=frame_dtype(space)).element_size()
-    scalars = sum(torch.empty((), dtype=dtype).element_size() for dtype in _SCALARS.values())
-    return {"frames": frame, "scalars": scalars}
+    return {"frames": frame, "scalars": _SCALAR_BYTES}

@@ -127,6 +127,9 @@ def draw_leaves(tree, starts, shift, uniform, index, value):  # type: ignore[no-
                 low = middle + 1
         index[i] = low
     for level in range(levels - 2, -1, -1):
+        for i in range(len(index)):  # fetch the groups first; see transitions
+            start = starts[level] + (index[i] << shift)
+            value[i] = tree[start] + tree[start + fanout // 2]
         # Draws in the inner loop and no jump that depends on data: a processor works on several
         # of them at a time.
         for i in range(len(index)):
@@ -247,9 +250,12 @@ def transitions(  # type: ignore[no-untyped-def]
     """What FrameRing.transition returns, with rows of frames, [2, B, S], instead of frames."""
     size = len(firsts)
     n_step = len(gamma_powers) - 1
+    # A loop of its own, so short that a processor waits for dozens of rows at a time. What else a
+    # row holds comes from memory with its action.
+    for i in range(len(index)):
+        action[i] = actions[_wrapped(index[i] + num_envs, size)]
     for i in range(len(index)):
         following = _wrapped(index[i] + num_envs, size)
-        action[i] = actions[following]
         last, steps = following, 1
         total = np.float64(rewards[last])
         # Nothing after a step belongs to the episode if it ended there by a flag or without one.

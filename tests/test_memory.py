@@ -43,11 +43,11 @@ def test_plan_of_a_vector_replay_by_hand(have):
     assert plan.capacity == 1000  # a multiple of 8
     assert dict(plan.parts) == {
         "frames": 1001 * 4 * 4,  # the frame of zeros included
-        "scalars": 1000 * (8 + 4 + 3),  # action, reward, three flags
+        "scalars": 1000 * 16,  # action 8, reward 4, three flags, one unused
         "sum tree": 1000 * 4,  # one level
         "batch": 32 * (2 * 4 * 4 + 5 * 8),
     }
-    assert plan.total == 16016 + 15000 + 4000 + 2304
+    assert plan.total == 16016 + 16000 + 4000 + 2304
     assert plan.device == "cpu" and plan.available == 10**9
 
 
@@ -113,7 +113,7 @@ def test_the_pages_of_a_replay_are_there_once_it_is_made():
 def test_a_plan_prints_its_parts(have):
     have(8 * 10**9)
     text = str(ReplayBuffer.plan(1_000_000, 16, ATARI, frame_stack=4, batch_size=32))
-    for word in ("frames", "7.06 GB", "scalars", "15.00 MB", "sum tree", "4.13 MB", "total"):
+    for word in ("frames", "7.06 GB", "scalars", "16.00 MB", "sum tree", "4.13 MB", "total"):
         assert word in text
     assert "7.08 GB on cpu (8.00 GB available)" in text
     assert "available" not in str(MemoryPlan("cpu", 1, {"a": 1}, None))

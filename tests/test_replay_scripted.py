@@ -406,7 +406,12 @@ LOOP_FAULTS = {
         "NEXT_STEP",
         {},
     ),
-    "action of the row itself": ("actions[following]", "actions[index[i]]", "NEXT_STEP", {}),
+    "action of the row itself": (
+        "actions[_wrapped(index[i] + num_envs, size)]",
+        "actions[index[i]]",
+        "NEXT_STEP",
+        {},
+    ),
     "wrong padding": ("and not repeat", "and repeat", "NEXT_STEP", {"stack": 4}),
     "s' as young as s": ("age + steps, firsts", "age, firsts", "NEXT_STEP", {"stack": 4}),
     "a stale priority revives a row": (

@@ -99,7 +99,7 @@ def cases() -> list[dict[str, Any]]:
             "n_step": (1, 3)[index // 2 % 2],
             "num_envs": (1, 8, 16, 64)[index // 3 % 4],
             "batch_size": (32, 256)[index // 4 % 2],
-            # Beside its frame, a row takes 15 bytes of scalars and 4 of the sum tree.
-            "capacity": int(TARGETS[index % 4] / (row + 19)),
+            # Beside its frame, a row takes 16 bytes of scalars and 4 of the sum tree.
+            "capacity": int(TARGETS[index % 4] / (row + 20)),
         })  # fmt: skip
     return found
