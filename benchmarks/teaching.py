@@ -147,7 +147,7 @@ def run(name: str, seed: int, scratch: Path) -> dict[str, Any]:
         summary = json.loads((scratch / f"{name}-{seed}" / "summary.json").read_text())
     else:
         summary = train(config).summary
-    if summary["stopped_by"] not in ("total_env_steps", "stop_return"):
+    if summary["stopped_by"] not in ("total_env_steps", "stop_return", "stop_eval_return"):
         raise SystemExit(f"{name}, seed {seed}, was stopped by {summary['stopped_by']}.")
     row |= {key: summary[key] for key in KEPT}
     row |= judge_final_parameters(config)

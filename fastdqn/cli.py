@@ -255,7 +255,8 @@ def _check_run_dir(config: Config) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nothing there, or nothing readable: left to the trainer
     complete = stopped_by == "total_env_steps" and env_steps >= config.total_env_steps
-    reached = stopped_by == "stop_return" and before.stop_return == config.stop_return
+    rules = ("stop_return", "stop_eval_return")
+    reached = stopped_by in rules and getattr(before, stopped_by) == getattr(config, stopped_by)
     if not complete and not reached:
         return None
     check_same(before, config, run_dir)

@@ -246,6 +246,8 @@ class Config:
     """Stop once the mean return of the last stop_window training episodes reaches this."""
     stop_window: int = 100
     """Episodes in that mean, and in the reported mean return."""
+    stop_eval_return: float | None = None
+    """Stop once the mean return of an evaluation during the run reaches this."""
 
     # --- files ---------------------------------------------------------------------------------
     log_period_env_steps: int | None = None
@@ -331,6 +333,8 @@ class Config:
             refuse("target_tau", "has no target network to move; set target_period_updates")
         if self.eval_period_env_steps is not None and self.eval_episodes == 0:
             refuse("eval_period_env_steps", "has no episodes to play; set eval_episodes")
+        if self.stop_eval_return is not None and self.eval_period_env_steps is None:
+            refuse("stop_eval_return", "has no evaluation to look at; set eval_period_env_steps")
         if not self.save_final_checkpoint and self.checkpoint_period_env_steps is not None:
             refuse("save_final_checkpoint", "contradicts checkpoint_period_env_steps; unset one")
 

@@ -25,6 +25,7 @@ _MAY_CHANGE = {
     "env_threads",
     "step_timeout_s",
     "stop_return",
+    "stop_eval_return",
     "eval_episodes",
     "eval_num_envs",
     "eval_period_env_steps",

@@ -226,8 +226,8 @@ class Trainer:
             self.set_schedules()
             self.actions = actor.act_from(replay)
 
-            if self.is_due(config.eval_period_env_steps):
-                self.evaluate()
+            if self.is_due(config.eval_period_env_steps) and self.is_good_enough():
+                return "stop_eval_return"
             if self.is_due(config.log_every_env_steps) and (reason := self.log(on_log)):
                 return reason
             if self.is_due(config.checkpoint_period_env_steps):
@@ -327,7 +327,7 @@ class Trainer:
                 self.replay, self.updates_due(), batch_size=c.batch_size, beta=self.beta()
             )
         if not self.interrupted:
-            self.evaluate()
+            self.evaluate(seed=eval_seed(c))
         if not self.report.has_row(self.env_steps) and not self.interrupted:
             self.log(on_log)
         stopped_by = self.interrupted or stopped_by
@@ -356,7 +356,16 @@ class Trainer:
 
     # --- reports -------------------------------------------------------------------------------
 
-    def evaluate(self) -> None:
+    def is_good_enough(self) -> bool:
+        """Evaluate during the run; whether ``stop_eval_return`` is reached.
+
+        On other episodes than at the end: what was chosen by some must be judged by others.
+        """
+        self.evaluate(seed=subseed(self.config.seed, "evaluation") % 2**30)
+        target, result = self.config.stop_eval_return, self.report.evaluation
+        return target is not None and result is not None and result.mean >= target
+
+    def evaluate(self, seed: int) -> None:
         """Play whole episodes on envs and with random numbers of their own."""
         c = self.config
         if self.eval_envs is None or c.eval_episodes == 0:
@@ -369,7 +378,7 @@ class Trainer:
                     episodes_per_env=-(-c.eval_episodes // self.eval_envs.num_envs),
                     epsilon=c.eval_epsilon,
                     max_env_steps=c.eval_max_env_steps,
-                    seed=eval_seed(c),
+                    seed=seed,
                     stop=lambda: self.interrupted is not None,
                 )
             except EnvFailure:

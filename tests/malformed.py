@@ -87,6 +87,7 @@ BAD = [
     ("eval_max_env_steps", 0),
     ("stop_return", math.nan),
     ("stop_return", -math.inf),
+    ("stop_eval_return", math.nan),
     ("stop_window", 0),
     ("log_period_env_steps", 0),
     ("checkpoint_period_env_steps", 0),
@@ -135,6 +136,7 @@ BAD_PAIRS = [
     ({"batch_size": 64, "replay_capacity": 63}, "batch_size"),
     ({"num_envs": 1_000, "learning_starts_env_steps": 2_999}, "learning_starts_env_steps"),
     ({"eval_episodes": 0, "eval_period_env_steps": 100}, "eval_period_env_steps"),
+    ({"stop_eval_return": 475.0}, "stop_eval_return"),
 ]
 
 # Files that hold no configuration.

@@ -279,8 +279,9 @@ OPTIONS = """
     no-rmsprop-centred no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision
     prioritized priority-alpha priority-beta-end priority-beta-start priority-epsilon
     replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
-    save-final-checkpoint seed step-timeout-s stop-return stop-window target-period-updates
-    target-tau torch-threads total-env-steps update-period-env-steps updates-per-launch
+    save-final-checkpoint seed step-timeout-s stop-eval-return stop-return stop-window
+    target-period-updates target-tau torch-threads total-env-steps update-period-env-steps
+    updates-per-launch
 """
 
 
@@ -517,8 +518,12 @@ def test_a_finished_run_is_not_run_again(trainer, tmp_path, capsys):
     (run / "summary.json").write_text(json.dumps({**SUMMARY, "stopped_by": "stop_return"}))
     assert main(args) == 0 and len(trainer.configs) == 3
     assert main([*args, "--stop-return", "600"]) == 0 and len(trainer.configs) == 4
+    (run / "summary.json").write_text(json.dumps({**SUMMARY, "stopped_by": "stop_eval_return"}))
+    assert main(args) == 0 and len(trainer.configs) == 4
+    more = ["--stop-eval-return", "600", "--eval-period-env-steps", "1000"]
+    assert main([*args, *more]) == 0 and len(trainer.configs) == 5
     (run / "summary.json").write_text("[]")
-    assert main(args) == 0 and len(trainer.configs) == 5
+    assert main(args) == 0 and len(trainer.configs) == 6
 
 
 @pytest.mark.parametrize("env_id", ["CartPole", "CartPole-v1", "Acrobot-v1", "no_such_module:X-v0"])

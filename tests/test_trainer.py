@@ -18,9 +18,11 @@ from scripted_env import Script, ScriptedVectorEnv
 from torch import nn
 
 import fastdqn
+from fastdqn.assembly import eval_seed
 from fastdqn.checkpoint import find_checkpoint, load_checkpoint
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError, EnvError, MemoryPlanError, TrainingError
+from fastdqn.evaluation import EvalResult
 from fastdqn.metrics import TIME_COLUMNS
 from fastdqn.signals import StopSignals
 from fastdqn.trainer import Trainer, train
@@ -210,6 +212,23 @@ def test_the_stop_rule(tmp_path):
     assert result.summary["stopped_by"] == "total_env_steps"
 
 
+def test_a_good_evaluation_stops_the_run_and_the_end_judges_by_other_episodes(
+    tmp_path, monkeypatch
+):
+    seeds, scores = [], iter([1.0, 5.0, 2.0])
+    monkeypatch.setattr(
+        "fastdqn.trainer.evaluate",
+        lambda *_, seed, **__: (
+            seeds.append(seed) or EvalResult(np.array([next(scores)]), np.array([1]), 0)
+        ),
+    )
+    config = small(tmp_path, eval_period_env_steps=200, stop_eval_return=5.0)
+    summary = train(config).summary
+    assert summary["stopped_by"] == "stop_eval_return" and summary["env_steps"] == 400
+    assert summary["eval_return_mean"] == 2.0
+    assert seeds[0] == seeds[1] != seeds[2] == eval_seed(config)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     class Broken(ScriptedVectorEnv):
         def step(self, actions):
@@ -247,7 +266,7 @@ def test_a_signal_during_the_final_evaluation_counts(tmp_path):
     trainer = Trainer(small(tmp_path, eval_episodes=10_000), envs=None)
     timer = threading.Timer(0.0, os.kill, (os.getpid(), signal.SIGINT))
     evaluate = trainer.evaluate
-    trainer.evaluate = lambda: (timer.start(), evaluate())  # type: ignore[method-assign]
+    trainer.evaluate = lambda seed: (timer.start(), evaluate(seed))  # type: ignore[method-assign]
     try:
         with StopSignals() as signals:
             result = trainer.run(None, signals)
