@@ -16,7 +16,7 @@ _HOME = {
     "presets": "recipes",
     "train": "trainer",
     "TrainResult": "trainer",
-    "load": "checkpoint",
+    "load": "saved_policy",
     "evaluate": "evaluation",
     "EvalResult": "evaluation",
     "Policy": "policy",
@@ -44,7 +44,6 @@ __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
     from fastdqn.actor import Actor
-    from fastdqn.checkpoint import load
     from fastdqn.config import Config
     from fastdqn.envs import AtariProtocol, EnvStream, make_envs
     from fastdqn.errors import (
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from fastdqn.recipes import presets
     from fastdqn.replay import ReplayBuffer
     from fastdqn.saliency import input_gradient
+    from fastdqn.saved_policy import load
     from fastdqn.sum_tree import SumTree
     from fastdqn.trainer import TrainResult, train
     from fastdqn.types import Batch, TimeStep

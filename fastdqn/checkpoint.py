@@ -20,41 +20,34 @@ import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastdqn.config import Config
-from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
-from fastdqn.learner import load_network
-from fastdqn.low_precision import lower
-from fastdqn.networks import QNetwork, make_network
-from fastdqn.policy import Policy
+from fastdqn.errors import CheckpointError, FastDQNError, cut_short
+from fastdqn.saved_tensors import (
+    cut_into_lots,
+    find_tensors,
+    join_tensors,
+    materialize,
+    split_tensors,
+)
 from fastdqn.tensor_file import (
-    Entry,
     check_json,
     crc32_of,
     open_regular,
     parse_json,
-    read_header,
     read_small,
-    read_tensor,
     write_tensors,
 )
 
 FORMAT_VERSION = 1
-_CHUNK = 256 * 1024**2  # bytes per file
-_TENSOR = "__tensor__"  # key that marks a tensor's place in state.json
 # While a checkpoint is written again, the one before it has another name for a moment.
 _REPLACED = ".tmp-replaced"
 _NAME = re.compile(rf"step_(\d{{12}})({re.escape(_REPLACED)})?", re.ASCII)
-_MOST = 2**53  # of any counter
 
-PathLike = str | os.PathLike[str]
 # What reading a damaged or forged file can raise beside CheckpointError.
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError,
@@ -168,8 +161,8 @@ def _write(temporary: Path, env_steps: int, state: Mapping[str, Any], score: flo
         flushed = []
         for part, content in state.items():
             tensors: dict[str, Tensor] = {}
-            skeleton[part] = _split(content, part, tensors)
-            for number, chunk in enumerate(_chunks(tensors)):
+            skeleton[part] = split_tensors(content, part, tensors)
+            for number, chunk in enumerate(cut_into_lots(tensors)):
                 name = f"{part}-{number:05d}.safetensors"
                 files[name] = write_tensors(temporary / name, chunk)
                 flushed.append(disk.submit(_sync, temporary / name))
@@ -199,28 +192,6 @@ def latest_checkpoint(directory: Path) -> Path | None:
     return found[-1] if found else None
 
 
-@dataclass(frozen=True)
-class SavedTensor:
-    """A tensor that is still in its files."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    pieces: tuple[tuple[Path, Entry], ...]  # cut along axis 0, in order
-
-    def read(self, out: Tensor | None = None) -> Tensor:
-        """Read it, straight into ``out`` if that has its dtype and shape."""
-        if out is None or out.dtype != self.dtype or out.shape != self.shape:
-            out = torch.empty(self.shape, dtype=self.dtype)
-        start = 0
-        for path, entry in self.pieces:
-            whole = len(self.pieces) == 1
-            with open_regular(path) as file:
-                part = out if whole else out[start : start + entry.shape[0]]
-                read_tensor(file, entry, part.detach())
-            start += 0 if whole else entry.shape[0]
-        return out
-
-
 def load_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Read a checkpoint back, every file checked against the manifest first.
 
@@ -242,7 +213,7 @@ def open_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict
     version, files = manifest.get("format_version"), manifest.get("files")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format_version {_short(version)}; this fastdqn reads {FORMAT_VERSION}."
+            f"{path} has format_version {cut_short(version)}; this fastdqn reads {FORMAT_VERSION}."
         )
     if not isinstance(files, dict):
         raise CheckpointError(f"{path}/manifest.json lists no files; it is damaged.")
@@ -251,9 +222,9 @@ def open_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict
         _check_file(path, name, files.get(name))
     with refusing(path):
         skeleton = parse_json(read_small(path / "state.json"))
-        tensors = _index([path / name for name in wanted if name.endswith(".safetensors")])
+        tensors = find_tensors([path / name for name in wanted if name.endswith(".safetensors")])
         chosen = skeleton if parts is None else {part: skeleton[part] for part in parts}
-        return {part: _join(content, tensors) for part, content in chosen.items()}
+        return {part: join_tensors(content, tensors) for part, content in chosen.items()}
 
 
 def open_newest(
@@ -282,69 +253,6 @@ def open_newest(
     )
 
 
-def materialize(value: Any, into: Any = None) -> Any:
-    """Read every tensor of what :func:`open_checkpoint` gave.
-
-    Args:
-        value: Nested, with saved tensors.
-        into: Tensors in the same places, as far as there are any: those of the same dtype and shape
-            are filled in place, so that nothing is held twice.
-    """
-    if isinstance(value, SavedTensor):
-        return value.read(into if isinstance(into, Tensor) else None)
-    if isinstance(value, dict):
-        into = into if isinstance(into, Mapping) else {}
-        return {name: materialize(item, into.get(name)) for name, item in value.items()}
-    if isinstance(value, list):
-        return [materialize(item) for item in value]
-    return value
-
-
-def check_fits(saved: Any, own: Any, where: str) -> None:
-    """Refuse a state that lacks the keys, types, dtypes and shapes of ``own``.
-
-    Integers must be counts and floats finite. Generators are passed over: another type of device
-    has another kind.
-
-    Raises:
-        CheckpointError: With the place, what is there and what should be.
-    """
-    if isinstance(own, Mapping):
-        if not isinstance(saved, dict) or saved.keys() != own.keys():
-            names = sorted(saved) if isinstance(saved, dict) else saved
-            raise _misfit(where, _short(names), sorted(own))
-        for name, item in own.items():
-            if name == "generator":
-                if not isinstance(saved[name], SavedTensor) or saved[name].dtype != torch.uint8:
-                    raise _misfit(f"{where}/{name}", _short(saved[name]), "bytes")
-            else:
-                check_fits(saved[name], item, f"{where}/{name}")
-    elif isinstance(own, Tensor):
-        if not isinstance(saved, SavedTensor):
-            raise _misfit(where, _short(saved), "a tensor")
-        if (saved.dtype, saved.shape) != (own.dtype, tuple(own.shape)):
-            raise _misfit(
-                where,
-                f"{saved.dtype} {_short(list(saved.shape))}",
-                f"{own.dtype} {list(own.shape)}",
-            )
-    elif isinstance(own, bool):
-        if type(saved) is not bool:
-            raise _misfit(where, _short(saved), "true or false")
-    elif isinstance(own, float):
-        if type(saved) not in (int, float) or not abs(saved) < _MOST:
-            raise _misfit(where, _short(saved), "a finite number")
-    elif isinstance(own, int) and (type(saved) is not int or not 0 <= saved <= _MOST):
-        raise _misfit(where, _short(saved), "a count")
-
-
-def _misfit(where: str, found: Any, wanted: Any) -> CheckpointError:
-    return CheckpointError(
-        f"{where} is {found} in the checkpoint where this run has {wanted}; use the configuration "
-        f"it was saved with."
-    )
-
-
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
     """Whatever a file's content breaks is the checkpoint's fault, and said so."""
@@ -353,124 +261,9 @@ def refusing(path: Path) -> Iterator[None]:
     except (FastDQNError, torch.OutOfMemoryError):
         raise
     except (*_UNREADABLE, AssertionError) as error:
-        raise CheckpointError(f"{path} does not hold what it should ({_short(error)}).") from None
-
-
-def load(path: PathLike, *, device: str = "auto", network: nn.Module | None = None) -> Policy:
-    """The policy of a run directory's newest checkpoint, or of one checkpoint. Never unpickles.
-
-    Of a run directory whose newest checkpoint is damaged, the newest that is whole is taken, with a
-    warning that names the damaged file.
-
-    Args:
-        path: Run directory or checkpoint directory.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        network: Where the run trained a network of its own; its parameters are overwritten.
-
-    Raises:
-        CheckpointError: Where there is no checkpoint or it is damaged or does not fit.
-    """
-    from fastdqn.devices import resolve_device
-
-    resolved = resolve_device(device)
-    parts = ("run", "learner")
-    path = Path(path)
-    found = find_checkpoint(path)
-    if found == path:
-        state = open_checkpoint(path, parts=parts)
-    else:
-        found, state = open_newest(path / "checkpoints", parts=parts)
-    try:
-        with refusing(found):
-            return _policy(found, state, resolved, network)
-    except ConfigError as error:
-        raise CheckpointError(f"{found} does not describe a policy ({error}).") from None
-
-
-def _policy(
-    path: Path, state: dict[str, Any], device: torch.device, network: nn.Module | None
-) -> Policy:
-    spec = state["run"]["spec"]
-    saved = state["learner"]["network"]
-    _check_spec(path, spec)
-    config = Config.from_json(json.dumps(state["run"]["config"]))
-    if network is None:
-        if spec["own_network"]:
-            raise CheckpointError(
-                f"{path} was trained with a network of its own; pass it as load(..., network=)."
-            )
-        if len(config.hidden_sizes) > len(saved):
-            raise CheckpointError(f"{path} describes more layers than it has parameters for.")
-        with torch.device("meta"):  # no memory until the shapes are known to be those of the file
-            network = make_network(
-                spec["frame_shape"],
-                spec["num_actions"],
-                kind=config.network,
-                frame_stack=spec["frame_stack"],
-                image=spec["image"],
-                hidden_sizes=config.hidden_sizes,
-                dueling=config.dueling,
-                batch_norm=config.batch_norm,
-            )
-        _check_network(network, saved)
-        network = network.to_empty(device=device).eval().requires_grad_(False)
-        materialize(saved, into=network.state_dict())
-    else:
-        network = network.to(device).eval().requires_grad_(False)
-        _check_network(network, saved)
-        load_network(network, materialize(saved))
-    low = spec["bf16"]
-    if low and isinstance(network, QNetwork):  # as it acted in training; others under autocast
-        network, low = lower(network), False
-    return Policy(
-        network,
-        frame_stack=spec["frame_stack"],
-        stack_padding=spec["stack_padding"],
-        action_start=spec["action_start"],
-        device=device,
-        autocast=low,
-        seed=config.seed,
-    )
-
-
-def _check_network(network: nn.Module, saved: Any) -> None:
-    if not isinstance(saved, dict) or not all(isinstance(s, SavedTensor) for s in saved.values()):
-        raise TypeError("a network that is not made of tensors")
-    own = network.state_dict()
-    for name in sorted(own.keys() ^ saved.keys()):
-        where = "missing from the checkpoint" if name in own else "unknown to this network"
         raise CheckpointError(
-            f"{_short(name)} is {where}; use the network settings (or the network) it was saved "
-            f"with."
-        )
-    for name, tensor in own.items():
-        if tuple(tensor.shape) != saved[name].shape or tensor.dtype != saved[name].dtype:
-            raise CheckpointError(
-                f"{name!r} is {list(saved[name].shape)} {saved[name].dtype} in the checkpoint and "
-                f"{list(tensor.shape)} {tensor.dtype} here; use the network settings it was saved "
-                f"with."
-            )
-
-
-def _check_spec(path: Path, spec: dict[str, Any]) -> None:
-    def count(value: Any, low: int = 1) -> bool:
-        return type(value) is int and low <= value <= 2**31
-
-    right = {
-        "frame_shape": isinstance(spec["frame_shape"], list)
-        and len(spec["frame_shape"]) <= 8
-        and all(count(size) for size in spec["frame_shape"]),
-        "num_actions": count(spec["num_actions"]),
-        "frame_stack": spec["frame_stack"] is None or count(spec["frame_stack"]),
-        "stack_padding": spec["stack_padding"] in ("zero", "repeat"),
-        "action_start": type(spec["action_start"]) is int and abs(spec["action_start"]) < 2**62,
-        **{name: type(spec[name]) is bool for name in ("image", "bf16", "own_network")},
-    }
-    for name, good in right.items():
-        if not good:
-            raise CheckpointError(
-                f"{path} does not describe a policy ({name} = {_short(spec[name])})."
-            )
+            f"{path} does not hold what it should ({cut_short(error)})."
+        ) from None
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -507,107 +300,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         intact = data == _manifest(manifest)  # white space, too
     except _UNREADABLE as error:
         raise CheckpointError(
-            f"{path} is not a whole checkpoint: manifest.json cannot be read ({_short(error)})."
+            f"{path} is not a whole checkpoint: manifest.json cannot be read ({cut_short(error)})."
         ) from None
     if not intact:
         raise CheckpointError(f"{path}/manifest.json is damaged: its own checksum does not fit.")
     return manifest
 
 
-def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON with a mark where a tensor was; the tensors go into ``tensors`` by path."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.array(value, order="C"))
-    if isinstance(value, Tensor):
-        while key in tensors:  # {"a/b": x, "a": {"b": y}}
-            key += "'"
-        tensors[key] = value
-        return {_TENSOR: key}
-    if isinstance(value, Mapping):
-        return {name: _split(item, f"{key}/{name}", tensors) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_split(item, f"{key}/{number}", tensors) for number, item in enumerate(value)]
-    return value
-
-
-def _join(value: Any, tensors: Mapping[str, SavedTensor]) -> Any:
-    if isinstance(value, dict):
-        if _TENSOR in value:
-            return tensors[value[_TENSOR]]
-        return {name: _join(item, tensors) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_join(item, tensors) for item in value]
-    return value
-
-
-def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Lots of at most _CHUNK bytes; long tensors are cut along axis 0, and nothing is copied.
-
-    A piece is named ``path#start#length of the whole``.
-    """
-    lot: dict[str, Tensor] = {}
-    room = _CHUNK
-    for key, tensor in tensors.items():
-        length = tensor.shape[0] if tensor.dim() else 1
-        row_bytes = tensor.numel() * tensor.element_size() // max(1, length)
-        start = 0
-        while True:
-            rows = min(length - start, max(1, room // max(1, row_bytes)))
-            whole = tensor.dim() == 0 or rows == length
-            piece = tensor if whole else tensor[start : start + rows]
-            size = piece.numel() * piece.element_size()
-            if lot and size > room:
-                yield lot
-                lot, room = {}, _CHUNK
-                continue
-            lot[f"{key}#{start}#{length}"] = piece
-            room -= size
-            start += rows
-            if start >= length:
-                break
-    if lot:
-        yield lot
-
-
-def _index(paths: list[Path]) -> dict[str, SavedTensor]:
-    """Every tensor of the files by key; ValueError where pieces do not make up a whole."""
-    pieces: dict[str, dict[int, tuple[int, Path, Entry]]] = {}
-    for path in paths:
-        with open_regular(path) as file:
-            entries = read_header(file)
-        for name, entry in entries.items():
-            key, start, length = name.rsplit("#", 2)
-            found = pieces.setdefault(key, {})
-            if int(start) in found:
-                raise ValueError(f"{_short(key)} has rows twice")
-            found[int(start)] = int(length), path, entry
-    return {key: _assemble(key, found) for key, found in pieces.items()}
-
-
-def _assemble(key: str, found: dict[int, tuple[int, Path, Entry]]) -> SavedTensor:
-    length, path, first = next(iter(found.values()))
-    if not first.shape:
-        if len(found) > 1:
-            raise ValueError(f"{_short(key)} has pieces but no rows")
-        return SavedTensor(first.dtype, (), ((path, first),))
-    rows, ordered = 0, []
-    for start in sorted(found):
-        same, path, entry = found[start]
-        if start != rows or same != length or entry.dtype != first.dtype:
-            raise ValueError(f"{_short(key)} lacks rows after {rows}")
-        if entry.shape[1:] != first.shape[1:] or not entry.shape:
-            raise ValueError(f"{_short(key)} has rows of several shapes")
-        rows += entry.shape[0]
-        ordered.append((path, entry))
-    if rows != length:
-        raise ValueError(f"{_short(key)} has {rows} of {length} rows")
-    return SavedTensor(first.dtype, (length, *first.shape[1:]), tuple(ordered))
-
-
 def _check_file(directory: Path, name: str, entry: Any) -> None:
-    path = f"{directory}/{_short(name) if len(name) > 100 else name}"
+    path = f"{directory}/{cut_short(name) if len(name) > 100 else name}"
     if not isinstance(entry, dict):
         raise CheckpointError(f"{path} is not in the checkpoint's manifest; it is damaged.")
     try:
@@ -624,12 +325,6 @@ def _check_file(directory: Path, name: str, entry: Any) -> None:
         raise CheckpointError(f"{path} cannot be read ({error}).") from None
     if not whole:
         raise CheckpointError(f"{path} is damaged: size or checksum differ from the manifest.")
-
-
-def _short(value: Any) -> str:
-    """In words, cut short: it may be a forger's, and long."""
-    text = str(value) if isinstance(value, Exception) else repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _manifest(body: Mapping[str, Any]) -> bytes:

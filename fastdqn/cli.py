@@ -356,9 +356,9 @@ def _eval(args: list[str]) -> int:
     num_envs = min(config.eval_num_envs, flags.episodes)
     import torch
 
-    from fastdqn import assembly, checkpoint, evaluation
+    from fastdqn import assembly, evaluation, saved_policy
 
-    policy = checkpoint.load(flags.run, device=flags.device)
+    policy = saved_policy.load(flags.run, device=flags.device)
     threads = torch.get_num_threads()
     assembly.set_up_torch(config, policy.network, policy.device)
     envs = assembly.make_stream(config, num_envs=num_envs, evaluation=True)

@@ -119,9 +119,9 @@ def saliency(args: list[str]) -> int:
 
     import torch
 
-    from fastdqn import assembly, checkpoint, env_names, saliency_play, saliency_plot
+    from fastdqn import assembly, env_names, saliency_play, saliency_plot, saved_policy
 
-    policy = checkpoint.load(flags.run, device=flags.device)
+    policy = saved_policy.load(flags.run, device=flags.device)
     threads = torch.get_num_threads()
     assembly.set_up_torch(config, policy.network, policy.device)
     envs = assembly.make_stream(config, num_envs=1, evaluation=True)

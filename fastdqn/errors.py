@@ -38,3 +38,9 @@ def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def cut_short(value: object) -> str:
+    """In words, cut short: it may be a forger's, and long."""
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fastdqn.actor import Actor
-from fastdqn.checkpoint import SavedTensor, check_fits, materialize
 from fastdqn.errors import CheckpointError
 from fastdqn.learner import Learner
 from fastdqn.replay import ReplayBuffer
+from fastdqn.saved_tensors import SavedTensor, check_fits, materialize
 
 _MOST_ROWS = 2**53  # of one env, ever
 

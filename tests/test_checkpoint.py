@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastdqn
-from fastdqn import checkpoint, tensor_file
+from fastdqn import checkpoint, saved_tensors, tensor_file
 from fastdqn.checkpoint import (
     find_checkpoint,
     latest_checkpoint,
-    load,
     load_checkpoint,
     open_newest,
     save_checkpoint,
@@ -28,6 +27,7 @@ from fastdqn.config import Config
 from fastdqn.errors import CheckpointError
 from fastdqn.learner import Learner
 from fastdqn.networks import make_network
+from fastdqn.saved_policy import load
 
 DTYPES = [
     torch.bool,
@@ -205,7 +205,7 @@ def test_the_state_of_a_numpy_generator(tmp_path):
 
 @pytest.mark.parametrize("chunk", [1, 7, 16, 100, 1000])
 def test_long_tensors_are_cut_into_files(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(checkpoint, "_CHUNK", chunk)
+    monkeypatch.setattr(saved_tensors, "_CHUNK", chunk)
     g = torch.Generator().manual_seed(0)
     state = {
         "long": torch.randint(0, 256, (50, 3), dtype=torch.uint8, generator=g),
@@ -242,12 +242,12 @@ def read(file):
 def test_any_shapes_in_any_chunks(tmp_path, shapes, chunk):
     state = {str(k): torch.randn(shape, dtype=torch.float64) for k, shape in enumerate(shapes)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "_CHUNK", chunk)
+        patch.setattr(saved_tensors, "_CHUNK", chunk)
         assert same(state, round_trip(tmp_path, {"part": state})["part"])
 
 
 def test_the_default_chunk_is_what_the_docs_say():
-    assert checkpoint._CHUNK == 256 * 1024**2
+    assert saved_tensors._CHUNK == 256 * 1024**2
 
 
 # --- files on the disk ---------------------------------------------------------------------------
@@ -425,7 +425,7 @@ def resign(path):
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
     """A checkpoint of several files."""
-    monkeypatch.setattr(checkpoint, "_CHUNK", 64)
+    monkeypatch.setattr(saved_tensors, "_CHUNK", 64)
     state = {
         "run": {"x": torch.arange(20), "n": 3},
         "learner": {"w": torch.ones(30), "v": torch.zeros(30)},
@@ -747,14 +747,14 @@ def test_a_pipe_is_not_waited_for(saved):
 
 
 def test_tensors_go_straight_to_where_they_belong(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_CHUNK", 64)
+    monkeypatch.setattr(saved_tensors, "_CHUNK", 64)
     state = {"a": torch.arange(100), "b": {"c": torch.randn(7, 3)}, "d": torch.tensor(3.0)}
     path = save_checkpoint(tmp_path, 1, {"part": state}, keep=1)
     own = {"a": torch.zeros(100, dtype=torch.int64), "b": {"c": torch.zeros(3, 7).T}, "d": None}
-    got = checkpoint.materialize(checkpoint.open_checkpoint(path)["part"], into=own)
+    got = saved_tensors.materialize(checkpoint.open_checkpoint(path)["part"], into=own)
     assert same(got, state) and got["a"] is own["a"] and got["b"]["c"] is own["b"]["c"]
     other = {"a": torch.zeros(99, dtype=torch.int64), "b": {"c": torch.zeros(7, 3).double()}}
-    got = checkpoint.materialize(checkpoint.open_checkpoint(path)["part"], into=other)
+    got = saved_tensors.materialize(checkpoint.open_checkpoint(path)["part"], into=other)
     assert same(got, state) and not other["a"].any()
 
 
@@ -777,10 +777,10 @@ def test_tensors_go_straight_to_where_they_belong(tmp_path, monkeypatch):
 def test_what_does_not_fit_is_refused(tmp_path, change, message):
     own = {"n": 3, "f": 0.5, "flag": False, "t": torch.zeros(3), "generator": torch.ByteTensor(9)}
     path = save_checkpoint(tmp_path, 1, {"part": own}, keep=1)
-    checkpoint.check_fits(checkpoint.open_checkpoint(path)["part"], own, "part")
+    saved_tensors.check_fits(checkpoint.open_checkpoint(path)["part"], own, "part")
     path = save_checkpoint(tmp_path, 2, {"part": {**own, **change}}, keep=1)
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.check_fits(checkpoint.open_checkpoint(path)["part"], own, "part")
+        saved_tensors.check_fits(checkpoint.open_checkpoint(path)["part"], own, "part")
 
 
 # --- nothing is executed -------------------------------------------------------------------------

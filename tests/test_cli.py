@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import types
 
 import numpy as np
@@ -580,7 +579,7 @@ def evaluation(monkeypatch, tmp_path):
             returns=returns, lengths=np.array([10, 30]), mean=2.0, std=1.0, episodes=2, unfinished=1
         )
 
-    _install(monkeypatch, "checkpoint", load=load)
+    _install(monkeypatch, "saved_policy", load=load)
     _install(
         monkeypatch,
         "assembly",
@@ -663,23 +662,19 @@ def test_eval_of_what_is_no_run(tmp_path, capsys):
 def test_imports_are_lazy():
     names = "torch torchrl tensordict ale_py matplotlib rich numpy gymnasium safetensors"
     program = (
-        "import sys, time; start = time.perf_counter()\n"
-        "import fastdqn\n"
-        "first = time.perf_counter() - start; bare = set(sys.modules)\n"
+        "import sys, fastdqn\n"
+        "bare = set(sys.modules)\n"
         "fastdqn.Config, fastdqn.presets, fastdqn.ConfigError\n"
         "import fastdqn.cli, fastdqn.progress, fastdqn.plots, fastdqn.info, fastdqn.signals\n"
         f"found = [name for name in '{names}'.split() if name in sys.modules]\n"
-        "print(found, 'tyro' in bare, first)\n"
+        "print(found, 'tyro' in bare)\n"
     )
     done = _python("-c", program)
     assert done.stderr == ""
-    modules, tyro, seconds = done.stdout.rsplit(maxsplit=2)
-    assert modules == "[]"
-    assert tyro == "False"
-    assert float(seconds) < 0.5
+    assert done.stdout == "[] False\n"
 
 
-def test_bad_input_ends_quickly_and_without_torch():
+def test_bad_input_ends_without_torch():
     program = (
         "import sys\n"
         "from fastdqn.cli import main\n"
@@ -688,25 +683,9 @@ def test_bad_input_ends_quickly_and_without_torch():
     )
     lines = ["trian", "train nope", "train --nope", "train --gamma 2", "train --num-envs x",
              "train --config nope", "train --env-id CartPoel-v1", "eval nope"]  # fmt: skip
-    start = time.perf_counter()
     done = _python("-c", program, input="\n".join(lines))
-    seconds = time.perf_counter() - start
     assert done.stdout == f"{[2] * len(lines)} False\n"
     assert done.stderr.count("fastdqn: error: ") == done.stderr.count("\n") == len(lines)
-    assert seconds < 2.0 * len(lines)
-
-
-def test_one_bad_command_ends_in_two_seconds():
-    seconds = []
-    for _ in range(2):  # the second try excuses a busy machine
-        start = time.perf_counter()
-        done = _python("-m", "fastdqn", "train", "--gamma", "2")
-        seconds.append(time.perf_counter() - start)
-        assert done.returncode == 2
-        assert done.stderr.startswith("fastdqn: error: gamma = 2.0 is out of range")
-        if seconds[-1] < 2.0:
-            break
-    assert min(seconds) < 2.0
 
 
 def test_a_reader_that_leaves_early_is_no_error():

@@ -29,7 +29,7 @@ BAD = [float("nan"), float("inf"), -float("inf")]
 
 
 def assert_finite_checkpoint(run_dir, before):
-    from fastdqn.checkpoint import load
+    from fastdqn.saved_policy import load
 
     steps = [int(p.name.split("_")[1]) for p in (Path(run_dir) / "checkpoints").glob("step_*")]
     assert steps and max(steps) <= before
