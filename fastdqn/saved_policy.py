@@ -12,6 +12,7 @@ from torch import nn
 
 from fastdqn.checkpoint import find_checkpoint, open_checkpoint, open_newest, refusing
 from fastdqn.config import Config
+from fastdqn.devices import resolve_device
 from fastdqn.errors import CheckpointError, ConfigError, cut_short
 from fastdqn.learner import load_network
 from fastdqn.low_precision import lower
@@ -36,8 +37,6 @@ def load(path: PathLike, *, device: str = "auto", network: nn.Module | None = No
     Raises:
         CheckpointError: Where there is no checkpoint or it is damaged or does not fit.
     """
-    from fastdqn.devices import resolve_device
-
     resolved = resolve_device(device)
     parts = ("run", "learner")
     path = Path(path)

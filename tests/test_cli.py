@@ -688,6 +688,12 @@ def test_bad_input_ends_without_torch():
     assert done.stderr.count("fastdqn: error: ") == done.stderr.count("\n") == len(lines)
 
 
+def test_a_bad_command_in_a_process_of_its_own():
+    done = _python("-m", "fastdqn", "train", "--gamma", "2")
+    assert done.returncode == 2
+    assert done.stderr.startswith("fastdqn: error: gamma = 2.0 is out of range")
+
+
 def test_a_reader_that_leaves_early_is_no_error():
     with subprocess.Popen(
         [sys.executable, "-c", "import time, sys; time.sleep(0.3)\n"
