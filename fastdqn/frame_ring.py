@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fastdqn import loops
 from fastdqn.errors import CheckpointError
+from fastdqn.pages import resident_zeros
 from fastdqn.returns import n_step_return
 from fastdqn.types import StackPadding
 
@@ -64,15 +65,15 @@ class FrameRing:
         self.rows, self.num_envs = rows, num_envs
         self.frame_stack = frame_stack
         self.stack_padding = stack_padding
-        self._repeats = stack_padding == "repeat"
+        self.repeats = stack_padding == "repeat"
         self.device = torch.device(device)
         frame_shape = observation_space.shape
         self.size = rows * num_envs
         # One frame more than there are rows: it stays zero and stands for what precedes an episode.
-        self._frames = torch.zeros(
+        self._frames = resident_zeros(
             (self.size + 1, *frame_shape), dtype=frame_dtype(observation_space), device=self.device
         )
-        self._scalars = torch.zeros(
+        self._scalars = resident_zeros(
             (rows, num_envs, _SCALAR_BYTES), dtype=torch.uint8, device=self.device
         )
         scalars = {
@@ -144,10 +145,10 @@ class FrameRing:
         if self.frame_stack is None:
             return self._frames.index_select(0, index)
         if self.compiled:
-            rows = np.empty((len(index), self.frame_stack), np.int64)
+            rows = np.empty((1, len(index), self.frame_stack), np.int64)
             first = self._flat["first"].numpy()
-            loops.stacks(index.numpy(), first, self.num_envs, self._repeats, rows)
-            return self._gather(torch.from_numpy(rows))
+            loops.stacks(index.numpy(), first, self.num_envs, self.repeats, rows[0])
+            return self._gather_in_loops(rows)[0]
         return self._gather(self._stack_index(index, self._age(index)))
 
     def transition(
@@ -195,11 +196,10 @@ class FrameRing:
         action, reward, discount = (np.empty(count, kind) for kind in (np.int64, *[np.float32] * 2))
         rows = np.empty((2, count, stack), np.int64)
         loops.transitions(
-            index.contiguous().numpy(), self.num_envs, gamma_powers.numpy(), self._repeats,
+            index.contiguous().numpy(), self.num_envs, gamma_powers.numpy(), self.repeats,
             *self.scalars, action, reward, discount, rows,
         )  # fmt: skip
-        both = torch.from_numpy(rows if self.frame_stack else rows[..., 0])
-        observation, next_observation = self._gather(both)
+        observation, next_observation = self._gather_in_loops(rows)
         scalars = map(torch.from_numpy, (action, reward, discount))
         return observation, *scalars, next_observation
 
@@ -214,13 +214,25 @@ class FrameRing:
     def _stack_index(self, index: Tensor, age: Tensor) -> Tensor:
         """Flat index of each frame of each stack, [B, S], oldest first."""
         index, age = index.unsqueeze(1), age.unsqueeze(1)
-        if self._repeats:
+        if self.repeats:
             return self.later(index, -torch.minimum(self._ages, age))
         return torch.where(self._ages <= age, self.later(index, -self._ages), self.size)
 
     def _gather(self, index: Tensor) -> Tensor:
         frames = self._frames.index_select(0, index.reshape(-1))
         return frames.view(*index.shape, *self._frames.shape[1:])
+
+    def _gather_in_loops(self, rows: np.ndarray) -> Tensor:
+        """The frames at ``rows`` [H, B, S]; without a stack S is 1 and left out."""
+        stacks = self.empty_stacks(*rows.shape[:2])
+        loops.copy_frames(self.frames, rows, stacks.view(*rows.shape, -1).numpy())
+        return stacks
+
+    def empty_stacks(self, *count: int) -> Tensor:
+        """Room for that many observations, [*count, S, *O] (or [*count, *O] without a stack)."""
+        stack = () if self.frame_stack is None else (self.frame_stack,)
+        shape = (*count, *stack, *self._frames.shape[1:])
+        return torch.empty(shape, dtype=self._frames.dtype, device=self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Every row."""

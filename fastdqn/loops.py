@@ -172,13 +172,11 @@ def set_priorities(  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def importance_weights(value, beta):  # type: ignore[no-untyped-def]
-    """Weights [B] of leaves drawn, the largest 1."""
-    weight = np.empty_like(value)
+def importance_weights(value, beta, weight):  # type: ignore[no-untyped-def]
+    """Weights [B] of leaves drawn, the largest 1; ``weight`` may be ``value``."""
     smallest = value.min()
     for i in range(len(value)):
         weight[i] = (smallest / value[i]) ** np.float32(beta)
-    return weight
 
 
 @_compiled
@@ -242,6 +240,22 @@ def stacks(index, first, num_envs, repeat, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def copy_frames(frames, rows, out):  # type: ignore[no-untyped-def]
+    """Frames at ``rows`` [H, B, S] of ``frames`` [rows, size] into ``out`` [H, B, S, size].
+
+    Both stacks of a transition one after the other, for they share all frames but n: those come
+    from the cache the second time, where a whole batch of first stacks would have driven them out.
+    """
+    halves, count, stack = rows.shape
+    for i in range(count):
+        for half in range(halves):
+            for place in range(stack):
+                row = rows[half, i, place]
+                for j in range(frames.shape[1]):  # becomes a copy of memory
+                    out[half, i, place, j] = frames[row, j]
+
+
+@_compiled
 def transitions(  # type: ignore[no-untyped-def]
     index, num_envs, gamma_powers, repeat,
     actions, rewards, terminations, truncations, firsts,
@@ -271,6 +285,35 @@ def transitions(  # type: ignore[no-untyped-def]
         age = stack_rows(index[i], -1, firsts, size, num_envs, repeat, frames[0, i])
         # No reset lies between the two rows, so s' has as many steps more behind it.
         stack_rows(last, age + steps, firsts, size, num_envs, repeat, frames[1, i])
+
+
+@_compiled
+def sample(  # type: ignore[no-untyped-def]
+    tree, starts, shift, uniform, stratified, beta,
+    num_envs, gamma_powers, repeat,
+    actions, rewards, terminations, truncations, firsts, frames,
+    index, action, reward, discount, weight, observations,
+):  # fmt: skip
+    """A whole batch, as ReplayBuffer.sample has it: fills the last six, and ``uniform`` is used up.
+
+    Without ``stratified`` the weights are 1. ``observations`` is [2, B, S, size]: s and s'.
+    """
+    count = len(index)
+    if stratified:
+        for i in range(count):
+            uniform[0, i] = (uniform[0, i] + np.float32(i)) / np.float32(count)
+    draw_leaves(tree, starts, shift, uniform, index, weight)
+    if stratified:
+        importance_weights(weight, beta, weight)
+    else:
+        weight[:] = np.float32(1)
+    rows = np.empty(observations.shape[:3], np.int64)
+    transitions(
+        index, num_envs, gamma_powers, repeat,
+        actions, rewards, terminations, truncations, firsts,
+        action, reward, discount, rows,
+    )  # fmt: skip
+    copy_frames(frames, rows, observations)
 
 
 @_compiled

@@ -272,32 +272,36 @@ class ReplayBuffer:
                 f"The replay holds {self._rows_added} rows per env and can be sampled from "
                 f"{self.n_step + 2} on; add more steps first."
             )
-        index, leaf = self.tree.sample(self._uniform(batch_size))
-        weight = self._weight(leaf, beta)
+        uniform = torch.rand(
+            (self.tree.levels, batch_size), generator=self.generator, device=self.device
+        )
+        if self.compiled:
+            return self._sample_in_loops(uniform, beta)
+        if self.prioritized:
+            strata = torch.arange(batch_size, device=self.device)
+            uniform[0].add_(strata).div_(batch_size)
+        index, leaf = self.tree.sample(uniform)
+        weight = (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)
         observation, action, reward, discount, following = self.ring.transition(
             index, self.n_step, self._gamma_powers
         )
         return Batch(observation, action, reward, discount, following, weight, index)
 
-    def _weight(self, leaf: Tensor, beta: float | Tensor) -> Tensor:
-        if not self.prioritized:
-            return torch.ones_like(leaf)
-        if self.compiled:
-            return torch.from_numpy(loops.importance_weights(leaf.numpy(), float(beta)))
-        return (leaf.min() / leaf) ** beta
-
-    def _uniform(self, batch_size: int) -> Tensor:
-        uniform = torch.rand(
-            (self.tree.levels, batch_size), generator=self.generator, device=self.device
-        )
-        if self.prioritized and self.compiled:
-            top = uniform.numpy()[0]
-            top += np.arange(batch_size, dtype=np.float32)
-            top /= batch_size
-        elif self.prioritized:
-            strata = torch.arange(batch_size, device=self.device)
-            uniform[0].add_(strata).div_(batch_size)
-        return uniform
+    def _sample_in_loops(self, uniform: Tensor, beta: float | Tensor) -> Batch:
+        count = uniform.shape[1]
+        integers = torch.empty((2, count), dtype=torch.int64)
+        numbers = torch.empty((3, count))
+        frames = self.ring.empty_stacks(2, count)
+        loops.sample(
+            *self.tree.arrays, uniform.numpy(), self.prioritized, float(beta),
+            self.num_envs, self._gamma_powers.numpy(), self.ring.repeats,
+            *self.ring.scalars, self.ring.frames,
+            *integers.numpy(), *numbers.numpy(), frames.view(2, count, self._stack, -1).numpy(),
+        )  # fmt: skip
+        # Iterating over a tensor takes twice as long.
+        (index, action), (reward, discount, weight) = integers.unbind(), numbers.unbind()
+        observation, following = frames.unbind()
+        return Batch(observation, action, reward, discount, following, weight, index)
 
     @torch.no_grad()
     def update_priorities(self, index: Tensor, priority: Tensor) -> None:

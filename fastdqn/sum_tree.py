@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fastdqn import loops
 from fastdqn.errors import CheckpointError
+from fastdqn.pages import resident_zeros
 
 _CPU_FANOUT, _CPU_TOP = 32, 1024  # the fastest of the shapes measured on a CPU
 _ALMOST_ONE = 1.0 - 2.0**-24  # the largest float32 below 1
@@ -51,7 +52,7 @@ class SumTree:
         self.capacity = capacity
         self.device = torch.device(device)
         self.fanout, sizes = level_sizes(capacity, fanout, self.device.type)
-        self._flat = torch.zeros(sum(sizes), device=self.device)
+        self._flat = resident_zeros([sum(sizes)], device=self.device)
         self._levels = list(self._flat.split(sizes))
         # A group's entries side by side: level i seen as [groups, fanout].
         self._groups = [level.view(-1, self.fanout) for level in self._levels[:-1]]

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 
 from fastdqn import host
 from fastdqn.host import (
@@ -12,6 +13,7 @@ from fastdqn.host import (
     memory_available,
     usable_cpus,
 )
+from fastdqn.pages import resident_zeros
 
 MB = 1000**2
 
@@ -188,3 +190,12 @@ def test_cgroup_quotas(tmp_path, files, quota):
 def test_freed_memory_is_kept_where_glibc_is():
     assert host.keep_freed_memory() in (True, False)
     assert host.keep_freed_memory() == (os.confstr("CS_GNU_LIBC_VERSION") is not None)
+
+
+def test_large_pages_are_asked_for_where_there_is_room_for_one():
+    small, large = torch.empty(2**20, dtype=torch.uint8), torch.empty(2**24, dtype=torch.uint8)
+    assert not host.advise_huge_pages(small.data_ptr(), small.nbytes)
+    has = os.path.exists("/sys/kernel/mm/transparent_hugepage/enabled")
+    assert host.advise_huge_pages(large.data_ptr(), large.nbytes) == has
+    zeros = resident_zeros((3, 2**22), dtype=torch.uint8, device=torch.device("cpu"))
+    assert zeros.shape == (3, 2**22) and not zeros.any()

@@ -104,6 +104,23 @@ def test_weights_by_hand():
     assert filled().sample(64, beta=0.7).weight.eq(1).all(), "uniform draws weigh 1"
 
 
+@pytest.mark.parametrize("prioritized", [False, True])
+@pytest.mark.parametrize(("stack", "n_step"), [(None, 1), (3, 2)])
+def test_loops_and_torch_draw_the_same_batch(prioritized, stack, n_step, both_ways):
+    if both_ways == "torch":
+        pytest.skip("has no loops")
+    kwargs = {"frame_stack": stack, "n_step": n_step, "prioritized": prioritized, "seed": 5}
+    batches = []
+    for compiled in (True, False):
+        replay = filled(compiled=compiled, **kwargs)
+        assert replay.compiled == compiled
+        index = torch.arange(20, 60)
+        replay.update_priorities(index, index / 7)
+        batches.append(replay.sample(64, beta=0.4))
+    for name, ours, plain in zip(batches[0]._fields, *batches, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=0, msg=name)
+
+
 def test_with_beta_1_the_weighted_mean_is_the_mean_over_drawable_rows():
     replay = filled(rows=300, n=2, prioritized=True, alpha=0.8, seed=5)
     on = replay.tree.leaves.nonzero().flatten()

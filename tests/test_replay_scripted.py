@@ -414,6 +414,12 @@ LOOP_FAULTS = {
     ),
     "wrong padding": ("and not repeat", "and repeat", "NEXT_STEP", {"stack": 4}),
     "s' as young as s": ("age + steps, firsts", "age, firsts", "NEXT_STEP", {"stack": 4}),
+    "both stacks the same": (
+        "row = rows[half, i, place]",
+        "row = rows[0, i, place]",
+        "NEXT_STEP",
+        {},
+    ),
     "a stale priority revives a row": (
         "if tree[index[i]] > 0 else np.float32(0)",
         "if True else np.float32(0)",
