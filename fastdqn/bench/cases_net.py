@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from fastdqn.bench.case import IMPALA_WIDTHS
 from fastdqn.bench.checks import expect, expect_close
 from fastdqn.bench.context import Context, network_work
 from fastdqn.bench.workload import UnavailableError, Workload
@@ -44,8 +45,11 @@ def make(context: Context, *, work: str, net: str, batch_size: int, precision: s
             expect_close(actual[0], plain, tolerance, "Q")
             return
         expected = torch.autograd.grad(plain.square().mean(), parameters)
+        # Rounding decides which of two all but equal sums a pooling sends its gradient to: one such
+        # place in a batch of 32 is 1e-3 of a gradient, of plain float32 against float64 as well.
+        allowed = max(4 * tolerance, 1e-2) if net in IMPALA_WIDTHS else 4 * tolerance
         for index, (a, b) in enumerate(zip(actual, expected, strict=True)):
-            expect_close(a.float(), b, 4 * tolerance, f"gradient {index}")
+            expect_close(a.float(), b, allowed, f"gradient {index}")
         expect(len(actual) == len(parameters), "a gradient is missing")
 
     floor = network_work(net).forward(batch_size, backward=backward, precision=precision)
