@@ -100,6 +100,7 @@ def build_network(config: Config, envs: EnvStream) -> nn.Module:
             hidden_sizes=config.hidden_sizes,
             dueling=config.dueling,
             batch_norm=config.batch_norm,
+            impala_width=config.impala_width,
         )
 
 

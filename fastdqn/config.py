@@ -59,6 +59,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "atari_max_episode_frames": (1, 2**31 - 1),
     "seed": (0, 2**31 - 1),
     "total_env_steps": (1, 2**53),
+    "impala_width": (1, 64),
     "learning_starts_env_steps": (1, 2**53),
     "update_period_env_steps": (1e-3, 1e9),
     "batch_size": (1, 2**20),
@@ -157,12 +158,14 @@ class Config:
     require: fail if there is none."""
 
     # --- network -------------------------------------------------------------------------------
-    network: Literal["auto", "mlp", "nature", "batchnorm_cnn"] = "auto"
-    """auto: nature (the CNN of Mnih 2015) for images, mlp for vectors. batchnorm_cnn: the one of
-    PyTorch's DQN tutorial."""
+    network: Literal["auto", "mlp", "nature", "impala", "batchnorm_cnn"] = "auto"
+    """auto: nature (the CNN of Mnih 2015) for images, mlp for vectors. impala: the residual CNN of
+    Espeholt 2018. batchnorm_cnn: the one of PyTorch's DQN tutorial."""
     hidden_sizes: tuple[int, ...] = (256, 256)
-    """Hidden layers of the mlp; for nature, the one layer after the convolutions; batchnorm_cnn
-    can do without any."""
+    """Hidden layers of the mlp; for nature and impala, the one layer after the convolutions;
+    batchnorm_cnn can do without any."""
+    impala_width: int = 1
+    """Multiplies the channels of network impala: 16, 32 and 32."""
     batch_norm: bool = False
     """Batch normalisation before each ReLU of the mlp: statistics of the batch to learn, running
     ones to act and in the target network."""
@@ -295,10 +298,12 @@ class Config:
         wanted = self.hidden_sizes or (self.network == "batchnorm_cnn" and not self.dueling)
         if not wanted or any(not 1 <= size <= 65_536 for size in self.hidden_sizes):
             refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
-        if self.batch_norm and self.network in ("nature", "batchnorm_cnn"):
+        if self.batch_norm and self.network in ("nature", "impala", "batchnorm_cnn"):
             refuse("batch_norm", f"is for network = 'mlp', not {self.network!r}; leave it out")
         if self.batch_norm and self.batch_size < 2:
             refuse("batch_norm", "needs a variance, so a batch_size of 2 or more")
+        if self.impala_width != 1 and self.network != "impala":
+            refuse("impala_width", f"is for network = 'impala', not {self.network!r}; leave it out")
         if self.mode == "graph" and self.device == "cpu":
             refuse("mode", "needs a CUDA device; use eager or compile with device = 'cpu'")
         stack = self.frame_stack or 1

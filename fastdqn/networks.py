@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fastdqn.convolution import conv_relu, has_conv_relu
 from fastdqn.errors import ConfigError
+from fastdqn.impala_cnn import ImpalaCNN
 from fastdqn.linear import Linear, linear
 
 
@@ -279,19 +280,21 @@ def make_network(
     hidden_sizes: Sequence[int] = (120, 84),
     dueling: bool = False,
     batch_norm: bool = False,
+    impala_width: int = 1,
 ) -> QNetwork:
     """A Q network for observations [B, *O] or [B, S, *O].
 
     Args:
         observation_shape: O, of one frame.
         num_actions: A.
-        kind: ``mlp``, ``nature``, ``batchnorm_cnn``, or ``auto``: nature for images.
+        kind: ``mlp``, ``nature``, ``impala``, ``batchnorm_cnn``, or ``auto``: nature for images.
         frame_stack: S.
         image: Whether frames are images; None: from two dimensions up they are.
-        hidden_sizes: Of the mlp's layers; of nature's one layer after the convolutions; of
-            batchnorm_cnn's, which needs none.
+        hidden_sizes: Of the mlp's layers; of the one layer after nature's and impala's
+            convolutions; of batchnorm_cnn's, which needs none.
         dueling: A dueling head; the last hidden layer is then doubled, one half per stream.
         batch_norm: Batch normalisation in the mlp.
+        impala_width: Multiplies impala's channels.
 
     Raises:
         ConfigError: Where the network does not fit the observation.
@@ -311,7 +314,7 @@ def make_network(
         raise ConfigError("dueling = True needs a hidden layer to split; set hidden_sizes.")
     if dueling:
         sizes[-1] *= 2
-    torso: MLP | NatureCNN | BatchNormCNN
+    torso: MLP | NatureCNN | ImpalaCNN | BatchNormCNN
     if kind == "mlp":
         torso = MLP(math.prod(shape) * (frame_stack or 1), sizes, batch_norm=batch_norm)
     elif kind == "batchnorm_cnn":
@@ -319,10 +322,14 @@ def make_network(
     else:
         if len(sizes) != 1:
             raise ConfigError(
-                f"hidden_sizes = {tuple(hidden_sizes)} must be one size for network = 'nature'; "
+                f"hidden_sizes = {tuple(hidden_sizes)} must be one size for network = {kind!r}; "
                 f"use 512."
             )
-        torso = NatureCNN(*_image_size(shape, frame_stack, kind), sizes[0])
+        size = _image_size(shape, frame_stack, kind)
+        if kind == "impala":
+            torso = ImpalaCNN(*size, sizes[0], multiplier=impala_width)
+        else:
+            torso = NatureCNN(*size, sizes[0])
     head = DuelingHead if dueling else LinearHead
     return QNetwork(torso, head(torso.features, num_actions))
 

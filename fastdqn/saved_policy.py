@@ -76,6 +76,7 @@ def _policy(
                 hidden_sizes=config.hidden_sizes,
                 dueling=config.dueling,
                 batch_norm=config.batch_norm,
+                impala_width=config.impala_width,
             )
         _check_network(network, saved)
         network = network.to_empty(device=device).eval().requires_grad_(False)

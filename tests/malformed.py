@@ -42,6 +42,9 @@ BAD = [
     ("resume", "yes"),
     ("network", "resnet"),
     ("hidden_sizes", [0]),
+    ("impala_width", 0),
+    ("impala_width", 65),
+    ("impala_width", 2),  # network auto is none of IMPALA's
     ("hidden_sizes", [64, 10**6]),
     ("learning_starts_env_steps", 0),
     ("learning_starts_env_steps", 23),  # 8 envs * (1 + 2) is the least

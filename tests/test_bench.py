@@ -186,6 +186,20 @@ def test_a_wrong_update_is_not_timed(monkeypatch, fault):
     assert records["update/mlp/B128/eager/K8"]["status"] == "ok"
 
 
+def test_a_residual_network_with_a_wrong_layer_is_not_timed(monkeypatch):
+    right = _run("net/fwdbwd/impala1/B32/fp32", "adam/flat/impala1", "update/impala1/B32/eager")
+    assert [record["status"] for record in right.values()] == ["ok"] * 3
+    parameters = right["adam/flat/impala1"]["details"]["parameters"]
+    assert parameters == pytest.approx(2.09e6, rel=1e-3)
+
+    def without_its_skip(self, x):
+        return self.conv2(torch.relu(self.conv1(torch.relu(x))))
+
+    monkeypatch.setattr("fastdqn.impala_cnn.ResidualBlock.forward", without_its_skip)
+    (record,) = _run("net/fwd/impala1/B32/fp32").values()
+    assert record["status"] == "failed" and "wrong result: Q" in record["reason"]
+
+
 def test_a_tree_that_ignores_its_leaves_is_not_timed(monkeypatch):
     def even(self, uniform):
         index = (uniform[0] * self.capacity).long()
@@ -401,11 +415,17 @@ def test_portions_of_the_loop_are_the_loop():
 
 def test_every_recipe_is_a_configuration():
     context = Context("cpu")
-    ratios = {"cartpole": 12.8, "dqn": 8.0, "A": 8.0, "B": 4.0, "B2": 16.0, "D": 32.0}
+    ratios = {"cartpole": 12.8, "dqn": 8.0, "A": 8.0, "B": 4.0, "B2": 16.0, "C": 4.0, "C2": 4.0}
+    ratios["D"] = 32.0
     for recipe, ratio in ratios.items():
         config = cases_e2e.make_config(context, recipe, 8)
         assert config.replay_ratio == ratio
         assert config.learning_starts_env_steps == 8 * (config.n_step + 2)
+    for recipe, width in (("C", 2), ("C2", 1)):
+        config = cases_e2e.make_config(context, recipe, 8)
+        assert (config.network, config.impala_width) == ("impala", width)
+        assert (config.double, config.prioritized, config.n_step) == (True, True, 3)
+        assert (config.batch_size, config.update_period_env_steps) == (256, 64.0)
 
 
 # --- the command -------------------------------------------------------------------------------

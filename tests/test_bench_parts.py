@@ -8,7 +8,7 @@ import pytest
 
 from fastdqn.bench import case_list, catalogue, compare, table
 from fastdqn.bench.fingerprint import differences
-from fastdqn.bench.floors import floor_seconds, mlp_work, nature_work
+from fastdqn.bench.floors import floor_seconds, impala_work, mlp_work, nature_work
 from fastdqn.bench.harness import measure, percentile, repeats_per_window, summarise, warm_up
 from fastdqn.bench.workload import Floor, Workload
 from fastdqn.errors import ConfigError
@@ -140,6 +140,48 @@ def test_mlp_work_by_hand():
     assert floor.bytes == 2 * 10 * 16 + 28 * 23
 
 
+@pytest.mark.parametrize(
+    ("width", "millions", "mflop"), [(1, 2.09, 110), (2, 4.36, 418), (4, 9.49, 1_622)]
+)
+def test_residual_networks_have_the_parameters_and_flop_of_their_layers(width, millions, mflop):
+    """What torch counts, forward and backward, beside the bench's floors and round figures."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from fastdqn.networks import make_network
+
+    network = make_network(
+        (84, 84), 18, kind="impala", frame_stack=4, hidden_sizes=(512,), impala_width=width
+    ).double()  # float32 products are an operator of our own, which torch does not count
+    with FlopCounterMode(display=False) as forward:
+        q = network(torch.zeros(1, 4, 84, 84, dtype=torch.uint8))
+    with FlopCounterMode(display=False) as backward:
+        q.sum().backward()
+    work = impala_work(18, width)
+    assert work.parameters == sum(p.numel() for p in network.parameters())
+    assert work.parameters / 1e6 == pytest.approx(millions, abs=0.005)
+    assert work.forward_flop == forward.get_total_flops()
+    assert work.forward_flop / 1e6 == pytest.approx(mflop, abs=1)
+    assert work.backward_flop == backward.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("width", "double", "single", "megabytes"),
+    [(1, 544, 434, 59 + 14), (2, 2_071, 1_654, 122 + 14), (4, 8_076, 6_454, 266 + 14)],
+)
+def test_updates_of_the_residual_network(width, double, single, megabytes):
+    """In MFLOP per sample, and bytes at B = 256: 28 per parameter and 2 stacks per sample."""
+    work = impala_work(18, width)
+    floor = work.update(256, double=True, precision="bf16")
+    assert floor.flop / 256e6 == pytest.approx(double, abs=0.5)
+    plain = work.update(256, double=False, precision="bf16")
+    assert plain.flop / 256e6 == pytest.approx(single, abs=0.5)
+    assert floor.bytes / 1e6 == pytest.approx(megabytes, abs=1)
+    first = 84 * 84 * 16 * width * 4 * 9  # the gradient of whose input nobody needs
+    assert work.layer_macs[0] == first
+    assert work.backward_flop == 2 * (work.forward_flop - first)
+
+
 def test_bytes_of_a_nature_update_are_those_of_perfect_fusion():
     floor = nature_work(18).update(32, double=True, precision="bf16")
     assert floor.bytes == 32 * 8 * 7056 + 28 * nature_work(18).parameters
@@ -166,6 +208,28 @@ def test_names_are_distinct_lines_are_there_and_groups_known():
         default = catalogue.select([], device)
         assert {case.group for case in default} == set(catalogue.GROUPS)
     assert not any("graph" in case.name for case in catalogue.select([], "cpu"))
+
+
+def test_the_residual_networks_are_in_the_default_set_of_cuda_alone_and_few():
+    def default(device):
+        names = [case.name for case in catalogue.select([], device)]
+        return [name for name in names if "impala" in name or name.startswith("e2e/C")]
+
+    assert default("cpu") == []
+    assert default("cuda") == [
+        "net/fwdbwd/impala2/B256/bf16",
+        *(f"update/impala2/B256/{mode}/K1" for mode in ("eager", "compile", "graph")),
+        *(f"e2e/C/{env}/N64" for env in ("synthetic", "pong")),
+    ]
+    everything = list(catalogue.cases())
+    for net, batch in [(f"impala{width}", batch) for width in (1, 2, 4) for batch in (32, 256)]:
+        assert f"update/{net}/B{batch}/graph/K1" in everything
+        assert f"net/fwd/{net}/B{batch}/bf16" in everything
+        assert f"adam/flat/{net}" in everything
+    tiny = [case.name for case in catalogue.one_of_each(catalogue.select(["*"], "cpu"))]
+    assert {name.split("/")[2] for name in tiny if "impala" in name and "net/" in name} == {
+        "impala1"
+    }
 
 
 def test_patterns_are_names_globs_and_groups_with_commas():

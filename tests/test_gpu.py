@@ -73,6 +73,39 @@ def test_modes_agree_with_eager(mode, image):
     replay.tree.check_valid()
 
 
+def test_the_residual_network_captured_agrees_with_eager():
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    results = []
+    for mode in ("graph", "eager"):
+        replay, _ = parts("eager")
+        torch.manual_seed(0)
+        network = make_network(
+            (84, 84), 4, kind="impala", frame_stack=4, hidden_sizes=(64,), impala_width=2
+        )
+        learner = Learner(network, mode=mode, device=CUDA, precision="fp32")
+        start = learner.flat.data.clone()
+        learner.update_from(replay, 5, batch_size=32, beta=0.5)
+        results.append(learner.flat.data - start)
+    assert torch.nn.functional.cosine_similarity(*results, dim=0) > 0.99
+
+
+def test_pooling_repeats_bit_for_bit_where_that_is_asked_for(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.manual_seed(0)
+    network = make_network((84, 84), 4, kind="impala", frame_stack=4, hidden_sizes=(64,)).to(CUDA)
+    observation = torch.randint(0, 256, (32, 4, 84, 84), dtype=torch.uint8, device=CUDA)
+    torch.use_deterministic_algorithms(True)
+    try:
+        once, again = (
+            torch.autograd.grad(network(observation).sum(), list(network.parameters()))
+            for _ in range(2)
+        )
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+
+
 def test_warming_up_and_capturing_trains_nothing():
     replay, learner = parts("graph")
     before = copy.deepcopy(learner.state_dict()), replay.tree.leaves.clone()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BOTH, CPU, CUDA, NOWHERE = ("cpu", "cuda"), ("cpu",), ("cuda",), ()
+IMPALA_WIDTHS = {"impala1": 1, "impala2": 2, "impala4": 4}  # of the nets of these names
 
 
 @dataclass(frozen=True, kw_only=True)

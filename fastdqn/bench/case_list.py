@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from fastdqn.bench.case import BOTH, CPU, CUDA, NOWHERE, Case
+from fastdqn.bench.case import BOTH, CPU, CUDA, IMPALA_WIDTHS, NOWHERE, Case
 
 
 def all_cases() -> Iterator[Case]:
@@ -178,14 +178,19 @@ def _gather() -> Iterator[Case]:
 
 
 def _net() -> Iterator[Case]:
-    precisions = {"nature": ("fp32", "bf16"), "nature_duel": ("fp32", "bf16"), "mlp": ("fp32",)}
-    for net, batch in product(precisions, (32, 256)):
-        for work, precision in product(("fwd", "fwdbwd"), precisions[net]):
+    for net, batch in product(("nature", "nature_duel", "mlp", *IMPALA_WIDTHS), (32, 256)):
+        precisions = ("fp32",) if net == "mlp" else ("fp32", "bf16")
+        for work, precision in product(("fwd", "fwdbwd"), precisions):
+            default: tuple[str, ...] = NOWHERE
+            if net == "nature":
+                default = BOTH if batch == 32 else CUDA
+            elif (work, net, batch, precision) == ("fwdbwd", "impala2", 256, "bf16"):
+                default = CUDA
             yield Case(
                 name=f"net/{work}/{net}/B{batch}/{precision}",
                 line="forward and backward" if work == "fwdbwd" else "forward without gradient",
                 params={"work": work, "net": net, "batch_size": batch, "precision": precision},
-                default_on=(BOTH if batch == 32 else CUDA) if net == "nature" else NOWHERE,
+                default_on=default,
                 family=f"net/{work}/{net}/B{batch}",
             )
 
@@ -196,7 +201,7 @@ def _adam() -> Iterator[Case]:
         "torch_fused": "torch's fused Adam on a list of tensors",
         "foreach": "torch's foreach Adam on a list of tensors",
     }
-    for net, kind in product(("nature", "mlp"), kinds):
+    for net, kind in product(("nature", "mlp", *IMPALA_WIDTHS), kinds):
         yield Case(
             name=f"adam/{kind}/{net}",
             line=kinds[kind],
@@ -207,13 +212,18 @@ def _adam() -> Iterator[Case]:
 
 
 def _update() -> Iterator[Case]:
-    sizes = [*product(("nature", "nature_duel", "nature_per"), (32, 256)), ("mlp", 128)]
+    images = ("nature", "nature_duel", "nature_per", *IMPALA_WIDTHS)
+    sizes = [*product(images, (32, 256)), ("mlp", 128)]
     for (net, batch), mode, launch in product(sizes, ("eager", "compile", "graph"), (1, 8)):
+        if net in IMPALA_WIDTHS and launch > 1:  # arithmetic binds there, not launches
+            continue
         plain = mode == "eager" and launch == 1
         default: tuple[str, ...] = NOWHERE
         if (net == "mlp" and mode == "compile") or (net in ("mlp", "nature") and plain):
             default = BOTH
-        elif net in ("mlp", "nature_per") and (plain or mode != "eager"):
+        elif (net in ("mlp", "nature_per") and (plain or mode != "eager")) or (
+            (net, batch) == ("impala2", 256)
+        ):
             default = CUDA
         many = "one update" if launch == 1 else f"{launch} updates in one launch"
         yield Case(
@@ -229,6 +239,10 @@ _NETS = {
     "nature": "Nature CNN on a uniform replay",
     "nature_duel": "dueling Nature CNN on a uniform replay",
     "nature_per": "Nature CNN on a prioritized replay",
+    **{
+        net: f"residual CNN of IMPALA, width {width}, on a uniform replay"
+        for net, width in IMPALA_WIDTHS.items()
+    },
     "mlp": "MLP 120-84 on CartPole's state",
 }
 
@@ -242,7 +256,8 @@ def _e2e() -> Iterator[Case]:
             default_on=BOTH if n == 16 else CUDA,
         )
     default = {
-        ("dqn", 8): CPU, ("A", 64): CUDA, ("B", 64): CUDA, ("B2", 64): CUDA, ("D", 64): CUDA,
+        ("dqn", 8): CPU, ("A", 64): CUDA, ("B", 64): CUDA, ("B2", 64): CUDA, ("C", 64): CUDA,
+        ("D", 64): CUDA,
     }  # fmt: skip
     for recipe, env, n in product(_RECIPES, ("synthetic", "pong"), (8, 64)):
         yield Case(
@@ -258,6 +273,8 @@ _RECIPES = {
     "A": "double, prioritized, 3 steps, B 32, 1 update per 4 env steps",
     "B": "as A, but B 256, 1 update per 64 env steps",
     "B2": "as A, but B 256, 1 update per 16 env steps",
+    "C": "as B, but IMPALA's residual CNN of width 2",
+    "C2": "as B, but IMPALA's residual CNN of width 1",
     "D": "as A, but 1 update per env step",
 }
 

@@ -39,6 +39,7 @@ ENDLESS: dict[str, Any] = {
     "log_period_env_steps": 2**40,
 }
 _A: dict[str, Any] = {"double": True, "prioritized": True, "n_step": 3}
+_B: dict[str, Any] = {**_A, "batch_size": 256, "update_period_env_steps": 64.0}
 _RECIPES: dict[str, dict[str, Any]] = {
     "cartpole": {
         "hidden_sizes": (120, 84), "batch_size": 128, "update_period_env_steps": 10.0,
@@ -46,8 +47,10 @@ _RECIPES: dict[str, dict[str, Any]] = {
     },
     "dqn": {},
     "A": _A,
-    "B": {**_A, "batch_size": 256, "update_period_env_steps": 64.0},
-    "B2": {**_A, "batch_size": 256, "update_period_env_steps": 16.0},
+    "B": _B,
+    "B2": {**_B, "update_period_env_steps": 16.0},
+    "C": {**_B, "network": "impala", "impala_width": 2},
+    "C2": {**_B, "network": "impala", "impala_width": 1},
     "D": {**_A, "update_period_env_steps": 1.0},
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from fastdqn.bench.case_list import all_cases
 from fastdqn.errors import ConfigError, nearest
 
 GROUPS = ("ceil", "env", "act", "per", "gather", "net", "adam", "update", "e2e", "peer")
-_SIZES = re.compile(r"/[NBT][0-9.e]+(?=/|$)")
+_SIZES = re.compile(r"/[NBT][0-9.e]+(?=/|$)|(?<=/impala)[0-9]+")
 
 
 def cases() -> dict[str, Case]:
@@ -52,7 +52,7 @@ def select(patterns: Sequence[str], device_type: str) -> list[Case]:
 
 
 def one_of_each(selected: Sequence[Case]) -> list[Case]:
-    """Without those that differ from an earlier one in N, B or T only: tiny, they are the same."""
+    """Without those that differ from an earlier one in a size only: tiny, they are the same."""
     kinds: dict[str, Case] = {}
     for case in selected:
         kinds.setdefault(_SIZES.sub("", case.name), case)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from fastdqn.bench.floors import FRAME, STACK, NetworkWork, mlp_work, nature_work
+from fastdqn.bench.case import IMPALA_WIDTHS
+from fastdqn.bench.floors import FRAME, STACK, NetworkWork, impala_work, mlp_work, nature_work
 from fastdqn.bench.random_replay import fill_random
 from fastdqn.bench.workload import UnavailableError
 from fastdqn.compilation import has_cpp_compiler, resolve_mode
@@ -18,7 +19,7 @@ from fastdqn.networks import QNetwork, make_network
 from fastdqn.replay import ReplayBuffer
 
 NUM_ACTIONS = {"nature": 18, "mlp": 2}
-HIDDEN_SIZES = {"nature": (512,), "mlp": (120, 84)}
+HIDDEN_SIZES = {"nature": (512,), "mlp": (120, 84)}  # the former of every net on images
 
 
 def is_mlp(net: str) -> bool:
@@ -76,16 +77,17 @@ class Context:
 
     def network(self, net: str, seed: int = 0) -> QNetwork:
         """A new network on the device."""
-        mlp, dueling = is_mlp(net), net == "nature_duel"
+        mlp, width = is_mlp(net), IMPALA_WIDTHS.get(net)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             network = make_network(
                 (4,) if mlp else FRAME,
                 NUM_ACTIONS["mlp" if mlp else "nature"],
-                kind="mlp" if mlp else "nature",
+                kind="mlp" if mlp else "impala" if width else "nature",
                 frame_stack=None if mlp else STACK,
                 hidden_sizes=HIDDEN_SIZES["mlp" if mlp else "nature"],
-                dueling=dueling,
+                dueling=net == "nature_duel",
+                impala_width=width or 1,
             )
         return network.to(self.device)
 
@@ -141,4 +143,6 @@ def network_work(net: str) -> NetworkWork:
     """FLOP and bytes of a net of the catalogue."""
     if is_mlp(net):
         return mlp_work(4, HIDDEN_SIZES["mlp"], NUM_ACTIONS["mlp"])
+    if net in IMPALA_WIDTHS:
+        return impala_work(NUM_ACTIONS["nature"], IMPALA_WIDTHS[net])
     return nature_work(NUM_ACTIONS["nature"], dueling=net == "nature_duel")

@@ -68,6 +68,22 @@ def nature_work(num_actions: int, *, dueling: bool = False, hidden: int = 512) -
     return NetworkWork((*macs, features * width, hidden * outputs), weights, STACK * FRAME_BYTES)
 
 
+def impala_work(num_actions: int, width: int, *, hidden: int = 512) -> NetworkWork:
+    """The residual CNN of Espeholt 2018 on [4, 84, 84], its channels multiplied by ``width``."""
+    convolutions = []
+    side, inputs = FRAME[0], STACK
+    for channels in (16 * width, 32 * width, 32 * width):
+        convolutions.append((side * side, channels, inputs * 3 * 3))
+        side, inputs = -(-side // 2), channels  # pooled
+        convolutions += [(side * side, channels, channels * 3 * 3)] * 4  # two residual blocks
+    features = side * side * inputs
+    macs = [math.prod(layer) for layer in convolutions]
+    weights = sum(out * ins + out for _, out, ins in convolutions)
+    weights += features * hidden + hidden + hidden * num_actions + num_actions
+    layers = (*macs, features * hidden, hidden * num_actions)
+    return NetworkWork(layers, weights, STACK * FRAME_BYTES)
+
+
 def mlp_work(inputs: int, hidden_sizes: Sequence[int], num_actions: int) -> NetworkWork:
     """Fully connected layers on float32 vectors."""
     sizes = [inputs, *hidden_sizes, num_actions]
