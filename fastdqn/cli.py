@@ -41,6 +41,8 @@ DEFAULT_PRESET = "cartpole"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
+    A signal ends it at once, except where a command has something to clean up or to save.
+
     Args:
         argv: The arguments after the program's name; None: those of the process.
 
@@ -52,26 +54,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        with exit_on_signals(), _plain_warnings():
+        with exit_at_once(), _plain_warnings():
             code = _dispatch(args)
             sys.stdout.flush()  # here, where a reader that has gone can still be caught
             return code
     except FastDQNError as error:
         print(f"fastdqn: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
-    except SystemExit as leave:  # tyro's --help
-        return leave.code if isinstance(leave.code, int) else 0
     except Stopped as signal:
         print(f"fastdqn: stopped by {signal}", file=sys.stderr)
         return signal.exit_code
     except KeyboardInterrupt:  # where main() runs in a thread of someone else's program
         print("fastdqn: stopped by SIGINT", file=sys.stderr)
         return EXIT_CODES["SIGINT"]
-    except BrokenPipeError:  # "fastdqn presets | head -1": the reader has what it wanted
-        # Python flushes stdout once more at exit and would complain there.
+    except OSError as error:
+        if not _drop_stdout():
+            raise
+        if isinstance(error, BrokenPipeError):  # "fastdqn presets | head -1": it has all it wanted
+            return 0
+        print(
+            f"fastdqn: error: standard output cannot be written ({error.strerror}); make room, or "
+            f"send it elsewhere.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _drop_stdout() -> bool:
+    """If stdout takes no more, let the rest go nowhere: Python would flush and complain at exit."""
+    try:
+        print(flush=True)  # an unbuffered one has nothing left to flush
+    except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -119,7 +136,10 @@ def _dispatch(args: list[str]) -> int:
         raise ConfigError(
             f"There is no {kind} {name!r}{hint}; the commands are {', '.join(COMMANDS)}."
         )
-    return COMMANDS[name].run(args[1:])
+    try:
+        return COMMANDS[name].run(args[1:])
+    except SystemExit as leave:  # tyro's --help
+        return leave.code if isinstance(leave.code, int) else 0
 
 
 def _help() -> str:
@@ -206,30 +226,32 @@ def _base(name: str | None, file: str | None) -> Config:
 
 
 def _train(args: list[str]) -> int:
-    with exit_at_once():
-        config, dry_run = train_config(args)
-        check_env_id(config.env_id)  # before torch is imported
-        _check_device(config.device)
-        if dry_run:
-            from fastdqn.assembly import describe
+    config, dry_run = train_config(args)
+    check_env_id(config.env_id)  # before torch is imported
+    _check_device(config.device)
+    if dry_run:
+        from fastdqn.assembly import describe
 
-            print(describe(config))
-            return 0
-        if done := _check_run_dir(config):
-            print(done)
-            return 0
-        from fastdqn import trainer
-        from fastdqn.progress import Progress
+        print(describe(config))
+        return 0
+    if done := _check_run_dir(config):
+        print(done)
+        return 0
+    from fastdqn import trainer
+    from fastdqn.progress import Progress
 
-        progress = Progress(
-            config.total_env_steps,
-            title=f"{config.env_id}, seed {config.seed}",
-            frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
-        )
-    with progress:
+    progress = Progress(
+        config.total_env_steps,
+        title=f"{config.env_id}, seed {config.seed}",
+        frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
+    )
+    with exit_on_signals(), progress:  # which gives the terminal back
         result = trainer.train(config, on_log=progress.update)  # which returns None: go on
-    with contextlib.suppress(BrokenPipeError):  # the run is done; its exit code counts
+    try:
         print(_closing(config, Path(result.run_dir), result.summary), flush=True)
+    except OSError:  # nobody reads it, or its disk is full: the run is done; its exit code counts
+        if not _drop_stdout():
+            raise
     return EXIT_CODES.get(str(result.summary.get("stopped_by")), 0)
 
 
@@ -336,6 +358,8 @@ class _EvalFlags:
     """Seed of the first env; None: as in the run's own evaluation."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:<index>."""
+    step_timeout_s: float | None = None
+    """Envs that take longer for a step or a reset end the command; None: the run's."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print everything as JSON."""
 
@@ -352,17 +376,13 @@ def _eval(args: list[str]) -> int:
         changes["eval_num_envs"] = flags.num_envs
     if flags.seed is not None:
         changes["seed"] = flags.seed
+    if flags.step_timeout_s is not None:
+        changes["step_timeout_s"] = flags.step_timeout_s
     config = config.replace(**changes)
     num_envs = min(config.eval_num_envs, flags.episodes)
-    import torch
+    from fastdqn import assembly, evaluation, playing
 
-    from fastdqn import assembly, evaluation, saved_policy
-
-    policy = saved_policy.load(flags.run, device=flags.device)
-    threads = torch.get_num_threads()
-    assembly.set_up_torch(config, policy.network, policy.device)
-    envs = assembly.make_stream(config, num_envs=num_envs, evaluation=True)
-    try:
+    with playing.playing(flags.run, config, num_envs=num_envs) as (policy, envs, stop):
         result = evaluation.evaluate(
             policy,
             envs,
@@ -371,10 +391,8 @@ def _eval(args: list[str]) -> int:
             max_env_steps=config.eval_max_env_steps,
             # By default that of the run's own evaluation: the same numbers come out again.
             seed=assembly.eval_seed(config) if flags.seed is None else flags.seed,
+            stop=stop,
         )
-    finally:
-        envs.close()
-        torch.set_num_threads(threads)
     if flags.json:
         report = {
             "run": flags.run,

@@ -96,6 +96,8 @@ class _SaliencyFlags:
     """Look at no more than so many steps of the episode."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:<index>."""
+    step_timeout_s: float | None = None
+    """Envs that take longer for a step or a reset end the command; None: the run's."""
 
 
 def saliency(args: list[str]) -> int:
@@ -115,23 +117,20 @@ def saliency(args: list[str]) -> int:
     changes: dict[str, Any] = {"eval_epsilon": flags.epsilon, "device": flags.device}
     if flags.seed is not None:
         changes["seed"] = flags.seed
+    if flags.step_timeout_s is not None:
+        changes["step_timeout_s"] = flags.step_timeout_s
     config = config.replace(**changes)  # which checks them
 
-    import torch
+    from fastdqn import assembly, env_names, playing, saliency_play, saliency_plot
 
-    from fastdqn import assembly, env_names, saliency_play, saliency_plot, saved_policy
-
-    policy = saved_policy.load(flags.run, device=flags.device)
-    threads = torch.get_num_threads()
-    assembly.set_up_torch(config, policy.network, policy.device)
-    envs = assembly.make_stream(config, num_envs=1, evaluation=True)
-    try:
+    with playing.playing(flags.run, config, num_envs=1) as (policy, envs, stop):
         episode = saliency_play.play_episode(
             policy,
             envs,
             seed=assembly.eval_seed(config) if flags.seed is None else flags.seed,
             epsilon=config.eval_epsilon,
             max_env_steps=flags.max_env_steps,
+            stop=stop,
         )
         everything = list(range(len(episode.step)))
         chosen = saliency_play.spread(flags.frames, len(everything))
@@ -161,9 +160,6 @@ def saliency(args: list[str]) -> int:
                     actions=actions,
                     variables=variables,
                 )
-    finally:
-        envs.close()
-        torch.set_num_threads(threads)
     print(f"{what}\n{out} ({len(moments.step)} of its steps)")
     return 0
 

@@ -62,8 +62,11 @@ def open_run_dir(config: Config) -> tuple[Path, bool]:
             f"where there is none."
         )
     if occupied and not (path / "config.json").exists():
-        raise ConfigError(f"run_dir = {str(path)!r} holds something else than a run; name another.")
-    if occupied:
+        if not _died_at_its_start(path, config):
+            raise ConfigError(
+                f"run_dir = {str(path)!r} holds something else than a run; name another."
+            )
+    elif occupied:
         check_same(Config.load(path / "config.json"), config, path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -105,6 +108,22 @@ def _refuse_links(path: Path) -> None:
                 f"run_dir = {str(path)!r}: {entry.name} is a link or no plain file; remove it, or "
                 f"name another run_dir (run_dir itself may be a link)."
             )
+
+
+def _died_at_its_start(path: Path, config: Config) -> bool:
+    """Whether there is only what a run leaves that was killed within its first ``write_json``.
+
+    The next one writes over it.
+    """
+    entries = list(path.iterdir())
+    if [entry.name for entry in entries] != ["config.json.tmp"]:
+        return False
+    begin = config.to_json().partition(",")[0].encode()  # the same in every configuration
+    try:
+        with entries[0].open("rb") as file:
+            return begin.startswith(file.read(len(begin)))
+    except OSError:
+        return False
 
 
 def write_json(path: Path, body: Mapping[str, Any] | str) -> None:

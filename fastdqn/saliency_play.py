@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +63,13 @@ class _Recorder:
 
 
 def play_episode(
-    policy: Policy, envs: EnvStream, *, seed: int, epsilon: float = 0.0, max_env_steps: int
+    policy: Policy,
+    envs: EnvStream,
+    *,
+    seed: int,
+    epsilon: float = 0.0,
+    max_env_steps: int,
+    stop: Callable[[], bool] | None = None,
 ) -> Episode:
     """Play the first episode of one env as :func:`fastdqn.evaluate` does, and watch the network.
 
@@ -73,6 +79,7 @@ def play_episode(
         seed: Of the env and of the random actions.
         epsilon: Chance of a random action.
         max_env_steps: Stop there.
+        stop: Asked before every step; raises to give up.
     """
     with _watched(policy) as recorder:
         result = evaluate(
@@ -82,6 +89,7 @@ def play_episode(
             epsilon=epsilon,
             max_env_steps=max_env_steps,
             seed=seed,
+            stop=stop,
         )
     length = int(result.lengths[0])
     # A policy is also asked after the last step of an episode; nothing comes of that answer.

@@ -46,13 +46,17 @@ class StopSignals:
     Python only lets the main thread install handlers; in any other thread this does nothing, and
     :attr:`name` stays None.
 
+    Args:
+        answer: What the first signal leads to, for the user.
+
     Example:
         >>> with StopSignals() as stop:
         ...     while stop.name is None:
         ...         break  # one step of the work
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer: str = "stopping after this step and saving") -> None:
+        self._answer = answer
         self.name: str | None = None
         """``"SIGINT"``, ``"SIGTERM"`` or ``"SIGUSR1"`` once one has arrived."""
         self._put_back = contextlib.ExitStack()
@@ -103,6 +107,11 @@ class StopSignals:
             time.sleep(0.01)
         return self.name is not None
 
+    def leave_if_asked(self) -> None:
+        """Raise :class:`Stopped` if one has arrived: where nothing is to be saved."""
+        if self.name is not None:
+            raise Stopped(signal.Signals[self.name])
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.name is None:
             self.name = signal.Signals(number).name
@@ -118,7 +127,7 @@ class StopSignals:
             if asked is None:
                 asked = time.monotonic()
                 self._ask(number, None)
-                _say(f"{self.name}: stopping after this step and saving; again to quit at once")
+                _say(f"{self.name}: {self._answer}; again to quit at once")
             elif time.monotonic() - asked > _ECHO_S:
                 os._exit(128 + number)
 

@@ -93,6 +93,7 @@ def train(
             first env step; TrainingError where a number is no longer finite, memory runs out or
             the final checkpoint cannot be written; EnvFailure where an env raises or dies.
             Envs that do not return within ``step_timeout_s`` end the process (exit code 70).
+        Stopped: Where a signal took env workers along before the first step.
     """
     threads = torch.get_num_threads()
     with StopSignals() as signals:
@@ -106,6 +107,10 @@ def train(
                     return trainer.run(on_log, signals)
             finally:
                 trainer.close()
+        except EnvFailure:
+            if signals.came():  # to the whole group: workers die of it while they start
+                signals.leave_if_asked()
+            raise
         finally:
             torch.set_num_threads(threads)
             torch.set_flush_denormal(False)  # as Python starts

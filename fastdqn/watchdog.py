@@ -93,7 +93,8 @@ class Watchdog:
         over = self.now - since > self._limit
         if self._signal is not None:
             name, when = self._signal
-            if over or (since <= when and self.now - when > _SIGNAL_GRACE_S):
+            # A call that began after the signal, before the loop looked for one, has as long.
+            if over or self.now - max(since, when) > _SIGNAL_GRACE_S:
                 self._end(128 + getattr(signal, name), f"{name} wants to stop the run")
         elif over:
             self._end(EXIT_HANG, f"step_timeout_s = {self.timeout_s:g} is over")

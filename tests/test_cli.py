@@ -559,6 +559,8 @@ def evaluation(monkeypatch, tmp_path):
         calls["load"] = (str(path), device)
         return types.SimpleNamespace(network="network", device="cpu")
 
+    from fastdqn import playing  # with the real modules; then it gets the stand-ins
+
     def set_up_torch(config, network, device):
         calls["torch"] = (network, device)
 
@@ -579,8 +581,8 @@ def evaluation(monkeypatch, tmp_path):
             returns=returns, lengths=np.array([10, 30]), mean=2.0, std=1.0, episodes=2, unfinished=1
         )
 
-    _install(monkeypatch, "saved_policy", load=load)
-    _install(
+    saved_policy = _install(monkeypatch, "saved_policy", load=load)
+    assembly = _install(
         monkeypatch,
         "assembly",
         make_stream=make_stream,
@@ -588,6 +590,8 @@ def evaluation(monkeypatch, tmp_path):
         eval_seed=lambda config: 1_000 + config.seed,
     )
     _install(monkeypatch, "evaluation", evaluate=evaluate)
+    monkeypatch.setattr(playing, "saved_policy", saved_policy)
+    monkeypatch.setattr(playing, "assembly", assembly)
     return calls
 
 
@@ -606,6 +610,7 @@ def test_eval_plays_as_the_run_did(evaluation, capsys):
         "epsilon": 0.0,
         "max_env_steps": 1_000,
         "seed": 1_001,
+        "stop": evaluation["evaluate"]["stop"],
     }
     assert evaluation["torch"] == ("network", "cpu")
     assert evaluation["closed"] == 1
@@ -614,6 +619,7 @@ def test_eval_plays_as_the_run_did(evaluation, capsys):
 def test_eval_options(evaluation, capsys):
     checkpoint = evaluation["run"] / "checkpoints" / "step_8"
     args = ["--episodes", "7", "--epsilon", "0.05", "--num-envs", "3", "--seed", "5"]
+    args += ["--step-timeout-s", "7"]
     assert main(["eval", str(checkpoint), *args, "--device", "cpu", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert body["return_mean"] == 2.0
@@ -622,6 +628,7 @@ def test_eval_options(evaluation, capsys):
     assert body["epsilon"] == 0.05
     assert evaluation["load"] == (str(checkpoint), "cpu")
     assert evaluation["stream"][1] == 3
+    assert evaluation["stream"][0].step_timeout_s == 7
     assert evaluation["evaluate"]["episodes_per_env"] == 3
     assert evaluation["evaluate"]["seed"] == 5
 
@@ -645,6 +652,7 @@ def test_eval_closes_the_envs_after_an_error(evaluation, capsys):
         (["--num-envs", "0"], "eval_num_envs"),
         (["--seed", "-1"], "seed"),
         (["--device", "gpu"], "device"),
+        (["--step-timeout-s", "0"], "step_timeout_s"),
     ],
 )
 def test_eval_checks_ranges(evaluation, capsys, args, word):
@@ -654,6 +662,25 @@ def test_eval_checks_ranges(evaluation, capsys, args, word):
 
 def test_eval_of_what_is_no_run(tmp_path, capsys):
     assert "holds no run" in _refusal(["eval", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize("command", ["eval", "saliency"])
+def test_a_signal_within_an_import_is_not_lost(tmp_path, command):
+    """An exception out of a handler surfaces anywhere: libraries catch it there, or break."""
+    (tmp_path / "config.json").write_text(Config().to_json())
+    program = (
+        "import os, signal, sys\n"
+        "class Catches:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            try: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "            except BaseException: pass\n"
+        "sys.meta_path.insert(0, Catches())\n"
+        "from fastdqn.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = _python("-c", program, command, str(tmp_path), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (143, "fastdqn: stopped by SIGTERM\n")
 
 
 # --- as a process --------------------------------------------------------------------------------
@@ -705,6 +732,56 @@ def test_a_reader_that_leaves_early_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("args", [["presets"], ["train", "--help"], ["eval", "--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_stdout_is_one_sentence_and_exit_code_1(args, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastdqn", *args],
+            env={**_environment(), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1,
+        "fastdqn: error: standard output cannot be written (No space left on device); make room, "
+        "or send it elsewhere.\n",
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("stdout", ["full", "closed"])
+def test_a_lost_stdout_takes_nothing_from_a_run(stdout, tmp_path):
+    args = ["train", "--run-dir", str(tmp_path / "run"), *SHORT]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full, os.fdopen(writer, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastdqn", *args],
+            env=_environment(), stdout={"full": full, "closed": closed}[stdout],
+            stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["env_steps"] == 600
+
+
+def test_a_stopped_run_that_nobody_reads_keeps_its_exit_code(tmp_path):
+    """``fastdqn train | head -1``, and then SIGTERM: the script must not take it for finished."""
+    args = ["train", "--run-dir", str(tmp_path / "run"), "--total-env-steps", "100_000_000",
+            "--log-period-env-steps", "200", "--device", "cpu"]  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastdqn", *args],
+        env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "CartPole-v1, seed 1\n"
+        process.stdout.close()
+        process.terminate()
+        err = process.stderr.read()
+        assert process.wait(timeout=60) == 143, err
+    assert err == "SIGTERM: stopping after this step and saving; again to quit at once\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes file descriptors")

@@ -61,6 +61,15 @@ def test_without_a_timeout_a_signal_still_ends_it():
     assert done.returncode == 130, done.stderr
 
 
+def test_a_call_that_begins_after_the_signal_has_no_longer():
+    before = (
+        "import fastdqn.watchdog as w; w._SIGNAL_GRACE_S = 0.3; "
+        "Signals.name = 'SIGTERM'; time.sleep(1)"
+    )
+    done = run("time.sleep(20)", timeout=None, before=before)
+    assert done.returncode == 143, done.stderr
+
+
 def test_a_stopped_process_is_not_a_hang():
     """Ctrl-Z in the middle of a step, and fg long after."""
     hang = (

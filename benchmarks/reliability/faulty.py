@@ -1,9 +1,9 @@
 """An env that fails on demand, and a ``fastdqn train`` to watch while it does.
 
 The demand comes from outside: files appear in the directory that the env is given. ``hang-step``,
-``busy-step``, ``raise-step`` and the same with ``-reset`` are obeyed by the training env whose
-number the file holds (all envs where it is empty), those that begin with ``eval-`` by evaluation
-envs. The envs leave their process ids there.
+``busy-step``, ``slow-step``, ``raise-step`` and the same with ``-reset`` are obeyed by the training
+env whose number the file holds (all envs where it is empty), those that begin with ``eval-`` by
+evaluation envs. The envs leave their process ids there.
 
     fastdqn train --env-id benchmarks.reliability.faulty:Faulty-v0 --env-kwargs '{"orders": "/tmp"}'
     python -m benchmarks.reliability.faulty ORDERS RUN_DIR [FLAGS]     the same on ALE's envs
@@ -77,7 +77,7 @@ class Faulty(gymnasium.Env):
 
     def obey(self, call: str) -> None:
         """Look for an order, and do it."""
-        for what, act in (("hang", hang), ("busy", busy), ("raise", fail)):
+        for what, act in (("hang", hang), ("busy", busy), ("slow", dawdle), ("raise", fail)):
             order = self.orders / f"{self.prefix}{what}-{call}"
             if order.exists() and order.read_text() in ("", str(self.number)):
                 act()
@@ -92,6 +92,10 @@ def busy() -> None:
         pass
 
 
+def dawdle() -> None:
+    time.sleep(0.2)
+
+
 def fail() -> None:
     raise ZeroDivisionError("ordered to fail")
 
@@ -103,7 +107,7 @@ class Run:
     """One ``fastdqn train`` in a session of its own, watched from outside.
 
     Args:
-        scratch: An empty directory.
+        scratch: An empty directory, or that of a run to go on with (``--resume auto``).
         flags: Beside those above.
         ale: On ALE's envs, with orders ``ale-action`` and ``ale-silence``.
         before: Called in the child before it starts.
@@ -117,7 +121,7 @@ class Run:
         before: Callable[[], None] | None = None,
     ) -> None:
         self.orders, self.directory = scratch / "orders", scratch / "run"
-        self.orders.mkdir(parents=True)
+        self.orders.mkdir(parents=True, exist_ok=True)
         if ale:
             head = ["-m", "benchmarks.reliability.faulty", str(self.orders), str(self.directory)]
         else:
@@ -146,11 +150,20 @@ class Run:
             self._said[number] += block
         pipe.close()
 
+    def signal_all(self, number: int) -> None:
+        """Send a signal to the process group, as schedulers do."""
+        os.killpg(self.process.pid, number)
+
     def order(self, what: str, env: int | None = None) -> None:
         """Let an env do something; all of them if ``env`` is None."""
         temporary = self.orders / "next"
         temporary.write_text("" if env is None else str(env))
         temporary.rename(self.orders / what)
+
+    def take_back_orders(self) -> None:
+        """Forget them, and what the envs have left beside them."""
+        for path in self.orders.iterdir():
+            path.unlink()
 
     def pid_of(self, env: int) -> int:
         """Of the process that env runs in."""

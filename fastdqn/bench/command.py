@@ -17,6 +17,7 @@ from fastdqn.arguments import parse
 from fastdqn.bench import compare
 from fastdqn.bench.catalogue import cases, one_of_each, select
 from fastdqn.errors import ConfigError
+from fastdqn.signals import exit_on_signals
 
 _CHART_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -118,7 +119,7 @@ def _run(
     machine = fingerprint(device, device_name(device))
     began = time.perf_counter()
     context = Context(device, smoke=flags.smoke)
-    with Teller(sys.stderr) as tell:
+    with exit_on_signals(), Teller(sys.stderr) as tell:  # which gives the terminal back
         records = run_cases(chosen, context, seconds=flags.seconds, tell=tell)
     result = {
         "format_version": compare.FORMAT_VERSION,

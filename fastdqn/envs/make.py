@@ -16,7 +16,7 @@ from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.envs.native import NativeVectorEnv
 from fastdqn.envs.native_stream import NativeStream
 from fastdqn.envs.stream import EnvStream
-from fastdqn.errors import EnvError, FastDQNError, nearest
+from fastdqn.errors import EnvError, EnvFailure, FastDQNError, nearest
 from fastdqn.signals import before_workers
 
 _VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
@@ -133,7 +133,7 @@ def _make_vec(
     try:
         return gymnasium.make_vec(env_id, num_envs, vectorization_mode=mode, **env_kwargs)
     except (EOFError, ConnectionError) as error:
-        raise EnvError(
+        raise EnvFailure(
             f"A worker of {env_id} died at its start, see above; a script that makes async envs "
             f"must do so under: if __name__ == '__main__'."
         ) from error
