@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from fastdqn.bench.case import BOTH, CPU, CUDA, NOWHERE, Case
+from fastdqn.bench.ladder.rungs import BATCHES, LAUNCHES, RUNGS
 
 
 def all_cases() -> Iterator[Case]:
@@ -223,6 +224,19 @@ def _update() -> Iterator[Case]:
             default_on=default,
             family=f"update/{net.removesuffix('_per')}/B{batch}",
         )
+    for batch, rung, launch in product(BATCHES, RUNGS.values(), LAUNCHES):
+        ladder = f"update/nature_per/B{batch}/ladder"
+        yield Case(
+            name=f"{ladder}/{rung.name}/K{launch}",
+            line=f"{_NETS['nature_per']}, double Q, {launch} per launch: {rung.line}",
+            params={
+                "net": "nature_per", "batch_size": batch, "mode": rung.mode, "launch": launch,
+                "rung": rung.name,
+            },
+            family=ladder,
+            predicted_us=rung.predicted_us.get(batch),
+            before=rung.before and f"{ladder}/{rung.before}/K{launch}",
+        )  # fmt: skip
 
 
 _NETS = {
