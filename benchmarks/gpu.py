@@ -73,7 +73,7 @@ def _ladder(batch: int, kernels: bool) -> Step:
     return bench(f"{kind}, B {batch}", f"{_CEILINGS},{cases}", 0.8)
 
 
-_TESTS = Step("tests", ("pytest", "-m", "gpu", "tests/test_gpu.py", "-q", "-p", "no:cacheprovider"))
+_TESTS = Step("tests", ("pytest", "-m", "gpu", "-q"))
 _STEPS = {
     "tests": [_TESTS, bench("default set", "", 0.5)],
     "ladder": [
@@ -84,7 +84,12 @@ _STEPS = {
         _ladder(256, kernels=True),
     ],
     "bench": [
-        bench("prioritized replay", "per/*/N1e6/*", 0.4),
+        bench(
+            "prioritized replay",
+            "per/*/sumtree/N1e6/*,per/*/cumsum/N1e6/*,per/*/torchrl/N1e6/*,per/cycle/pixels/N1e6",
+            0.4,
+        ),
+        bench("prioritized replay in kernels", "per/*/sumtree/N1e6/*,per/*/triton/N1e6/*", 0.4),
         bench("gather", f"{_CEILINGS},gather/*pixels*", 0.4),
         bench("Adam", f"{_CEILINGS},adam", 0.5),
         bench("networks", f"{_CEILINGS},net/*/nature/*", 0.5),
@@ -99,9 +104,12 @@ _STEPS = {
     ],
 }
 _SMOKE = {
-    "tests": [_TESTS, bench("default set", "ceil/copy,adam/flat/mlp")],
+    "tests": [
+        Step("tests", (*_TESTS.arguments, "tests/test_gpu.py")),
+        bench("default set", "ceil/copy,adam/flat/mlp"),
+    ],
     "ladder": [bench("rungs", "update/*/B32/ladder/4_s2d/K1,update/*/B32/ladder/6_2B/K1")],
-    "bench": [bench("prioritized replay", "per/*/N1e5/B32"), bench("Adam", "adam/*/mlp")],
+    "bench": [bench("Adam", "adam/*/mlp")],
     "e2e": [bench("loop A", "e2e/A/synthetic/N8")],
 }
 
@@ -164,11 +172,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--part", nargs="+", choices=list(BUDGET_S), default=list(BUDGET_S))
-    parser.add_argument("--out", metavar="DIR", help=f"for gpu-PART.json; {RESULTS.name} if unset")
+    parser.add_argument("--out", metavar="DIR", help="for gpu-PART.json; results/ if unset")
     parser.add_argument("--budget-s", type=float, help="for each part, instead of its own")
-    parser.add_argument(
-        "--smoke", action="store_true", help="on any machine; saved only with --out"
-    )
+    parser.add_argument("--smoke", action="store_true", help="a CPU will do; saved with --out")
     args = parser.parse_args()
     import torch
 

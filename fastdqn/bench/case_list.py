@@ -136,13 +136,13 @@ def _act() -> Iterator[Case]:
 
 def _per() -> Iterator[Case]:
     for size, batch in product(("1e5", "1e6", "1.6e7"), (32, 256, 4096)):
-        for work, tree in product(("sample", "update"), ("sumtree", "cumsum", "torchrl")):
+        for work, tree in product(("sample", "update"), ("sumtree", "triton", "cumsum", "torchrl")):
             what = "draw from" if work == "sample" else "write priorities to"
             yield Case(
                 name=f"per/{work}/{tree}/N{size}/B{batch}",
                 line=f"{what} {size} leaves: {_TREES[tree]}",
                 params={"work": work, "tree": tree, "size": number(size), "batch_size": batch},
-                default_on=BOTH if (size, batch) == ("1e6", 256) else NOWHERE,
+                default_on=BOTH if (size, batch) == ("1e6", 256) and tree != "triton" else NOWHERE,
                 family=f"per/{work}/N{size}/B{batch}",
             )
     cycles = {
@@ -163,6 +163,7 @@ def _per() -> Iterator[Case]:
 
 _TREES = {
     "sumtree": "fastdqn's wide tree",
+    "triton": "the same tree under Triton kernels",
     "cumsum": "one cumulative sum over all leaves, nothing kept",
     "torchrl": "torchrl's segment tree of the same device",
 }

@@ -1,0 +1,104 @@
+"""The ladder's Triton kernels against torch, on any device; on a CPU in Triton's interpreter.
+
+``python tests/kernel_twins.py NAME`` runs one check on a CPU, with TRITON_INTERPRET=1 set before
+(the interpreter is chosen when Triton is imported). ``test_gpu.py`` runs them on CUDA.
+"""
+
+import sys
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+
+from fastdqn.bench.ladder.block_sums import BlockSums, two_level_fanout
+from fastdqn.bench.random_replay import fill_random
+from fastdqn.replay import ReplayBuffer
+from fastdqn.sum_tree import SumTree
+
+
+def _tree(capacity, device, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    leaves = torch.rand(capacity, generator=g) * (torch.rand(capacity, generator=g) < 0.7)
+    leaves[0] = 1.0
+    trees = []
+    for _ in range(2):
+        tree = SumTree(capacity, fanout=two_level_fanout(capacity), device=device, compiled=False)
+        tree.set(torch.arange(capacity, device=device), leaves.to(device))
+        trees.append(tree)
+    return BlockSums(trees[0], kernels=True), trees[1], g
+
+
+def draws(device):
+    """The same leaf for the same numbers, but where rounding decides between neighbours."""
+    for capacity in (40, 1000):
+        kernels, twin, g = _tree(capacity, device)
+        uniform = torch.rand((2, 100), generator=g)
+        uniform[:, 0], uniform[:, 1] = 0.0, 1.0
+        index, value = kernels.sample(uniform.to(device))
+        wanted, _ = twin.sample(uniform.to(device))
+        assert index.dtype == torch.int64
+        assert (index != wanted).sum() <= 5, (capacity, index[index != wanted])
+        assert torch.equal(value, twin.get(index)) and (value > 0).all()
+
+
+def draws_with_zeros(device):
+    """A leaf or a block of 0 is never drawn, and a single positive one always."""
+    tree = SumTree(1000, fanout=32, device=device, compiled=False)
+    tree.set(torch.tensor([777], device=device), torch.tensor([0.25], device=device))
+    uniform = torch.rand((2, 64), generator=torch.Generator().manual_seed(0)).to(device)
+    index, _ = BlockSums(tree, kernels=True).sample(uniform)
+    assert (index == 777).all()
+
+
+def leaves_written(device):
+    """Leaves and sums are the tree's, duplicates included."""
+    for capacity, batch in ((40, 7), (1000, 150)):
+        kernels, twin, g = _tree(capacity, device)
+        for _ in range(3):
+            index = torch.randint(0, capacity, (batch,), generator=g).to(device)
+            value = (torch.randint(0, 5, (batch,), generator=g) / 4).to(device)  # with ties
+            kernels.set(index, value)
+            twin.set(index, value)
+        assert torch.equal(kernels.leaves, twin.leaves)
+        assert len(index.unique()) < batch
+        kernels.check_valid()
+
+
+def priorities_written(device):
+    """Everything that the replay's update_priorities changes, NaN and undrawable rows included."""
+    replays = []
+    for _ in range(2):
+        replay = ReplayBuffer(
+            800, 4, Box(-1, 1, (3,), np.float32), prioritized=True, device=device, compiled=False
+        )
+        replay.tree = SumTree(
+            800, fanout=two_level_fanout(800), device=torch.device(device), compiled=False
+        )
+        fill_random(replay, num_actions=3)
+        replays.append(replay)
+    mine, twin = replays
+    tree = BlockSums(mine.tree, kernels=True)
+    assert (twin.tree.leaves == 0).any()
+    g = torch.Generator().manual_seed(0)
+    for turn in range(3):
+        index = torch.randint(0, 800, (200,), generator=g).to(device)
+        priority = (4 * torch.randn(200, generator=g)).to(device)
+        if turn == 1:
+            priority[:2] = torch.tensor([float("nan"), float("inf")])
+        tree.set_priorities(
+            index, priority, mine.max_priority, mine.nonfinite_priority,
+            alpha=mine.alpha, epsilon=mine.priority_epsilon,
+        )  # fmt: skip
+        twin.update_priorities(index, priority)
+        torch.testing.assert_close(mine.tree.leaves, twin.tree.leaves, rtol=1e-5, atol=1e-7)
+        assert torch.equal(mine.tree.leaves > 0, twin.tree.leaves > 0)
+        assert torch.equal(mine.max_priority, twin.max_priority)
+        assert bool(mine.nonfinite_priority) == bool(twin.nonfinite_priority) == (turn > 0)
+        mine.tree.check_valid()
+
+
+CHECKS = [draws, draws_with_zeros, leaves_written, priorities_written]
+
+if __name__ == "__main__":
+    {check.__name__: check for check in CHECKS}[sys.argv[1]]("cpu")
+    print("done")
