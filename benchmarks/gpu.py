@@ -89,9 +89,18 @@ _STEPS = {
             "per/*/sumtree/N1e6/*,per/*/cumsum/N1e6/*,per/*/torchrl/N1e6/*,per/cycle/pixels/N1e6",
             0.4,
         ),
-        bench("prioritized replay in kernels", "per/*/sumtree/N1e6/*,per/*/triton/N1e6/*", 0.4),
-        bench("gather", f"{_CEILINGS},gather/*pixels*", 0.4),
-        bench("Adam", f"{_CEILINGS},adam", 0.5),
+        bench(
+            "gather and Adam",
+            f"{_CEILINGS},gather/pixels,gather/pixels_s2d/*/torch,adam/flat/nature,"
+            "adam/flat_lowered/nature,adam/torch_fused/nature,adam/foreach/nature",
+            0.4,
+        ),
+        bench(
+            "the same in kernels of our own",
+            f"{_CEILINGS},per/*/sumtree/N1e6/*,per/*/triton/N1e6/*,gather/pixels_s2d,"
+            "adam/flat*/nature",
+            0.4,
+        ),
         bench("networks", f"{_CEILINGS},net/*/nature/*", 0.5),
     ],
     "e2e": [

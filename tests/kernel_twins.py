@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
+from fastdqn.bench import random_replay
 from fastdqn.bench.ladder.block_sums import BlockSums, two_level_fanout
+from fastdqn.bench.ladder.flat_adam import FlatAdam
+from fastdqn.bench.ladder.fused_gather import gather_inputs
 from fastdqn.bench.random_replay import fill_random
 from fastdqn.replay import ReplayBuffer
 from fastdqn.sum_tree import SumTree
@@ -97,7 +100,56 @@ def priorities_written(device):
         mine.tree.check_valid()
 
 
-CHECKS = [draws, draws_with_zeros, leaves_written, priorities_written]
+def gathered(device):
+    """Stacks over resets and the ring's edge, returns over ends of every kind."""
+    for n_step in (1, 3):
+        replay = ReplayBuffer(
+            160, 4, Box(0, 255, (84, 84), np.uint8), frame_stack=4, n_step=n_step,
+            prioritized=True, device=device, compiled=False,
+        )  # fmt: skip
+        random_replay.MEAN_EPISODE_LENGTH = 6
+        fill_random(replay, num_actions=5, seed=n_step)
+        index = (replay.tree.leaves > 0).nonzero().view(-1)[-40:]
+        for dtype in (torch.float32, torch.bfloat16):
+            mine, twin = (
+                gather_inputs(replay.ring, index, n_step, replay._gamma_powers, dtype, kernels=by)
+                for by in (True, False)
+            )
+            assert (twin.discount == 0).any() and (mine.both == 0).flatten(1).any()
+            assert mine.both.dtype == dtype
+            assert mine.both.stride() == twin.both.stride()
+            for a, b in zip(mine, twin, strict=True):
+                torch.testing.assert_close(a, b)
+
+
+def adam_steps(device):
+    """Parameters, moments and the copy in bfloat16."""
+    g = torch.Generator().manual_seed(0)
+    start = torch.randn(5000, generator=g).to(device)
+    mine, twin = (
+        FlatAdam(start.clone(), 1e-2, 1e-4, lowered=start.bfloat16(), kernels=kernels)
+        for kernels in (True, False)
+    )
+    for scale in (1.0, 100.0, 1e-4):
+        gradient = (scale * torch.randn(5000, generator=g)).to(device)
+        mine.step(gradient)
+        twin.step(gradient)
+        for name in twin.moments:
+            torch.testing.assert_close(mine.moments[name], twin.moments[name])
+        torch.testing.assert_close(mine.parameter, twin.parameter, rtol=1e-5, atol=1e-6)
+        if device == "cpu":  # the interpreter of Triton 3.6 cuts where a GPU rounds to nearest
+            cut = mine.parameter.view(torch.int32) & -65536
+            assert torch.equal(mine.lowered.float(), cut.view(torch.float32))
+        else:
+            assert torch.equal(mine.lowered, mine.parameter.bfloat16())
+        assert torch.equal(twin.lowered, twin.parameter.bfloat16())
+    assert (mine.parameter - start).abs().mean() > 1e-3
+    plain = FlatAdam(start.clone(), 1e-2, 1e-4, kernels=True)
+    plain.step(gradient)
+    assert not torch.equal(plain.parameter, start)
+
+
+CHECKS = [gathered, adam_steps, draws, draws_with_zeros, leaves_written, priorities_written]
 
 if __name__ == "__main__":
     {check.__name__: check for check in CHECKS}[sys.argv[1]]("cpu")

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from gymnasium.spaces import Box
 
 from fastdqn.bench.ladder import nature
+from fastdqn.bench.ladder.block_sums import BlockSums
+from fastdqn.bench.ladder.fused_gather import KernelReplay
 from fastdqn.bench.ladder.rung_learner import RungLearner
 from fastdqn.bench.ladder.rungs import RUNGS
 from fastdqn.bench.ladder.space_to_depth import depth_to_space, space_to_depth
@@ -17,6 +19,7 @@ from fastdqn.errors import ConfigError
 from fastdqn.learner import Learner
 from fastdqn.networks import make_network
 from fastdqn.replay import ReplayBuffer
+from fastdqn.sum_tree import SumTree
 
 OPTIONS = {"learning_rate": 1e-3, "optimizer_epsilon": 1e-2, "target_period_updates": 3}
 
@@ -90,16 +93,31 @@ def test_other_networks_and_frames_are_refused():
         nature.to_input(torch.zeros((1, 4, 88, 88), dtype=torch.uint8), torch.float32)
 
 
+def test_what_the_kernels_are_not_for_is_refused():
+    with pytest.raises(ConfigError, match="prioritized replay with zero padding"):
+        KernelReplay(replay_of(prioritized=False))
+    with pytest.raises(ConfigError, match="without clipping"):
+        RungLearner(nature_network(), RUNGS["3_flatadam"], max_grad_norm=1.0)
+    three = SumTree(5000, fanout=16)
+    with pytest.raises(ValueError, match="has 4 levels"):
+        BlockSums(three, kernels=True)
+
+
 # --- whole updates -----------------------------------------------------------------------------
 
 BEYOND_THE_LEARNER = [name for name, rung in RUNGS.items() if rung.parts]
 
 
 @pytest.mark.usefixtures("in_torch")
-@pytest.mark.parametrize("prioritized", [True, False])
-@pytest.mark.parametrize("rung", BEYOND_THE_LEARNER)
+@pytest.mark.parametrize(
+    ("rung", "prioritized"),
+    [(rung, kind) for rung in BEYOND_THE_LEARNER for kind in (True, False)
+     if kind or "replay" not in RUNGS[rung].parts],
+)  # fmt: skip
 def test_a_rung_s_updates_are_the_learner_s(rung, prioritized):
     replay, twin = replay_of(prioritized), replay_of(prioritized)
+    if "replay" in RUNGS[rung].parts:
+        replay = KernelReplay(replay)
     network = nature_network(dueling=True)
     options = {"precision": "fp32", "updates_per_launch": 2, **OPTIONS}
     plain = Learner(copy.deepcopy(network), mode="eager", **options)
@@ -119,6 +137,8 @@ def test_a_rung_s_updates_are_the_learner_s(rung, prioritized):
 @pytest.mark.parametrize("rung", BEYOND_THE_LEARNER)
 def test_a_rung_compiles_whole(rung):
     replay, twin = replay_of(), replay_of()
+    if "replay" in RUNGS[rung].parts:
+        replay = KernelReplay(replay)
     network = nature_network()
     plain = Learner(copy.deepcopy(network), mode="eager", precision="fp32", **OPTIONS)
     learner = RungLearner(
@@ -129,3 +149,22 @@ def test_a_rung_compiles_whole(rung):
     wanted = plain.update_from(twin, 1, batch_size=4, beta=0.5)
     torch.testing.assert_close(got.td_error, wanted.td_error, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(learner.flat.data, plain.flat.data, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("in_torch")
+@pytest.mark.parametrize("rung", BEYOND_THE_LEARNER)
+def test_a_rung_in_bfloat16_is_the_learner_s_in_bfloat16(rung):
+    """As a GPU runs it: torso on the copies, head and loss in float32."""
+    replay, twin = replay_of(), replay_of()
+    if "replay" in RUNGS[rung].parts:
+        replay = KernelReplay(replay)
+    network = nature_network()
+    plain = Learner(copy.deepcopy(network), mode="eager", precision="bf16", **OPTIONS)
+    learner = RungLearner(network, RUNGS[rung], precision="bf16", **OPTIONS)
+    before = plain.flat.data.clone()
+    got = learner.update_from(replay, 4, batch_size=8, beta=0.5)
+    wanted = plain.update_from(twin, 4, batch_size=8, beta=0.5)
+    torch.testing.assert_close(got.td_error, wanted.td_error, rtol=0.1, atol=0.05)
+    moved, expected = learner.flat.data - before, plain.flat.data - before
+    assert (moved - expected).norm() < 0.1 * expected.norm()
+    assert torch.equal(learner._twin.data, learner.flat.data.bfloat16())

@@ -177,6 +177,13 @@ def _gather() -> Iterator[Case]:
             params={"net": net, "batch_size": batch, "n_step": n},
             default_on=BOTH if net == "pixels" and batch < 1024 and n == 3 else NOWHERE,
         )
+    for batch, n, by in product((32, 256, 1024), (1, 3), ("torch", "triton")):
+        yield Case(
+            name=f"gather/pixels_s2d/B{batch}/n{n}/{by}",
+            line=f"rebuild {batch} transitions of {n} steps as space-to-depth input, by {by}",
+            params={"net": "pixels", "batch_size": batch, "n_step": n, "inputs_by": by},
+            family=f"gather/pixels_s2d/B{batch}/n{n}",
+        )
 
 
 def _net() -> Iterator[Case]:
@@ -197,15 +204,20 @@ def _adam() -> Iterator[Case]:
         "flat": "one flat buffer, fused, with the gather of the gradients",
         "torch_fused": "torch's fused Adam on a list of tensors",
         "foreach": "torch's foreach Adam on a list of tensors",
+        "flat_lowered": "flat, then the bfloat16 copy of the parameters",
+        "flat_triton": "flat and the bfloat16 copy as one Triton kernel",
     }
     for net, kind in product(("nature", "mlp"), kinds):
         yield Case(
             name=f"adam/{kind}/{net}",
             line=kinds[kind],
             params={"kind": kind, "net": net},
-            default_on=BOTH if net == "nature" else NOWHERE,
+            default_on=BOTH if net == "nature" and kind in _PLAIN_ADAMS else NOWHERE,
             family=f"adam/{net}",
         )
+
+
+_PLAIN_ADAMS = ("flat", "torch_fused", "foreach")
 
 
 def _update() -> Iterator[Case]:

@@ -46,8 +46,11 @@ def make(
     if context.smoke:  # the same tracing without minutes of code generation
         options["compile_backend"] = "aot_eager"
     if rung and RUNGS[rung].parts:
+        from fastdqn.bench.ladder.fused_gather import KernelReplay
         from fastdqn.bench.ladder.rung_learner import RungLearner
 
+        if "replay" in RUNGS[rung].parts:
+            replay = KernelReplay(replay)
         learner: Learner = RungLearner(network, RUNGS[rung], mode=mode, **options)
     else:
         learner = Learner(network, mode=mode, **options)

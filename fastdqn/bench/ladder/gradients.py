@@ -148,3 +148,23 @@ def one_online_forward(pieces: Pieces, device: torch.device) -> Gradients:
         return pieces.finish(action, reward, discount, weight, choice, following, *kept)
 
     return gradients
+
+
+def from_inputs(pieces: Pieces, device: torch.device) -> Gradients:
+    """As :func:`one_online_forward`, of s and s' in one tensor that is space-to-depth already.
+
+    The function takes :class:`fastdqn.bench.ladder.fused_gather.Inputs` and the weights, field by
+    field.
+    """
+    fork = Fork(device, 2)
+
+    def gradients(
+        both: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        (choice, *kept), following = fork(
+            partial(pieces.both, both),
+            partial(pieces.following, both[len(action) :]),
+        )
+        return pieces.finish(action, reward, discount, weight, choice, following, *kept)
+
+    return gradients
