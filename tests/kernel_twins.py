@@ -49,6 +49,7 @@ def draws_with_zeros(device):
     tree = SumTree(1000, fanout=32, device=device, compiled=False)
     tree.set(torch.tensor([777], device=device), torch.tensor([0.25], device=device))
     uniform = torch.rand((2, 64), generator=torch.Generator().manual_seed(0)).to(device)
+    uniform[:, 0] = 0.0
     index, _ = BlockSums(tree, kernels=True).sample(uniform)
     assert (index == 777).all()
 
@@ -109,8 +110,12 @@ def gathered(device):
         )  # fmt: skip
         random_replay.MEAN_EPISODE_LENGTH = 6
         fill_random(replay, num_actions=5, seed=n_step)
-        index = (replay.tree.leaves > 0).nonzero().view(-1)[-40:]
-        for dtype in (torch.float32, torch.bfloat16):
+        g = torch.Generator().manual_seed(0)
+        for name in ("truncated", "first"):  # a reset without a flag, a flag without a reset
+            replay.ring._flat[name].logical_or_((torch.rand(160, generator=g) < 0.1).to(device))
+        index = (replay.tree.leaves > 0).nonzero().view(-1)[::5]
+        index = index[~replay.ring.is_first(replay.ring.later(index, 1))]  # drawable still
+        for dtype in (torch.bfloat16,) if n_step == 3 else (torch.float32,):
             mine, twin = (
                 gather_inputs(replay.ring, index, n_step, replay._gamma_powers, dtype, kernels=by)
                 for by in (True, False)

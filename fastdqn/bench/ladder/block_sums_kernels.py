@@ -67,9 +67,10 @@ def write(
 ):  # fmt: skip
     """Write leaves, BLOCK per program; of duplicates the largest wins, whoever comes last.
 
-    A program looks through the whole batch for rivals, so each leaf has one writer. With
-    PRIORITIES the values are raw priorities and a leaf of 0 stays 0: what a program reads of a leaf
-    is only whether it is positive, and no writer of the same launch changes that.
+    A program looks through the whole batch for larger rivals, so all who write a leaf write the
+    same value. With PRIORITIES the values are raw priorities and a leaf of 0 stays 0: what a
+    program reads of a leaf is only whether it is positive, and no writer of the same launch changes
+    that.
 
     Args:
         leaves: float32, written.
@@ -97,9 +98,7 @@ def write(
         theirs = tl.load(value + others, mask=others < BATCH, other=0.0)
         if PRIORITIES:
             theirs = _cleaned(theirs, seen)
-        larger = theirs[None, :] > own[:, None]
-        earlier = (theirs[None, :] == own[:, None]) & (others[None, :] < at[:, None])
-        rival = (rows[None, :] == row[:, None]) & (larger | earlier)
+        rival = (rows[None, :] == row[:, None]) & (theirs[None, :] > own[:, None])
         beaten = tl.maximum(beaten, tl.max(rival.to(tl.int32), 1))
     wins = inside & (beaten == 0)
     if PRIORITIES:

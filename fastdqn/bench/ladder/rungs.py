@@ -4,7 +4,8 @@ A prediction is a range of microseconds per update of the Nature network with do
 prioritized replay on an H100 or H200, made by counting kernels, FLOP and bytes before anything was
 run. The result is written beside it, and a miss either way wants an explanation.
 
-Two of them were made for more than the rung has. 6 was to be one forward over s, s' and s' with the
+Three of them were made for more than the rung has. 3 was to be the step from one tensor per layer
+to a flat buffer: the learner's is flat from 0 on. 6 was to be one forward over s, s' and s' with the
 weights chosen by row: here it is one over s and s' beside the target's. 7 was to have a first
 convolution that reads bytes: here a kernel gathers the bytes into that convolution's input.
 """
