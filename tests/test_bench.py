@@ -485,7 +485,7 @@ def test_a_table_and_a_comparison(tmp_path, capsys):
     row = next(line for line in said.splitlines() if line.startswith("adam/flat/mlp"))
     assert row.count(" us ") + row.count(" ms ") >= 2
     old = json.loads(path.read_text())
-    for case in old["cases"]:
+    for case in (case for case in old["cases"] if case["status"] == "ok"):
         case["us"] = {name: value * 1000 for name, value in case["us"].items()}
     path.write_text(json.dumps(old))
     assert main([*arguments, "--compare", str(path)]) == 0

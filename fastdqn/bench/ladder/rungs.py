@@ -5,8 +5,8 @@ prioritized replay on an H100 or H200, made by counting kernels, FLOP and bytes 
 run. The result is written beside it, and a miss either way wants an explanation.
 
 Three of them were made for more than the rung has. 3 was to be the step from one tensor per layer
-to a flat buffer: the learner's is flat from 0 on. 6 was to be one forward over s, s' and s' with the
-weights chosen by row: here it is one over s and s' beside the target's. 7 was to have a first
+to a flat buffer: the learner's is flat from 0 on. 6 was to be one forward over s, s' and s' with
+the weights chosen by row: here it is one over s and s' beside the target's. 7 was to have a first
 convolution that reads bytes: here a kernel gathers the bytes into that convolution's input.
 """
 
