@@ -146,18 +146,8 @@ class Learner:
         }
         if loss not in losses:
             raise ConfigError(f"loss = {loss!r} must be one of huber, mse.")
-        self._gradients = compile_pure(
-            make_gradients(
-                training,
-                self.acting_network,
-                target,
-                self.flat,
-                loss=losses[loss],
-                double=double,
-                autocast=self.autocast,
-            ),
-            self.mode,
-            compile_backend,
+        self._gradients = self._make_gradients(
+            training, target, loss=losses[loss], double=double, backend=compile_backend
         )
         # K updates in one compiled graph; CUDA captures them instead. A target that moves with
         # every update, or weights that are lowered, would have to be part of it.
@@ -184,6 +174,27 @@ class Learner:
                 name: self.flat.views(flat) if flat.shape == self.flat.data.shape else [flat]
                 for name, flat in self._moments.items()
             }
+
+    def _make_gradients(
+        self,
+        training: nn.Module,
+        target: nn.Module,
+        *,
+        loss: Callable[[Tensor], Tensor],
+        double: bool,
+        backend: str,
+    ) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Forward, loss and backward, compiled; here the bench puts other ways of doing it."""
+        gradients = make_gradients(
+            training,
+            self.acting_network,
+            target,
+            self.flat,
+            loss=loss,
+            double=double,
+            autocast=self.autocast,
+        )
+        return compile_pure(gradients, self.mode, backend)
 
     def update(self, batch: Batch) -> UpdateResult:
         """One optimizer step on a batch that lies on the learner's device."""

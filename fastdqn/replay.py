@@ -272,20 +272,27 @@ class ReplayBuffer:
                 f"The replay holds {self._rows_added} rows per env and can be sampled from "
                 f"{self.n_step + 2} on; add more steps first."
             )
-        uniform = torch.rand(
-            (self.tree.levels, batch_size), generator=self.generator, device=self.device
-        )
+        uniform = self._uniform(batch_size)
         if self.compiled:
             return self._sample_in_loops(uniform, beta)
-        if self.prioritized:
-            strata = torch.arange(batch_size, device=self.device)
-            uniform[0].add_(strata).div_(batch_size)
         index, leaf = self.tree.sample(uniform)
-        weight = (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)
         observation, action, reward, discount, following = self.ring.transition(
             index, self.n_step, self._gamma_powers
         )
+        weight = self._weight(leaf, beta)
         return Batch(observation, action, reward, discount, following, weight, index)
+
+    def _uniform(self, batch_size: int) -> Tensor:
+        uniform = torch.rand(
+            (self.tree.levels, batch_size), generator=self.generator, device=self.device
+        )
+        if self.prioritized and not self.compiled:  # the loops do it themselves
+            strata = torch.arange(batch_size, device=self.device)
+            uniform[0].add_(strata).div_(batch_size)
+        return uniform
+
+    def _weight(self, leaf: Tensor, beta: float | Tensor) -> Tensor:
+        return (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)
 
     def _sample_in_loops(self, uniform: Tensor, beta: float | Tensor) -> Batch:
         count = uniform.shape[1]

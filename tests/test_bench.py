@@ -383,6 +383,28 @@ def test_rates_floors_and_ratios_come_from_the_medians():
     assert ours["peak_bytes"] > 0
 
 
+def test_a_rung_has_its_ratio_to_the_one_before():
+    records = _run("update/nature_per/B32/ladder/4_s2d/K1,update/nature_per/B32/ladder/5_streams/*")
+    names = [f"update/nature_per/B32/ladder/{rung}/K1" for rung in ("4_s2d", "5_streams")]
+    before, rung = (records[name] for name in names)
+    assert before["status"] == rung["status"] == "ok"
+    assert "step" not in before and "predicted_us" not in rung  # those are for CUDA
+    assert rung["step"]["from"] == names[0]
+    assert rung["step"]["median"] == pytest.approx(before["us"]["median"] / rung["us"]["median"])
+
+
+def test_a_rung_that_is_wrong_is_not_timed(monkeypatch):
+    from fastdqn.bench.ladder import nature
+
+    right = nature.backward
+    monkeypatch.setattr(
+        "fastdqn.bench.ladder.gradients.backward", lambda *args: [2 * g for g in right(*args)]
+    )
+    name = "update/nature_per/B32/ladder/6_2B/K1"
+    record = _run(name)[name]
+    assert record["status"] == "failed" and "change of the parameters" in record["reason"]
+
+
 def test_without_ceilings_there_is_no_floor():
     (record,) = _run("gather/vector/B32/n1").values()
     assert record["status"] == "ok" and "floor_us" not in record
@@ -483,7 +505,7 @@ def test_a_table_and_a_comparison(tmp_path, capsys):
     row = next(line for line in said.splitlines() if line.startswith("adam/flat/mlp"))
     assert row.count(" us ") + row.count(" ms ") >= 2
     old = json.loads(path.read_text())
-    for case in old["cases"]:
+    for case in (case for case in old["cases"] if case["status"] == "ok"):
         case["us"] = {name: value * 1000 for name, value in case["us"].items()}
     path.write_text(json.dumps(old))
     assert main([*arguments, "--compare", str(path)]) == 0

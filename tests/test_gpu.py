@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from kernel_twins import CHECKS
 from scripted_env import Script, ScriptedVectorEnv
 
 from fastdqn.actor import Actor
+from fastdqn.bench.ladder.fused_gather import KernelReplay
+from fastdqn.bench.ladder.rung_learner import RungLearner
+from fastdqn.bench.ladder.rungs import RUNGS
+from fastdqn.bench.ladder.streams import Fork
+from fastdqn.compilation import CapturedStep
 from fastdqn.learner import Learner
 from fastdqn.networks import make_network
 from fastdqn.replay import ReplayBuffer
@@ -252,3 +258,78 @@ def test_variants_run_captured(options):
     replay, learner = parts("graph", **options)
     learner.update_from(replay, 10, batch_size=32)
     assert learner.read_statistics()["finite"] == 10
+
+
+# --- the bench's ladder ------------------------------------------------------------------------
+
+BEYOND_THE_LEARNER = [name for name, rung in RUNGS.items() if rung.parts]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_kernel_is_its_twin(check):
+    check("cuda")
+
+
+def rung_parts(rung, **learner):
+    replay, plain = parts("eager", **learner)
+    twin, _ = parts("eager")
+    if "replay" in RUNGS[rung].parts:
+        replay, twin = KernelReplay(replay), KernelReplay(twin)
+    network = copy.deepcopy(plain.network)
+    options = {"precision": "fp32", "target_period_updates": 5, **learner}
+    return replay, twin, plain, RungLearner(network, RUNGS[rung], device=CUDA, **options)
+
+
+@pytest.mark.parametrize("launch", [1, 4])
+@pytest.mark.parametrize("rung", BEYOND_THE_LEARNER)
+def test_a_captured_rung_is_the_eager_learner(rung, launch):
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    replay, twin, plain, learner = rung_parts(rung, updates_per_launch=launch)
+    assert learner.mode == "graph"
+    start = plain.flat.data.clone()
+    first = learner.update_from(replay, launch, batch_size=32, beta=0.5)
+    expected = plain.update_from(twin, launch, batch_size=32, beta=0.5)
+    torch.testing.assert_close(first.td_error, expected.td_error, rtol=1e-3, atol=1e-3)
+    for _ in range(4):  # the target moves after five
+        learner.update_from(replay, launch, batch_size=32, beta=0.5)
+        plain.update_from(twin, launch, batch_size=32, beta=0.5)
+    assert learner.updates == plain.updates == 5 * launch
+    moved, wanted = learner.flat.data - start, plain.flat.data - start
+    assert torch.nn.functional.cosine_similarity(moved, wanted, dim=0) > 0.99
+    assert learner.read_statistics()["finite"] == 5 * launch
+    replay.tree.check_valid()
+
+
+@pytest.mark.parametrize("rung", BEYOND_THE_LEARNER)
+def test_a_captured_rung_in_bfloat16_keeps_its_copy(rung):
+    replay, _, _, learner = rung_parts(rung, precision="bf16")
+    learner.update_from(replay, 5, batch_size=32, beta=0.5)
+    assert learner.read_statistics()["finite"] == 5
+    assert torch.equal(learner._twin.data, learner.flat.data.bfloat16())
+
+
+def test_streams_fork_and_join_within_a_capture():
+    fork = Fork(CUDA, 3)
+    x = torch.zeros(1 << 20, device=CUDA)
+
+    def slowly(scale):
+        y = x
+        for _ in range(50):  # long enough that a join left out would show
+            y = y * 1.0
+        return y * scale
+
+    def step():
+        x.add_(1)
+        a, b, c = fork(lambda: slowly(1), lambda: slowly(10), lambda: slowly(100))
+        x.copy_(a + b + c)  # the next turn's branches must wait for this
+        return (x,)
+
+    for step_of_many in (step, lambda: (step(), step())[1]):
+        x.zero_()
+        captured = CapturedStep(step_of_many, [x], [], CUDA)
+        assert torch.equal(x, torch.zeros_like(x))
+        captured()
+        torch.cuda.synchronize()
+        wanted = 111.0 if step_of_many is step else 112.0 * 111.0
+        assert torch.equal(x, torch.full_like(x, wanted))

@@ -81,7 +81,10 @@ def _update(
 
 
 def _sum_tree(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
-    tree = SumTree(leaves.numel(), device=context.device)
+    return _around(context, SumTree(leaves.numel(), device=context.device), leaves)
+
+
+def _around(context: Context, tree: SumTree, leaves: Tensor) -> tuple[Sample, Update, Stored]:
     tree.set(torch.arange(leaves.numel(), device=context.device), leaves)
     generator = context.generator(1)
 
@@ -91,6 +94,14 @@ def _sum_tree(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]
         return tree.sample(uniform)[0]
 
     return sample, tree.set, tree.get
+
+
+def _triton(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
+    if context.device.type != "cuda":
+        raise UnavailableError("needs a CUDA device")
+    from fastdqn.bench.ladder.block_sums import BlockSums
+
+    return _around(context, BlockSums(SumTree(leaves.numel(), device=context.device)), leaves)
 
 
 def _cumsum(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
@@ -131,7 +142,7 @@ def _torchrl(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
     return sample, tree.__setitem__, tree.__getitem__
 
 
-_TREES = {"sumtree": _sum_tree, "cumsum": _cumsum, "torchrl": _torchrl}
+_TREES = {"sumtree": _sum_tree, "triton": _triton, "cumsum": _cumsum, "torchrl": _torchrl}
 
 
 def _cycle(context: Context, net: str, size: int, batch_size: int) -> Workload:

@@ -52,10 +52,14 @@ def select(patterns: Sequence[str], device_type: str) -> list[Case]:
 
 
 def one_of_each(selected: Sequence[Case]) -> list[Case]:
-    """Without those that differ from an earlier one in a size only: tiny, they are the same."""
+    """Without those that differ from an earlier one in a size only: tiny, they are the same.
+
+    Of the ladder's, which are many, one number of updates per launch has to do, too.
+    """
     kinds: dict[str, Case] = {}
     for case in selected:
-        kinds.setdefault(_SIZES.sub("", case.name), case)
+        kind = _SIZES.sub("", case.name)
+        kinds.setdefault(kind.rpartition("/K")[0] if "/ladder/" in kind else kind, case)
     return list(kinds.values())
 
 

@@ -1,0 +1,121 @@
+"""Transitions from the ring as the first convolution wants them, in one launch.
+
+The kernel finds the n-step return, cuts the stacks at episode starts, and writes both stacks as
+space-to-depth input in the network's precision: 59 launches of torch operations, and the bytes of
+the stacks are neither written nor read. In torch, which is the oracle, :class:`FrameRing` gathers
+bytes and :func:`fastdqn.bench.ladder.nature.to_input` rearranges them.
+
+The first convolution itself is cuDNN's; a convolution that reads bytes is not written.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastdqn.bench.ladder.block_sums import BlockSums
+from fastdqn.bench.ladder.nature import BLOCK, to_input
+from fastdqn.errors import ConfigError
+from fastdqn.frame_ring import FrameRing
+from fastdqn.replay import ReplayBuffer
+
+
+class Inputs(NamedTuple):
+    """Transitions whose stacks are ready for the first convolution."""
+
+    both: Tensor  # [2 B, 16 S, 21, 21], channels_last: s, then s'; 0..255
+    action: Tensor  # [B] int64
+    reward: Tensor  # [B] float32
+    discount: Tensor  # [B] float32
+
+
+def gather_inputs(
+    ring: FrameRing,
+    index: Tensor,
+    n_step: int,
+    gamma_powers: Tensor,
+    dtype: torch.dtype,
+    *,
+    kernels: bool,
+) -> Inputs:
+    """The transitions that start at the rows ``index`` (int64 [B]).
+
+    Args:
+        ring: Of frames of 84 x 84, uint8, zeros before an episode.
+        index: Drawable rows.
+        n_step: n.
+        gamma_powers: float32 [n + 1].
+        dtype: Of the input.
+        kernels: Whether the kernel does it; on a CPU it needs Triton's interpreter.
+    """
+    if not kernels:
+        observation, action, reward, discount, following = ring.transition(
+            index, n_step, gamma_powers
+        )
+        both = torch.cat([to_input(x, dtype) for x in (observation, following)])
+        return Inputs(both, action, reward, discount)
+    from fastdqn.bench.ladder.fused_gather_kernels import gather
+
+    batch, stack, device = len(index), ring.frame_stack or 1, index.device
+    height, width = ring._frames.shape[1:]
+    rows, lanes = height // BLOCK, width * BLOCK * stack
+    shape = (2 * batch, rows, width // BLOCK, BLOCK * BLOCK * stack)
+    inputs = torch.empty(shape, dtype=dtype, device=device)
+    action = torch.empty(batch, dtype=torch.int64, device=device)
+    reward, discount = (torch.empty(batch, device=device) for _ in range(2))
+    flat = ring._flat
+    flags = (flat[name].view(torch.uint8) for name in ("terminated", "truncated", "first"))
+    gather[(2 * batch, rows)](
+        ring._frames, flat["action"], flat["reward"], *flags, index, gamma_powers,
+        inputs, action, reward, discount,
+        batch, ring.size, ring.num_envs,
+        N_STEP=n_step, STACK=stack, HEIGHT=height, WIDTH=width, SIDE=BLOCK,
+        LANES=1 << (lanes - 1).bit_length(),
+    )  # fmt: skip
+    return Inputs(inputs.permute(0, 3, 1, 2), action, reward, discount)
+
+
+class KernelReplay(ReplayBuffer):
+    """A replay's own memory, drawn from and written back to by kernels; on a CPU by torch.
+
+    Args:
+        replay: Prioritized, of images stacked with zeros; both may be used in turns.
+        kernels: Whether kernels run; None: on CUDA.
+
+    Raises:
+        ConfigError: Where the replay is another.
+    """
+
+    def __init__(self, replay: ReplayBuffer, *, kernels: bool | None = None) -> None:
+        if not replay.prioritized or replay.ring.stack_padding != "zero":
+            raise ConfigError("The kernels are for a prioritized replay with zero padding.")
+        self.__dict__.update(replay.__dict__)
+        self.compiled = False
+        self.kernels = self.device.type == "cuda" if kernels is None else kernels
+        self.tree = BlockSums(replay.tree, kernels=self.kernels)
+        self.ring = copy.copy(replay.ring)
+        self.ring.compiled = False
+
+    @torch.no_grad()
+    def sample_inputs(
+        self, batch_size: int, beta: Tensor, dtype: torch.dtype
+    ) -> tuple[Inputs, Tensor, Tensor]:
+        """Draw as :meth:`sample` does: inputs, importance weights [B], rows [B]."""
+        index, leaf = self.tree.sample(self._uniform(batch_size))
+        inputs = gather_inputs(
+            self.ring, index, self.n_step, self._gamma_powers, dtype, kernels=self.kernels
+        )
+        return inputs, self._weight(leaf, beta), index
+
+    def update_priorities(self, index: Tensor, priority: Tensor) -> None:
+        """As :meth:`ReplayBuffer.update_priorities`, in two launches."""
+        if not self.kernels:
+            return super().update_priorities(index, priority)
+        assert isinstance(self.tree, BlockSums)
+        self.tree.set_priorities(
+            index, priority, self.max_priority, self.nonfinite_priority,
+            alpha=self.alpha, epsilon=self.priority_epsilon,
+        )  # fmt: skip

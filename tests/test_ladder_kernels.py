@@ -1,0 +1,47 @@
+"""The ladder's Triton kernels in Triton's interpreter, each check in a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kernel_twins import CHECKS
+
+ROOT = Path(__file__).parents[1]
+
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton")
+
+
+def run(*arguments, **variables):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=250,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_triton
+@pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
+def test_kernels_are_their_twins(check):
+    assert run("tests/kernel_twins.py", check, TRITON_INTERPRET="1") == "done\n"
+
+
+@needs_triton
+def test_kernels_compile_for_a_gpu_that_is_not_here():
+    assert run("tests/kernel_compiles.py", TRITON_INTERPRET="0") == "done\n"
+
+
+def test_the_bench_does_not_import_triton():
+    script = (
+        "import importlib, pkgutil, sys, fastdqn.bench as b\n"
+        "sys.modules['triton'] = None\n"  # whoever imports it fails
+        "names = [m.name for m in pkgutil.walk_packages(b.__path__, 'fastdqn.bench.')]\n"
+        "[importlib.import_module(n) for n in names if not n.endswith('_kernels')]\n"
+        "assert 'fastdqn.bench.ladder.block_sums' in names"
+    )
+    run("-c", script)
