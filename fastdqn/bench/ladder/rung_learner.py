@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastdqn.bench.ladder.draw import Draw, make_draw
 from fastdqn.bench.ladder.flat_adam import FlatAdam
 from fastdqn.bench.ladder.fused_gather import KernelReplay
 from fastdqn.bench.ladder.gradients import (
@@ -27,12 +28,14 @@ from fastdqn.learner import Learner, UpdateResult
 from fastdqn.networks import QNetwork
 from fastdqn.optimizers import Adam
 from fastdqn.replay import ReplayBuffer
+from fastdqn.types import Batch
 
 
 class RungLearner(Learner):
     """The learner on one rung; captured on CUDA, and on a CPU the same functions eager.
 
-    What 7_fused does to the replay takes a :class:`KernelReplay`; from any other it draws as usual.
+    What 7_fused does to the replay takes a :class:`KernelReplay`; from any other it draws as usual,
+    as 2b_draw does from one that is uniform or whose draw Numba has compiled.
 
     Args:
         network: A Nature network.
@@ -46,6 +49,8 @@ class RungLearner(Learner):
     ) -> None:
         nature_torso(network)  # or ConfigError
         self.rung = rung
+        self._backend = str(options.get("compile_backend", "inductor"))
+        self._draws: dict[int, tuple[ReplayBuffer, Draw]] = {}
         on_cuda = torch.device(options.get("device", "cpu")).type == "cuda"
         own = rung.mode if on_cuda or rung.mode != "graph" else "eager"
         super().__init__(network, mode=mode or own, **options)
@@ -93,6 +98,8 @@ class RungLearner(Learner):
         return join(pieces, self.device)
 
     def _steps(self, replay: ReplayBuffer, batch_size: int, launch: int) -> UpdateResult:
+        if "draw" in self.rung.parts and replay.prioritized and not replay.compiled:
+            return self._steps_with_draw(replay, batch_size, launch)
         if not isinstance(replay, KernelReplay):
             return super()._steps(replay, batch_size, launch)
         computing = self.network if self._twin is None else self._twin.network
@@ -104,6 +111,18 @@ class RungLearner(Learner):
                 self._apply(gradient, summary)
             replay.update_priorities(index, priority)
         return UpdateResult(summary[0], td, priority)
+
+    def _steps_with_draw(self, replay: ReplayBuffer, batch_size: int, launch: int) -> UpdateResult:
+        if id(replay) not in self._draws:
+            draw = compile_pure(make_draw(replay), self.mode, self._backend)
+            self._draws[id(replay)] = (replay, draw)  # the reference keeps the id unique
+        draw = self._draws[id(replay)][1]
+        for _ in range(launch):
+            with torch.no_grad():
+                batch = Batch(*draw(replay._uniform(batch_size), self._beta))
+            result = self._update(batch)
+            replay.update_priorities(batch.index, result.priority)
+        return result
 
     def _apply(self, gradient: Tensor, summary: Tensor) -> None:
         if not isinstance(self._optimizer, FlatAdam):
