@@ -303,7 +303,10 @@ class Config:
         if self.batch_norm and self.batch_size < 2:
             refuse("batch_norm", "needs a variance, so a batch_size of 2 or more")
         if self.impala_width != 1 and self.network != "impala":
-            refuse("impala_width", f"is for network = 'impala', not {self.network!r}; leave it out")
+            refuse(
+                "impala_width",
+                f"is for network = 'impala', not {self.network!r}; leave it out or use that one",
+            )
         if self.mode == "graph" and self.device == "cpu":
             refuse("mode", "needs a CUDA device; use eager or compile with device = 'cpu'")
         stack = self.frame_stack or 1

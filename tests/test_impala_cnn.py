@@ -266,7 +266,7 @@ def test_refusals(shape, options, message):
         ({"impala_width": 65}, "impala_width = 65 is out of range"),
         (
             {"impala_width": 2, "network": "nature"},
-            "impala_width = 2 is for network = 'impala', not 'nature'; leave it out",
+            "is for network = 'impala', not 'nature'; leave it out or use that one",
         ),
         ({"batch_norm": True}, "batch_norm = True is for network = 'mlp', not 'impala'"),
     ],
