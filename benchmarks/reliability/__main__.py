@@ -42,16 +42,17 @@ def main() -> int:
         }
         print(f"  {'ok' if outcome.passed else 'FAILED'}: {outcome.result}", flush=True)
         if not args.short:
-            write(path, found)
+            found = write(path, name, found[name])
     print(table(found))
     return 0 if all(row["passed"] for row in found.values()) else 1
 
 
-def write(path: Path, found: dict[str, Any]) -> None:
-    """Merge into the file: another process may run another row at the same time."""
-    if path.exists():
-        found = {**json.loads(path.read_text(encoding="utf-8"))["rows"], **found}
+def write(path: Path, name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Put one row into the file, and return all: another process may have written others since."""
+    found = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    found[name] = row
     write_result("reliability", {"rows": {name: found[name] for name in ROWS if name in found}})
+    return found
 
 
 def table(found: dict[str, Any]) -> str:
