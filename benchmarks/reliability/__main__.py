@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.record import RESULTS, write_result
 from benchmarks.reliability import ROWS
+from fastdqn.info import environment
 
 
 def main() -> int:
@@ -38,6 +39,7 @@ def main() -> int:
             "passed": outcome.passed,
             "seconds": round(time.perf_counter() - began, 1),
             "date": time.strftime("%Y-%m-%d"),
+            "git_commit": environment()["git_commit"],  # rows may come from several
             "details": outcome.details,
         }
         print(f"  {'ok' if outcome.passed else 'FAILED'}: {outcome.result}", flush=True)
