@@ -271,7 +271,8 @@ def find_checkpoint(path: Path) -> Path:
     if os.path.lexists(path / "manifest.json"):
         return path
     if not path.is_dir():
-        raise CheckpointError(f"{path} does not exist; name a run directory or a checkpoint.")
+        wrong = "is a file" if path.exists() else "does not exist"
+        raise CheckpointError(f"{path} {wrong}; name a run directory or a checkpoint.")
     found = latest_checkpoint(path / "checkpoints")
     if found is None:
         raise CheckpointError(

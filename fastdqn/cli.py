@@ -32,7 +32,7 @@ from fastdqn.errors import (
 )
 from fastdqn.recipes import describe_presets, preset, presets
 from fastdqn.run_dir import check_same, refuse_occupied
-from fastdqn.runs import run_config
+from fastdqn.runs import config_to_play
 from fastdqn.signals import EXIT_CODES, Stopped, exit_at_once, exit_on_signals
 
 DEFAULT_PRESET = "cartpole"
@@ -311,7 +311,7 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
         lines.append(_verdict(score, summary.get("reward_threshold"), summary.get("solved")))
     lines.append(
         f"{summary['env_steps']:,} env steps and {summary['updates']:,} updates in "
-        f"{summary['wall_s']:.1f} s: {summary['env_steps_per_s']:,.0f} env steps/s, "
+        f"{summary['wall_s']:.1f} s; while training {summary['env_steps_per_s']:,.0f} env steps/s, "
         f"{summary['updates_per_s']:,.0f} updates/s, replay ratio {summary['replay_ratio']:g}"
     )
     here = [name for name in ("returns.png", "metrics.csv", "summary.json", "checkpoints")
@@ -360,6 +360,8 @@ class _EvalFlags:
     """auto, cpu, cuda or cuda:<index>."""
     step_timeout_s: float | None = None
     """Envs that take longer for a step or a reset end the command; None: the run's."""
+    allow_env_import: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Let the run's env_id name a module (module:Env-v0), which is then imported."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print everything as JSON."""
 
@@ -368,7 +370,7 @@ def _eval(args: list[str]) -> int:
     flags = parse(_EvalFlags, args, prog="fastdqn eval", description="Evaluate a trained agent.")
     if flags.episodes < 1:
         raise ConfigError(f"episodes = {flags.episodes} is out of range; use 1 or more.")
-    config = run_config(Path(flags.run))
+    config = config_to_play(Path(flags.run), allow_env_import=flags.allow_env_import)
     changes: dict[str, Any] = {"eval_episodes": flags.episodes, "device": flags.device}
     if flags.epsilon is not None:
         changes["eval_epsilon"] = flags.epsilon

@@ -15,7 +15,7 @@ import tyro
 
 from fastdqn.arguments import parse
 from fastdqn.errors import CheckpointError, ConfigError
-from fastdqn.runs import Run, read_run, run_config
+from fastdqn.runs import Run, config_to_play, read_run
 from fastdqn.sparkline import sparkline
 
 _FORMATS = (".png", ".svg", ".pdf")
@@ -85,7 +85,7 @@ class _SaliencyFlags:
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run directory, or one of its checkpoints."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = "saliency.png"
-    """The picture: .png, .svg or .pdf. It is drawn over."""
+    """The picture: .png, .svg or .pdf. An existing file is overwritten."""
     frames: int = 8
     """Moments to draw, spread evenly over the episode."""
     seed: int | None = None
@@ -98,6 +98,8 @@ class _SaliencyFlags:
     """auto, cpu, cuda or cuda:<index>."""
     step_timeout_s: float | None = None
     """Envs that take longer for a step or a reset end the command; None: the run's."""
+    allow_env_import: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Let the run's env_id name a module (module:Env-v0), which is then imported."""
 
 
 def saliency(args: list[str]) -> int:
@@ -113,7 +115,7 @@ def saliency(args: list[str]) -> int:
             value = getattr(flags, name)
             raise ConfigError(f"{name} = {value} is out of range; use 1 to {high:,}.")
     out = _picture_path(flags.out)
-    config = run_config(Path(flags.run))
+    config = config_to_play(Path(flags.run), allow_env_import=flags.allow_env_import)
     changes: dict[str, Any] = {"eval_epsilon": flags.epsilon, "device": flags.device}
     if flags.seed is not None:
         changes["seed"] = flags.seed

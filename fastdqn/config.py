@@ -379,7 +379,7 @@ class Config:
         """Read a configuration from a JSON file."""
         try:
             if not Path(path).is_file():  # reading a pipe would wait for ever
-                raise OSError("it is no file")
+                raise OSError("it is no file; name a config.json or a run directory")
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
             raise ConfigError(f"The configuration {path} cannot be read ({error}).") from None
@@ -472,11 +472,23 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     raise ConfigError(f"{name} = {_shown(value)} has the wrong type; use {names}.")
 
 
+def _number(value: float) -> str:
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:g}"
+
+
 def _type_name(option: Any) -> str:
     if option is type(None):
         return "None"
+    if option is int:
+        return "a whole number in digits"
+    if option is float:
+        return "a number"
+    if option is bool:
+        return "true or false"
+    if option is str:
+        return "a text"
     if typing.get_origin(option) is tuple:
-        return "a list of int"
+        return "a list of whole numbers"
     if typing.get_origin(option) is dict:
         return "a JSON object"
     return getattr(typing.get_origin(option) or option, "__name__", str(option))
@@ -484,7 +496,7 @@ def _type_name(option: Any) -> str:
 
 def _range(low: float, high: float) -> str:
     if low == _ABOVE_ZERO:
-        return "a number above 0" + ("" if math.isinf(high) else f" and at most {high:g}")
+        return "a number above 0" + ("" if math.isinf(high) else f" and at most {_number(high)}")
     if math.isinf(high):
-        return f"a number from {low:g}"
-    return f"a number from {low:g} to {high:g}"
+        return f"a number from {_number(low)}"
+    return f"a number from {_number(low)} to {_number(high)}"

@@ -58,5 +58,21 @@ def check_env_id(env_id: str) -> None:
     # Gymnasium resolves a name without -v<number> to the newest version.
     known = spec is not None or any(name.rpartition("-v")[0] == env_id for name in registry)
     if not known and ":" not in env_id:  # a colon names a module that registers the id
-        alike = f" (did you mean 'ALE/{env_id}'?)" if f"ALE/{env_id}" in registry else None
-        raise EnvError(f"There is no env {env_id!r}{alike or nearest(env_id, sorted(registry))}.")
+        game = _atari_game(env_id)
+        alike = f" (did you mean {game!r}?)" if game else nearest(env_id, sorted(registry))
+        raise EnvError(f"There is no env {env_id!r}{alike}.")
+
+
+def _atari_game(name: str) -> str | None:
+    """The id of the game that somebody means by ``Pong``, ``pong-v5`` or ``ms_pacman``."""
+    try:
+        import ale_py  # noqa: F401  (registers its games)
+    except ImportError:
+        return None
+    from gymnasium.envs.registration import registry
+
+    def plain(text: str) -> str:
+        return text.rpartition("/")[2].partition("-")[0].replace("_", "").lower()
+
+    games = (known for known in registry if known.startswith("ALE/") and known.endswith("-v5"))
+    return next((game for game in games if plain(game) == plain(name)), None)

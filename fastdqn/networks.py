@@ -320,12 +320,12 @@ def make_network(
     elif kind == "batchnorm_cnn":
         torso = BatchNormCNN(*_image_size(shape, frame_stack, kind), sizes)
     else:
+        size = _image_size(shape, frame_stack, kind)
         if len(sizes) != 1:
             raise ConfigError(
                 f"hidden_sizes = {tuple(hidden_sizes)} must be one size for network = {kind!r}; "
                 f"use 512."
             )
-        size = _image_size(shape, frame_stack, kind)
         if kind == "impala":
             torso = ImpalaCNN(*size, sizes[0], multiplier=impala_width)
         else:

@@ -39,7 +39,7 @@ def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = 
             linewidth=1.8,
             marker="o" if len(train[0]) == 1 else None,
             markersize=4,
-            label="training, mean of recent episodes",
+            label="training, mean of the last episodes (lags)",
         )
     if evaluation[0]:
         axes.plot(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastdqn.config import Config
-from fastdqn.errors import CheckpointError
+from fastdqn.errors import CheckpointError, ConfigError
 
 Curve = tuple[list[float], list[float]]  # env steps, ascending, and values: all finite
 
@@ -62,6 +62,28 @@ def run_config(path: Path) -> Config:
         if (directory / "config.json").is_file():
             return Config.load(directory / "config.json")
     raise CheckpointError(_no_run(path))
+
+
+def config_to_play(path: Path, *, allow_env_import: bool) -> Config:
+    """The configuration of a run whose env is to be made.
+
+    Args:
+        path: As for :func:`run_config`.
+        allow_env_import: Whether the env may be one of a module that the run names. The run may be
+            somebody else's, and what a module does when it is imported is up to it.
+
+    Raises:
+        CheckpointError: As :func:`run_config`.
+        ConfigError: As :func:`run_config`, and where a module would be imported without leave.
+    """
+    config = run_config(path)
+    module, colon, _ = config.env_id.partition(":")
+    if colon and not allow_env_import:
+        raise ConfigError(
+            f"env_id = {config.env_id!r} in the configuration of {path} imports the module "
+            f"{module!r}; add --allow-env-import if you trust it."
+        )
+    return config
 
 
 def _no_run(path: Path) -> str:

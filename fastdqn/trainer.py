@@ -177,9 +177,9 @@ class Trainer:
             plan = ReplayBuffer.plan(**arguments, batch_size=config.drawn_at_once)
             own_network = network is not None
             network = build_network(config, self.envs) if network is None else network
-            self.run_dir, self.resuming = open_run_dir(config)
             set_up_torch(config, network, self.device)
             self.learner = build_learner(config, network, self.device)
+            self.run_dir, self.resuming = open_run_dir(config)  # what is refused leaves none
             with explain_out_of_memory(MemoryPlanError, no_room_for(plan)):
                 self.replay = ReplayBuffer(**arguments)
         except BaseException:

@@ -279,8 +279,11 @@ def test_every_rung_of_the_ladder_names_the_one_before_it():
     rungs = [case for case in known.values() if "/ladder/" in case.name]
     assert len(rungs) == 2 * 3 * len(RUNGS)
     for case in rungs:
-        low, high = case.predicted_us
-        assert 0 < low < high
+        if case.params["rung"] == "2b_draw":  # thought of when the others were written
+            assert case.predicted_us is None
+        else:
+            low, high = case.predicted_us
+            assert 0 < low < high
         first = case.name.split("/")[-2] == "0_eager"
         assert (case.before == "") == first
         if not first:

@@ -151,13 +151,25 @@ def test_every_command_has_help(name, capsys):
         (["train", "-x"], ["'-x' is not an option"]),
         (["train", "--seed"], ["seed needs a value"]),
         (["train", "--seed="], ["seed needs a value"]),
-        (["train", "--hidden-sizes", "64", "wide"], ["hidden_sizes = '64 wide'", "list of int"]),
-        (["train", "--frame-stack", "four"], ["frame_stack = 'four'", "use int or None"]),
+        (
+            ["train", "--hidden-sizes", "64", "wide"],
+            ["hidden_sizes = '64 wide'", "list of whole numbers"],
+        ),
+        (
+            ["train", "--frame-stack", "four"],
+            ["frame_stack = 'four'", "use a whole number in digits or None"],
+        ),
         (["train", "--env-kwargs", "{"], ["env_kwargs = '{'", "use a JSON object"]),
         (["train", "--env-kwargs", "[1]"], ["env_kwargs = '[1]'", "use a JSON object"]),
         (["train", "--mode", "Eager"], ["mode = 'Eager'", "did you mean 'eager'?"]),
-        (["train", "--batch_size", "x"], ["batch_size = 'x' has the wrong type; use int."]),
-        (["train", "--batch-size=x"], ["batch_size = 'x' has the wrong type; use int."]),
+        (
+            ["train", "--batch_size", "x"],
+            ["batch_size = 'x' has the wrong type; use a whole number in digits."],
+        ),
+        (
+            ["train", "--batch-size=x"],
+            ["batch_size = 'x' has the wrong type; use a whole number in digits."],
+        ),
         (["train", "--seed", "1", "--seed", "-1"], ["seed = -1 is out of range"]),
         (["train", "--config", "no/such.json"], ["no/such.json cannot be read"]),
         (["train", "--config"], ["config needs a value"]),
@@ -167,7 +179,7 @@ def test_every_command_has_help(name, capsys):
         (["eval"], ["fastdqn eval needs RUN"]),
         (["eval", "no/such/run"], ["no/such/run does not exist"]),
         (["eval", "run", "--episodes", "0"], ["episodes = 0 is out of range"]),
-        (["eval", "run", "--episodes", "many"], ["episodes = 'many'", "use int"]),
+        (["eval", "run", "--episodes", "many"], ["episodes = 'many'", "use a whole number"]),
         (["eval", "run", "--episode", "3"], ["did you mean '--episodes'?"]),
         (["eval", "run", "run2"], ["takes no argument 'run2'"]),
         (["presets", "all"], ["takes no argument 'all'"]),
@@ -198,7 +210,10 @@ def test_messages_do_not_depend_on_the_terminal(encoding, colour, columns, capsy
     monkeypatch.setattr(sys, "stdout", Screen(io.BytesIO(), encoding=encoding))
     assert main(["train", "--num-envs", "eight"]) == 2
     err = capsys.readouterr().err
-    assert err == "fastdqn: error: num_envs = 'eight' has the wrong type; use int.\n"
+    assert (
+        err
+        == "fastdqn: error: num_envs = 'eight' has the wrong type; use a whole number in digits.\n"
+    )
 
 
 def test_what_tyro_says_in_words_we_do_not_know_is_passed_on():
@@ -272,6 +287,7 @@ OPTIONS = """
     dueling env-id env-kwargs env-threads env-vectorization epsilon-duration-env-steps
     epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps
     eval-num-envs eval-period-env-steps frame-stack gamma help hidden-sizes huber-delta
+    impala-width
     learning-rate learning-rate-final learning-starts-env-steps log-period-env-steps loss
     max-grad-norm max-grad-value mode n-step network no-atari-full-action-space no-batch-norm
     no-checkpoint-keep-best no-deterministic no-double no-dueling no-prioritized
@@ -662,6 +678,18 @@ def test_eval_checks_ranges(evaluation, capsys, args, word):
 
 def test_eval_of_what_is_no_run(tmp_path, capsys):
     assert "holds no run" in _refusal(["eval", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize("command", ["eval", "saliency"])
+def test_the_module_that_a_run_names_is_not_imported_without_leave(command, tmp_path):
+    (tmp_path / "config.json").write_text(Config(env_id="payload:CartPole-v1").to_json())
+    (tmp_path / "payload.py").write_text("open('ran', 'w').close()")
+    done = _python("-m", "fastdqn", command, str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2 and not (tmp_path / "ran").exists()
+    assert done.stderr == (
+        "fastdqn: error: env_id = 'payload:CartPole-v1' in the configuration of "
+        f"{tmp_path} imports the module 'payload'; add --allow-env-import if you trust it.\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["eval", "saliency"])

@@ -43,7 +43,7 @@ def order(orders):
 def command(*args, cwd):
     search = os.pathsep.join([str(faulty.ROOT), *filter(None, sys.path)])
     return subprocess.Popen(
-        [sys.executable, "-m", "fastdqn", *args],
+        [sys.executable, "-m", "fastdqn", *args, "--allow-env-import"],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

@@ -31,7 +31,7 @@ def test_the_curves_are_those_of_the_file(tmp_path, drawn):
 
     axes, side = drawn[0].axes
     lines = _lines(axes)
-    assert lines["training, mean of recent episodes"] == ([200.0, 300.0], [20.5, 30.0])
+    assert lines["training, mean of the last episodes (lags)"] == ([200.0, 300.0], [20.5, 30.0])
     assert lines["evaluation, last 400.0"] == ([300.0], [400.0])
     assert lines["solved at 475"][1] == [475.0, 475.0]
     assert axes.get_title(loc="left") == "CartPole-v1, seed 1"
@@ -64,14 +64,14 @@ def test_a_torn_last_line_is_no_error(tmp_path, drawn):
     )
     plot_returns(tmp_path)
     lines = _lines(drawn[0].axes[0])
-    assert lines == {"training, mean of recent episodes": ([100.0, 200.0], [5.0, 6.0])}
+    assert lines == {"training, mean of the last episodes (lags)": ([100.0, 200.0], [5.0, 6.0])}
 
 
 def test_infinities_are_left_out(tmp_path, drawn):
     (tmp_path / "metrics.csv").write_text(HEADER + "100,1,1,inf,1,0,\n200,1,1,3,1,0,-inf\n")
     plot_returns(tmp_path)
     lines = _lines(drawn[0].axes[0])
-    assert lines == {"training, mean of recent episodes": ([200.0], [3.0])}
+    assert lines == {"training, mean of the last episodes (lags)": ([200.0], [3.0])}
 
 
 @pytest.mark.parametrize("title", ["cost $5 and $", "a_b^{", "<&>", "x" * 300])

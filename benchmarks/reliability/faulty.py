@@ -29,7 +29,7 @@ from gymnasium.spaces import Box, Discrete
 ROOT = Path(__file__).parents[2]
 ENV_ID = "benchmarks.reliability.faulty:Faulty-v0"
 LENGTH = 20
-_EVALUATION = 2**29  # seeds of evaluation envs are larger
+_EVALUATION = 2**16  # seeds of evaluation envs are larger (and those of a resumed run's envs)
 SEED = 1
 
 # Small, never done before somebody says so, and a checkpoint twice per second or so.

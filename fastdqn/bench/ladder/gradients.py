@@ -32,7 +32,7 @@ class Pieces:
         flat: Packs the gradient.
         loss: Of TD errors [B], per sample.
         double: Double Q-learning.
-        compile: Makes each piece fast.
+        compiled: Makes each piece fast.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class Pieces:
         *,
         loss: Callable[[Tensor], Tensor],
         double: bool,
-        compile: Compile,
+        compiled: Compile,
     ) -> None:
         self._network, self._target = network, target_network
         self._flat, self._loss, self._double = flat, loss, double
         nature_torso(network), nature_torso(target_network)  # or ConfigError
-        self.online = compile(self._online)
-        self.choice = compile(partial(self._q, network))
-        self.following = compile(partial(self._q, target_network))
-        self.both = compile(self._both)
-        self.finish = compile(self._finish)
+        self.online = compiled(self._online)
+        self.choice = compiled(partial(self._q, network))
+        self.following = compiled(partial(self._q, target_network))
+        self.both = compiled(self._both)
+        self.finish = compiled(self._finish)
 
     @torch.no_grad()
     def _online(self, observation: Tensor) -> Kept:

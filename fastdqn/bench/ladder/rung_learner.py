@@ -91,7 +91,7 @@ class RungLearner(Learner):
                 autocast=self.autocast,
             )
             return compiled(gradients)
-        pieces = Pieces(training, target, self.flat, loss=loss, double=double, compile=compiled)
+        pieces = Pieces(training, target, self.flat, loss=loss, double=double, compiled=compiled)
         if "replay" in self.rung.parts:
             self._gradients_of_inputs = from_inputs(pieces, self.device)
         join = three_streams if "streams" in self.rung.parts else one_online_forward
