@@ -15,6 +15,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -80,11 +81,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     text += b" " * (-len(text) % 8)
     head = memoryview(struct.pack("<Q", len(text)) + text)
     size, crc = 0, 0
-    with path.open("xb", buffering=0) as file:
+    # The sum is made while the disk writes: one after the other would take half as long again.
+    with path.open("xb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
         for block in chain([head], *(_blocks(tensors[name]) for name in order)):
-            size, crc = size + len(block), zlib.crc32(block, crc)
-            while block:  # an unbuffered file may take less at a time
-                block = block[file.write(block) :]
+            size, summed = size + len(block), beside.submit(zlib.crc32, block, crc)
+            rest = block
+            while rest:  # an unbuffered file may take less at a time
+                rest = rest[file.write(rest) :]
+            crc = summed.result()
     return {"bytes": size, "crc32": crc}
 
 
