@@ -128,12 +128,13 @@ def draw_vectors(
     handles = _grouped_bars(main, average[:, order], names)
     main.set_title("mean size over the episode", loc="left", fontsize=10)
     main.tick_params(labelsize=10)
-    limit = 1.08 * max(float(np.abs(change).max()), 1e-12)
     for k in range(count):
         axes = figures.plain_axes(figure.add_subplot(spec[k // columns, 1 + k % columns]))
         labels = [f"{values[k, index]:.2g}" for index in order]
         _grouped_bars(axes, change[:, k, order], labels)
         axes.axvline(0, color="#333333", linewidth=0.8)
+        # A scale of its own: one step before a fall would leave the others blank.
+        limit = 1.08 * max(float(np.abs(change[:, k]).max()), 1e-12)
         axes.set_xlim(-limit, limit)
         chosen = int(moments.action[k])
         q = ", ".join(f"{value:.4g}" for value in moments.q[k])
@@ -155,7 +156,8 @@ def draw_vectors(
     )
     figure.supxlabel(
         "Change of Q(s,a) per standard deviation of the variable in this episode: dQ(s,a)/ds "
-        "times that deviation. Beside the bars at a step: the variable's value there.",
+        "times that deviation. Each step has a scale of its own; beside its bars: the variable's "
+        "value there.",
         fontsize=8.5,
         color=figures.GREY,
         x=0.01,

@@ -175,6 +175,14 @@ def test_every_command_has_help(name, capsys):
         (["train", "--config"], ["config needs a value"]),
         (["train", "--env-id", "CartPoel-v1"], ["no env 'CartPoel-v1'", "'CartPole-v1'?"]),
         (["train", "--env-id", "ALE/Brekout-v5"], ["no env 'ALE/Brekout-v5'"]),
+        *(
+            (["train", "--env-id", name], [f"no env {name!r} (did you mean 'ALE/{game}-v5'?)"])
+            for name, game in (
+                ("Breakout-v5", "Breakout"),
+                ("pong", "Pong"),
+                ("ms_pacman-v0", "MsPacman"),
+            )
+        ),
         (["train", "cartpole", "--config", "x"], ["'cartpole' and --config exclude each other"]),
         (["eval"], ["fastdqn eval needs RUN"]),
         (["eval", "no/such/run"], ["no/such/run does not exist"]),

@@ -488,6 +488,10 @@ def test_refusals_come_before_anything_is_made(tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA device"):
             train(config.replace(device="cuda"))
+        with pytest.raises(ConfigError, match="mode = 'graph' needs a CUDA device"):
+            train(config.replace(device="auto", mode="graph"))
+    with pytest.raises(ConfigError, match="network = 'nature' needs images"):
+        train(config.replace(network="nature"))  # not that hidden_sizes are two
     assert not Path(config.run_dir).exists()
 
 
