@@ -91,6 +91,8 @@ class FrameRing:
         self._ages = torch.arange(stack - 1, -1, -1, device=self.device)  # oldest frame first
         self._ages_before = torch.arange(stack - 1, device=self.device)  # 0 .. S-2
         self.compiled = loops.choose_loops(self.device, compiled)
+        self._stack_shape = ((frame_stack,) if frame_stack else ()) + tuple(frame_shape)
+        self._host_dtype = np.uint8 if self._frames.dtype == torch.uint8 else np.float32
 
     @property
     def scalars(self) -> list[np.ndarray]:
@@ -225,14 +227,12 @@ class FrameRing:
     def _gather_in_loops(self, rows: np.ndarray) -> Tensor:
         """The frames at ``rows`` [H, B, S]; without a stack S is 1 and left out."""
         stacks = self.empty_stacks(*rows.shape[:2])
-        loops.copy_frames(self.frames, rows, stacks.view(*rows.shape, -1).numpy())
-        return stacks
+        loops.copy_frames(self.frames, rows, stacks.reshape(*rows.shape, -1))
+        return torch.from_numpy(stacks)
 
-    def empty_stacks(self, *count: int) -> Tensor:
+    def empty_stacks(self, *count: int) -> np.ndarray:
         """Room for that many observations, [*count, S, *O] (or [*count, *O] without a stack)."""
-        stack = () if self.frame_stack is None else (self.frame_stack,)
-        shape = (*count, *stack, *self._frames.shape[1:])
-        return torch.empty(shape, dtype=self._frames.dtype, device=self.device)
+        return np.empty((*count, *self._stack_shape), self._host_dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """Every row."""
