@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-import mmap
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,17 +56,15 @@ def advise_huge_pages(address: int, size: int) -> bool:
         address: Where the memory begins.
         size: In bytes; below 4 MB there is too little in it for a large page.
     """
-    if size < 4 * 1024**2:
+    if size < 4 * 1024**2 or sys.platform != "linux":
         return False
     try:
         madvise, page = ctypes.CDLL(None).madvise, os.sysconf("SC_PAGE_SIZE")
-    except (OSError, AttributeError, ValueError):  # not Unix
+    except (OSError, AttributeError, ValueError):
         return False
     begin = -(-address // page) * page  # it wants a whole page
     length = address + size - begin
-    huge_page = getattr(mmap, "MADV_HUGEPAGE", None)
-    if huge_page is None:
-        return False
+    huge_page = 14  # MADV_HUGEPAGE, mman.h
     return madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), huge_page) == 0
 
 

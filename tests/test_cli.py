@@ -416,7 +416,8 @@ def test_train_shows_progress_and_closes_with_the_result(trainer, capsys, tmp_pa
     assert lines[-5].startswith("100,000/100,000 (100%)")
     assert lines[-4:] == [
         "solved: 500.0 +- 0.0 over 100 greedy episodes, threshold 475",
-        "100,000 env steps and 24,750 updates in 21.4 s: 4,673 env steps/s, 1,156 updates/s, "
+        "100,000 env steps and 24,750 updates in 21.4 s; while training 4,673 env steps/s, 1,156 "
+        "updates/s, "
         "replay ratio 8",
         f"files: {run} (returns.png, metrics.csv)",
         f"evaluate again: fastdqn eval {run}",
