@@ -65,9 +65,8 @@ def steps(part: str, smoke: bool) -> list[Step]:
 def _ladder(batch: int, kernels: bool) -> Step:
     from fastdqn.bench.ladder.rungs import RUNGS
 
-    chosen = ["2_graph", *(r for r in _KERNELS if r in RUNGS)]
-    if not kernels:
-        chosen = [rung for rung in RUNGS if rung not in _KERNELS]
+    in_torch = [rung for rung in RUNGS if rung not in _KERNELS]
+    chosen = ["2_graph", *_KERNELS] if kernels else in_torch
     cases = ",".join(f"update/*/B{batch}/ladder/{rung}/*" for rung in chosen)
     kind = "rungs with kernels of our own" if kernels else "rungs in torch"
     return bench(f"{kind}, B {batch}", f"{_CEILINGS},{cases}", 0.8)

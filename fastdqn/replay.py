@@ -277,6 +277,7 @@ class ReplayBuffer:
 
     @torch.no_grad()
     def _sample(self, uniform: Tensor, beta: float | Tensor) -> Batch:
+        """All of :meth:`sample` behind its random numbers, in torch; writes to nothing."""
         index, leaf = self.tree.sample(uniform)
         observation, action, reward, discount, following = self.ring.transition(
             index, self.n_step, self._gamma_powers

@@ -81,7 +81,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     text += b" " * (-len(text) % 8)
     head = memoryview(struct.pack("<Q", len(text)) + text)
     size, crc = 0, 0
-    # The sum is made while the disk writes: one after the other would take half as long again.
+    # The sum is made while the disk writes: one after the other takes a sixth longer.
     with path.open("xb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
         for block in chain([head], *(_blocks(tensors[name]) for name in order)):
             size, summed = size + len(block), beside.submit(zlib.crc32, block, crc)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastdqn.bench.ladder.draw import Draw, make_draw
 from fastdqn.bench.ladder.flat_adam import FlatAdam
 from fastdqn.bench.ladder.fused_gather import KernelReplay
 from fastdqn.bench.ladder.gradients import (
@@ -50,7 +49,7 @@ class RungLearner(Learner):
         nature_torso(network)  # or ConfigError
         self.rung = rung
         self._backend = str(options.get("compile_backend", "inductor"))
-        self._draws: dict[int, tuple[ReplayBuffer, Draw]] = {}
+        self._draws: dict[int, tuple[ReplayBuffer, Callable[..., Batch]]] = {}
         on_cuda = torch.device(options.get("device", "cpu")).type == "cuda"
         own = rung.mode if on_cuda or rung.mode != "graph" else "eager"
         super().__init__(network, mode=mode or own, **options)
@@ -113,13 +112,13 @@ class RungLearner(Learner):
         return UpdateResult(summary[0], td, priority)
 
     def _steps_with_draw(self, replay: ReplayBuffer, batch_size: int, launch: int) -> UpdateResult:
+        """The draw only reads, so Inductor may fuse its ninety operations; writes stay outside."""
         if id(replay) not in self._draws:
-            draw = compile_pure(make_draw(replay), self.mode, self._backend)
+            draw = compile_pure(replay._sample, self.mode, self._backend)
             self._draws[id(replay)] = (replay, draw)  # the reference keeps the id unique
         draw = self._draws[id(replay)][1]
         for _ in range(launch):
-            with torch.no_grad():
-                batch = Batch(*draw(replay._uniform(batch_size), self._beta))
+            batch = draw(replay._uniform(batch_size), self._beta)
             result = self._update(batch)
             replay.update_priorities(batch.index, result.priority)
         return result
