@@ -87,6 +87,16 @@ def temporal_difference(
     return (weight * loss(td)).mean(), values, td
 
 
+def attached(values: Tensor, zero: Tensor) -> Tensor:
+    """``values`` as something that gradients can be asked for, in functions that are compiled.
+
+    Args:
+        values: Detached.
+        zero: 0-d, requires a gradient, made outside: torch 2.11 cannot trace ``requires_grad_()``.
+    """
+    return values + zero
+
+
 def summarize(mean_loss: Tensor, values: Tensor, td: Tensor) -> tuple[Tensor, Tensor]:
     """:data:`STATISTICS` of one update, [4], and the priorities, [B]."""
     mean_loss, priority = mean_loss.detach(), td.detach().abs()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fastdqn.gradients import summarize, temporal_difference
+from fastdqn.gradients import attached, summarize, temporal_difference
 from fastdqn.networks import forward_q, to_q
 from fastdqn.optimizers import Optimizer
 
@@ -56,6 +56,7 @@ def make_launch(
         None if target_network is None else partial(forward_q, target_network, autocast=False)
     )
     names = [name for name, _ in network.named_parameters()]
+    zero = torch.zeros((), requires_grad=True)
 
     def q_with(module: nn.Module, parameters: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         named = dict(zip(names, parameters, strict=True))
@@ -84,12 +85,12 @@ def make_launch(
         fields = (observation, action, reward, discount, next_observation, weight)
         total = torch.zeros(4)
         for batch in zip(*(field.chunk(launch) for field in fields), strict=True):
-            leaves = [p.detach().requires_grad_() for p in parameters]
+            leaves = [attached(p.detach(), zero) for p in parameters]
             q_acting = q_with(acting_network, [p.detach() for p in parameters])
             mean_loss, values, td = temporal_difference(
                 q_with(network, leaves),
                 q_acting,
-                q_target or q_acting,
+                q_acting if q_target is None else q_target,
                 *batch,
                 loss=loss,
                 double=double,

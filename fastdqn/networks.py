@@ -257,7 +257,7 @@ class QNetwork(nn.Module):
 def to_q(network: nn.Module, output: Tensor) -> Tensor:
     """Q, [B, A], of what a network's forward returned; one without ``q_values`` returns Q."""
     q_values = getattr(network, "q_values", None)
-    return q_values(output) if q_values else output
+    return output if q_values is None else q_values(output)
 
 
 def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:

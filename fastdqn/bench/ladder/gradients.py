@@ -16,7 +16,7 @@ from torch import Tensor
 from fastdqn.bench.ladder.nature import Kept, backward, forward, nature_torso, to_input
 from fastdqn.bench.ladder.streams import Fork
 from fastdqn.flat import FlatParameters
-from fastdqn.gradients import summarize, temporal_difference
+from fastdqn.gradients import attached, summarize, temporal_difference
 from fastdqn.networks import QNetwork, to_q
 
 Gradients = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
@@ -48,6 +48,7 @@ class Pieces:
         self._network, self._target = network, target_network
         self._flat, self._loss, self._double = flat, loss, double
         nature_torso(network), nature_torso(target_network)  # or ConfigError
+        self._zero = torch.zeros((), device=flat.data.device, requires_grad=True)
         self.online = compiled(self._online)
         self.choice = compiled(partial(self._q, network))
         self.following = compiled(partial(self._q, target_network))
@@ -93,7 +94,7 @@ class Pieces:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Loss and backward, of the first B rows of what was kept."""
         rows = cast(Kept, tuple(x[: len(action)] for x in kept))
-        features = rows[-1].float().detach().requires_grad_()
+        features = attached(rows[-1].float().detach(), self._zero)
         head = self._network.head
         mean_loss, values, td = temporal_difference(
             lambda x: to_q(self._network, head(x)),
