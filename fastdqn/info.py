@@ -23,6 +23,8 @@ def versions() -> dict[str, str | None]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = None
+    if found["torch"] is not None:  # its own says which build it is: 2.11.0+cu130
+        found["torch"] = _torch_version() or found["torch"]
     found["cuda"] = _cuda_version()
     return found
 
@@ -64,6 +66,15 @@ def _cpu_name() -> str:
         if key.strip() in ("model name", "Model") and value.strip():
             return value.strip()
     return platform.processor() or platform.machine() or "unknown"
+
+
+def _torch_version() -> str | None:
+    try:
+        import torch
+
+        return str(torch.__version__)
+    except (ImportError, AttributeError):
+        return None
 
 
 def _cuda_version() -> str | None:
