@@ -72,7 +72,8 @@ def _ladder(batch: int, kernels: bool) -> Step:
     return bench(f"{kind}, B {batch}", f"{_CEILINGS},{cases}", 0.8)
 
 
-_TESTS = Step("tests", ("pytest", "-m", "gpu", "-q"))
+# -v: what has failed before the time is over is known by its name.
+_TESTS = Step("tests", ("pytest", "-m", "gpu", "-v", "--tb=short", "--no-header"))
 _STEPS = {
     "tests": [_TESTS, bench("default set", "", 0.5)],
     "ladder": [

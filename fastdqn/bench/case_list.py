@@ -256,7 +256,7 @@ def _update() -> Iterator[Case]:
                 "net": "nature_per", "batch_size": batch, "mode": rung.mode, "launch": launch,
                 "rung": rung.name,
             },
-            family=ladder,
+            family=f"{ladder}/K{launch}",
             predicted_us=rung.predicted_us.get(batch),
             before=rung.before and f"{ladder}/{rung.before}/K{launch}",
         )  # fmt: skip

@@ -81,11 +81,16 @@ def _update(
 
 
 def _sum_tree(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
-    return _around(context, SumTree(leaves.numel(), device=context.device), leaves)
+    return _around(context, _filled(context, leaves))
 
 
-def _around(context: Context, tree: SumTree, leaves: Tensor) -> tuple[Sample, Update, Stored]:
+def _filled(context: Context, leaves: Tensor) -> SumTree:
+    tree = SumTree(leaves.numel(), device=context.device)
     tree.set(torch.arange(leaves.numel(), device=context.device), leaves)
+    return tree
+
+
+def _around(context: Context, tree: SumTree) -> tuple[Sample, Update, Stored]:
     generator = context.generator(1)
 
     def sample(batch_size: int) -> Tensor:
@@ -101,7 +106,8 @@ def _triton(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
         raise UnavailableError("needs a CUDA device")
     from fastdqn.bench.ladder.block_sums import BlockSums
 
-    return _around(context, BlockSums(SumTree(leaves.numel(), device=context.device)), leaves)
+    # Filled by torch: the kernels sum a block anew for each leaf that is written.
+    return _around(context, BlockSums(_filled(context, leaves)))
 
 
 def _cumsum(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:

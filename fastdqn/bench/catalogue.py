@@ -23,8 +23,8 @@ def select(patterns: Sequence[str], device_type: str) -> list[Case]:
     """The cases that match any of the patterns; without patterns those of the default set.
 
     Args:
-        patterns: Names, globs (``update/*``), or first parts of names (``update``); each may hold
-            several, separated by commas.
+        patterns: Names, globs (``update/*``), or first parts of either (``update``,
+            ``update/*/ladder``); each may hold several, separated by commas.
         device_type: ``cpu`` or ``cuda``.
 
     Raises:
@@ -39,7 +39,8 @@ def select(patterns: Sequence[str], device_type: str) -> list[Case]:
         hits = {
             name
             for name in known
-            if fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip("/") + "/")
+            if fnmatch.fnmatchcase(name, pattern)
+            or fnmatch.fnmatchcase(name, pattern.rstrip("/") + "/*")
         }
         if not hits:
             hint = nearest(pattern, [*known, *GROUPS])

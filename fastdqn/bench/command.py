@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -71,16 +72,14 @@ def bench(args: list[str]) -> int:
 
 
 def listing(patterns: list[str]) -> list[str]:
-    """Every case with its line; a star for those of the default set of each kind of device."""
+    """Every case with its line; a star where it is in the default set of that kind of device."""
     chosen = select(patterns, "cpu") if patterns else list(cases().values())
     width = max(len(case.name) for case in chosen)
-    rows = []
+    rows = [f"cpu  cuda  {'case':<{width}}  what it times (*: in the default set)"]
     for case in chosen:
-        stars = (
-            f"{'*' if 'cpu' in case.default_on else '-'}{'*' if 'cuda' in case.default_on else '-'}"
-        )
-        rows.append(f"{stars}  {case.name:<{width}}  {case.line}")
-    return [*rows, "", "stars: in the default set on a CPU (first) and on CUDA (second)"]
+        cpu, cuda = ("*" if kind in case.default_on else "-" for kind in ("cpu", "cuda"))
+        rows.append(f" {cpu}    {cuda}    {case.name:<{width}}  {case.line}")
+    return rows
 
 
 def _check(flags: BenchFlags) -> None:
@@ -119,23 +118,35 @@ def _run(
     machine = fingerprint(device, device_name(device))
     began = time.perf_counter()
     context = Context(device, smoke=flags.smoke)
+
+    def result_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "format_version": compare.FORMAT_VERSION,
+            "kind": compare.KIND,
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": shlex.join(["fastdqn", "bench", *args]),
+            "settings": {"seconds": flags.seconds, "smoke": flags.smoke, "device": device},
+            "wall_s": time.perf_counter() - began,
+            "fingerprint": machine,
+            "cases": records,
+        }
+
+    def write(result: dict[str, Any]) -> None:
+        if flags.json is not None:
+            text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+            Path(flags.json).write_text(text, encoding="utf-8")
+
+    def keep(records: list[dict[str, Any]]) -> None:
+        """So that what ends this process does not take the measurements with it."""
+        with suppress(OSError):  # the table may still be had
+            write(result_of(records))
+
     with exit_on_signals(), Teller(sys.stderr) as tell:  # which gives the terminal back
-        records = run_cases(chosen, context, seconds=flags.seconds, tell=tell)
-    result = {
-        "format_version": compare.FORMAT_VERSION,
-        "kind": compare.KIND,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": shlex.join(["fastdqn", "bench", *args]),
-        "settings": {"seconds": flags.seconds, "smoke": flags.smoke, "device": device},
-        "wall_s": time.perf_counter() - began,
-        "fingerprint": machine,
-        "cases": records,
-    }
+        records = run_cases(chosen, context, seconds=flags.seconds, tell=tell, keep=keep)
+    result = result_of(records)
     lines = [*headline(machine), *_about(flags, result)]
     show(records, lines, sys.stdout, checks_only=flags.smoke)
-    if flags.json is not None:
-        text = json.dumps(result, indent=1, allow_nan=False) + "\n"
-        Path(flags.json).write_text(text, encoding="utf-8")
+    write(result)
     if flags.chart is not None:
         from fastdqn.bench import chart
 

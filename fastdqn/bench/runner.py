@@ -25,7 +25,12 @@ Tell = Callable[[int, int, str], None]  # cases done, cases in all, what comes n
 
 
 def run_cases(
-    selected: Sequence[Case], context: Context, *, seconds: float, tell: Tell
+    selected: Sequence[Case],
+    context: Context,
+    *,
+    seconds: float,
+    tell: Tell,
+    keep: Callable[[list[Record]], None] = lambda _: None,
 ) -> list[Record]:
     """One record per case, in the order given.
 
@@ -34,6 +39,7 @@ def run_cases(
         context: Device and sizes.
         seconds: Of timing for each case.
         tell: Hears of the progress.
+        keep: Gets the records so far, after each family.
     """
     threads = torch.get_num_threads()
     records: dict[str, Record] = {}
@@ -45,6 +51,7 @@ def run_cases(
             for record in _run_family(family, context, timer, seconds, ceilings):
                 records[record["name"]] = record
                 _note_ceiling(record, ceilings)
+            keep([records[case.name] for case in selected if case.name in records])
             context.forget_replays()
             gc.collect()
             if context.device.type == "cuda":
@@ -131,6 +138,9 @@ def _make_ready(case: Case, context: Context, record: Record, ready: dict[str, W
 
 
 def _said(error: BaseException) -> str:
+    """What went wrong; what a broken capture says hides the error that broke it."""
+    while error.__context__ is not None and not error.__suppress_context__:
+        error = error.__context__
     lines = str(error).strip().splitlines() or ["no reason given"]
     return f"{type(error).__name__}: {lines[0][:200]}"
 

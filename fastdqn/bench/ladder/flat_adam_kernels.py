@@ -37,12 +37,13 @@ def adam(
     m = tl.load(exp_avg + at, mask=inside, other=0.0)
     v = tl.load(exp_avg_sq + at, mask=inside, other=0.0)
     p = tl.load(parameter + at, mask=inside, other=0.0)
-    t = tl.load(step)
+    t = tl.load(step).to(tl.float64)
     m += 0.1 * (g - m)
     v = 0.999 * v + 0.001 * g * g
-    # beta^t = 2^(t log2 beta)
-    rate = tl.load(learning_rate) / (1.0 - tl.exp2(t * -0.15200309344504997))
-    correction = tl.sqrt(1.0 - tl.exp2(t * -0.0014434168696687186))
+    # beta^t = 2^(t log2 beta); in float64, for at the first steps it is almost 1, and what a GPU
+    # has for exp2 in float32 is an approximation.
+    rate = (tl.load(learning_rate) / (1.0 - tl.exp2(t * -0.15200309344504997))).to(tl.float32)
+    correction = tl.sqrt((1.0 - tl.exp2(t * -0.0014434168696687186)).to(tl.float32))
     p -= rate * m / (tl.sqrt(v) / correction + epsilon)
     tl.store(exp_avg + at, m, mask=inside)
     tl.store(exp_avg_sq + at, v, mask=inside)
