@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastdqn import loops
 from fastdqn.compilation import CapturedStep
-from fastdqn.devices import restore_generator
+from fastdqn.devices import resolve_device, restore_generator
 from fastdqn.networks import forward_q
 from fastdqn.replay import ReplayBuffer
 from fastdqn.sum_tree import to_array
@@ -50,6 +50,9 @@ class Actor:
             synchronisation of a vector step. Envs that live on the device want False.
         capture: Capture :meth:`act_from` in a CUDA graph.
         seed: Of the exploration.
+
+    Raises:
+        ConfigError: Where the device does not exist here.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Actor:
     ) -> None:
         self.network = network
         self.num_envs = num_envs
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.autocast = autocast
         self.epsilon = torch.ones((), device=self.device)  # [] or [N]; change it in place
         self.generator = torch.Generator(self.device).manual_seed(seed)

@@ -7,11 +7,13 @@ step in a CUDA graph. What varies between steps must then be a tensor at a fixed
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -89,7 +91,12 @@ def compile_pure(function: Callable[..., Any], mode: str, backend: str = "induct
     def call(*args: Any) -> Any:
         # Changing Dynamo's settings takes as long as a small network's forward, so only where
         # something is to be compiled: for these shapes, or in another state of the process.
-        key = (args[0].shape, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+        key = (
+            args[0].shape,
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_float32_matmul_precision(),
+        )
         if key in compiled_for:
             return compiled(*args)
         with torch._dynamo.config.patch(settings), warnings.catch_warnings():
@@ -147,7 +154,7 @@ class CapturedStep:
             torch.cuda.device(device),
             unchanged(state, [*generators, torch.cuda.default_generators[device.index]]),
         ):
-            stream = torch.cuda.Stream()
+            stream = _warmup_stream(device)
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARMUP_STEPS):
@@ -156,13 +163,39 @@ class CapturedStep:
             self.graph = torch.cuda.CUDAGraph()
             for generator in generators:
                 self.graph.register_generator_state(generator)
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            with (
+                no_collection(),
+                torch.cuda.graph(self.graph, capture_error_mode="thread_local"),
+            ):
                 self.outputs = step()
 
     def __call__(self) -> tuple[Tensor, ...]:
         """Run the step; the tensors returned are borrowed until the next call."""
         self.graph.replay()
         return self.outputs
+
+
+@cache
+def _warmup_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all: torch hands out 32 in turn, and cuBLAS keeps a workspace for each one used."""
+    return torch.cuda.Stream(device)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Collect garbage now, and not inside.
+
+    An old graph or pinned block that goes while another graph is captured would ask the driver what
+    it may not be asked then.
+    """
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

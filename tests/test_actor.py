@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fastdqn.actor import Actor, epsilon_greedy
+from fastdqn.errors import ConfigError
 from fastdqn.networks import forward_q, make_network
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -195,3 +196,9 @@ def test_a_head_that_is_no_q_goes_through_q_values():
     actor.epsilon.fill_(0.0)
     # means 5 and 3; flat, the largest is the third
     assert actor.act(torch.tensor([[5.0, 5.0, 6.0, 0.0]])).tolist() == [0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused_in_a_sentence():
+    with pytest.raises(ConfigError, match="device = 'cuda' is not there"):
+        Actor(make_network((4,), 2), 3, device="cuda")

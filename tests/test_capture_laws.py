@@ -6,6 +6,7 @@ data, on tensors made from host data, and on state that moves to another address
 """
 
 import copy
+import gc
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from gymnasium.spaces import Box
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastdqn.actor import Actor
-from fastdqn.compilation import unchanged
+from fastdqn.compilation import no_collection, unchanged
 from fastdqn.learner import Learner
 from fastdqn.metrics import EpisodeStatistics
 from fastdqn.networks import make_network
@@ -198,3 +199,19 @@ def test_the_laws_are_enforced(offence):
     with CaptureLaws() as laws:
         offence(x)
     assert laws.broken
+
+
+def test_nothing_is_collected_while_a_graph_is_captured():
+    collected = []
+    gc.callbacks.append(lambda phase, info: collected.append(phase))
+    try:
+        with no_collection():
+            before = len(collected)
+            assert before and not gc.isenabled()  # once, before
+            for _ in range(2_000):  # more than the threshold of the youngest generation
+                loop = []
+                loop.append(loop)
+            assert len(collected) == before
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.pop()
