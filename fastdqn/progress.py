@@ -156,7 +156,8 @@ class Progress:
     def _eta(self) -> str:
         speed = self._value("env_steps_per_s")
         left = self._total - self._row.get("env_steps", 0.0)
-        if math.isnan(left) or not speed > 0 or math.isinf(speed):
+        # Before the first updates a run is many times faster than it will be.
+        if math.isnan(left) or not 0 < speed < math.inf or self._value("updates_per_s") == 0:
             return "ETA -"
         minutes, seconds = divmod(math.ceil(max(0.0, left) / speed), 60)
         hours, minutes = divmod(minutes, 60)

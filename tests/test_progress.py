@@ -131,6 +131,18 @@ def test_what_is_not_known_yet_is_a_dash():
     assert lines[-1].startswith("2,000/1,000 (100%)  return -  ")
 
 
+def test_no_end_is_foretold_before_the_first_updates(clock):
+    """Filling the replay is many times faster than what comes after it."""
+    stream = io.StringIO()
+    with Progress(1_000, title="x", stream=stream) as progress:
+        progress.update(row(100, updates_per_s=0.0))
+        progress.update(row(200))
+    assert [line.split("ETA")[1] for line in stream.getvalue().splitlines()[1:]] == [
+        " -",
+        " 0:00:01",
+    ]
+
+
 def test_a_row_that_was_not_due_is_shown_at_the_end(clock):
     stream = io.StringIO()
     with Progress(1_000, title="x", stream=stream) as progress:
