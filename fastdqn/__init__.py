@@ -38,6 +38,7 @@ _HOME = {
     "MemoryPlanError": "errors",
     "CheckpointError": "errors",
     "TrainingError": "errors",
+    "EnvFailure": "errors",
 }
 
 __all__ = [*_HOME, "__version__"]
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         CheckpointError,
         ConfigError,
         EnvError,
+        EnvFailure,
         FastDQNError,
         MemoryPlanError,
         TrainingError,

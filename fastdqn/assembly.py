@@ -219,7 +219,7 @@ def describe(config: Config) -> str:
         "network": f"{parameters:,} parameters, {learner.precision}, {learner.mode}, {device}",
         "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
         f"without learning",
-        "updates": f"{c.expected_updates:,} of {c.batch_size}: replay ratio "
+        "updates": f"{c.expected_updates:,} with batches of {c.batch_size}; replay ratio "
         f"{c.replay_ratio:g} (transitions trained per env step)",
         "target": "none" if period is None else f"every {period:,} updates{tau}",
         "epsilon": f"{c.epsilon_start:g} to {c.epsilon_end:g}, {c.epsilon_schedule} over "

@@ -22,6 +22,7 @@ import tyro
 
 from fastdqn import __version__, cli_figures
 from fastdqn.arguments import parse, unknown, words_of
+from fastdqn.bounded_json import read_bounded
 from fastdqn.config import Config
 from fastdqn.env_ids import check_env_id
 from fastdqn.errors import (
@@ -153,7 +154,7 @@ def _help() -> str:
             *rows,
             "",
             "examples:",
-            "  fastdqn train                        solve CartPole in about a minute",
+            "  fastdqn train                        solve CartPole in one to three minutes",
             "  fastdqn train --seed 2 --num-envs 16",
             "  fastdqn train dqn-atari --env-id ALE/Breakout-v5",
             "  fastdqn train dqn-atari --dry-run    the memory plan and schedule, no run",
@@ -270,7 +271,7 @@ def _check_run_dir(config: Config) -> str | None:
         )
     run_dir = Path(config.run_dir)
     try:
-        summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_bounded(run_dir / "summary.json"))
         stopped_by, env_steps = summary["stopped_by"], summary["env_steps"]
         before = Config.load(run_dir / "config.json")
         closing = _closing(config, run_dir, summary)

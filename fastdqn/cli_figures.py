@@ -33,7 +33,7 @@ class _PlotFlags:
     """Run directories, finished or in progress. Those that differ only in their seed are drawn as
     their mean and interval."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = "curves.png"
-    """The picture: .png, .svg or .pdf. It is drawn over."""
+    """The picture: .png, .svg or .pdf. An existing one is overwritten."""
 
 
 def plot(args: list[str]) -> int:

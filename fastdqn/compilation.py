@@ -27,7 +27,12 @@ WARMUP_STEPS = 3  # cuBLAS workspaces, cuDNN's choice of algorithms and Triton c
 
 
 def resolve_mode(
-    mode: str, device: torch.device, *, convolves: bool = False, updates: int | None = None
+    mode: str,
+    device: torch.device,
+    *,
+    convolves: bool = False,
+    updates: int | None = None,
+    backend: str = "inductor",
 ) -> str:
     """What ``auto`` stands for, if that is the mode.
 
@@ -39,6 +44,7 @@ def resolve_mode(
         device: Where the updates run.
         convolves: Whether the network has convolutions.
         updates: How many are to be expected, if that is known.
+        backend: Of torch.compile.
 
     Raises:
         ConfigError: Where the mode is not possible here.
@@ -52,6 +58,12 @@ def resolve_mode(
     if mode == "auto" and device.type == "cpu":
         long = not convolves and updates is not None and updates >= UPDATES_WORTH_COMPILING
         return "compile" if long and has_cpp_compiler() else "eager"
+    inductor_on_cpu = mode == "compile" and device.type == "cpu" and backend == "inductor"
+    if inductor_on_cpu and not has_cpp_compiler():
+        raise ConfigError(
+            "mode = 'compile' needs a C++ compiler (c++, g++ or clang++), which is not here; "
+            "install one, or use mode = 'eager'."
+        )
     if mode == "eager" or device.type != "cuda":
         return "eager" if mode == "auto" else mode
     missing = _missing_for_triton()

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from fastdqn.bounded_json import read_bounded
 from fastdqn.errors import ConfigError, nearest
 
 FORMAT_VERSION = 1
@@ -152,7 +153,7 @@ class Config:
     torch_threads: int | None = None
     """CPU threads of torch; None: 1 for mlp on a CPU, all usable CPUs for convolutions."""
     run_dir: str | None = None
-    """Where the run's files go; None: runs/<env>-<seed>-<time>."""
+    """Where the run's files go; None: runs/<env>-seed<seed>-<time>."""
     resume: Literal["never", "auto", "require"] = "never"
     """never: run_dir must be new or empty. auto: go on from its latest checkpoint if there is one.
     require: fail if there is none."""
@@ -380,8 +381,11 @@ class Config:
         try:
             if not Path(path).is_file():  # reading a pipe would wait for ever
                 raise OSError("it is no file; name a config.json or a run directory")
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+            text = read_bounded(Path(path))
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # ValueError: not UTF-8, a NUL in the path, or too much of it
             raise ConfigError(f"The configuration {path} cannot be read ({error}).") from None
         return cls.from_json(text)
 
@@ -488,7 +492,7 @@ def _type_name(option: Any) -> str:
     if option is str:
         return "a text"
     if typing.get_origin(option) is tuple:
-        return "a list of whole numbers"
+        return "whole numbers (on the command line with spaces between them: 64 64)"
     if typing.get_origin(option) is dict:
         return "a JSON object"
     return getattr(typing.get_origin(option) or option, "__name__", str(option))

@@ -98,7 +98,11 @@ class Learner:
     ) -> None:
         self.device = resolve_device(device)
         self.mode = resolve_mode(
-            mode, self.device, convolves=convolves(network), updates=expected_updates
+            mode,
+            self.device,
+            convolves=convolves(network),
+            updates=expected_updates,
+            backend=compile_backend,
         )
         self.precision = resolve_precision(precision, network, self.device)
         self.updates = 0

@@ -187,7 +187,10 @@ _CATCH = _TEACHING.replace(
 )
 
 _PRESETS = {
-    "cartpole": (_CARTPOLE, "CartPole-v1 from its state, solved in about a minute on 2 CPU cores"),
+    "cartpole": (
+        _CARTPOLE,
+        "CartPole-v1 from its state, solved in one to three minutes on 2 CPU cores",
+    ),
     "dqn-atari": (_DQN_ATARI, "DQN with the schedule of Mnih 2015 (Nature CNN, replay of 1M)"),
     "double-dueling-per-atari": (
         _DOUBLE_DUELING_PER_ATARI,
@@ -202,7 +205,7 @@ _PRESETS = {
         _CARTPOLE_BATCHNORM,
         "CartPole by an MLP with batch normalisation; takes noise and a target position",
     ),
-    "catch": (_CATCH, "catch falling balls, from small frames: a pixel agent in a minute"),
+    "catch": (_CATCH, "catch falling balls, from small frames: a pixel agent in about a minute"),
 }
 
 
@@ -220,6 +223,11 @@ def preset(name: str) -> Config:
     """The preset of that name; raises ConfigError with the nearest name."""
     if name not in _PRESETS:
         known = list(_PRESETS)
+        if name.lower() in ("true", "false"):
+            raise ConfigError(
+                f"{name!r} stands where a preset would; switches take no value: --double, "
+                f"--no-double."
+            )
         raise ConfigError(
             f"There is no preset {name!r}{nearest(name, known)}; the presets are "
             f"{', '.join(known)}."

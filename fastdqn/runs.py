@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastdqn.bounded_json import read_bounded
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
 
@@ -39,7 +40,7 @@ def read_run(path: Path) -> Run:
     if not (path / "config.json").is_file():
         raise CheckpointError(_no_run(path))
     try:
-        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_bounded(path / "summary.json"))
         threshold = summary.get("reward_threshold")
     except (OSError, ValueError, AttributeError):
         threshold = None

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fastdqn import loops
-from fastdqn.errors import CheckpointError
+from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.pages import resident_zeros
 
 _CPU_FANOUT, _CPU_TOP = 32, 1024  # the fastest of the shapes measured on a CPU
@@ -46,9 +46,9 @@ class SumTree:
         compiled: bool | None = None,
     ) -> None:
         if capacity < 1:
-            raise ValueError(f"capacity = {capacity} must be at least 1.")
+            raise ConfigError(f"capacity = {capacity} must be at least 1.")
         if fanout is not None and fanout < 2:
-            raise ValueError(f"fanout = {fanout} must be at least 2.")
+            raise ConfigError(f"fanout = {fanout} must be at least 2.")
         self.capacity = capacity
         self.device = torch.device(device)
         self.fanout, sizes = level_sizes(capacity, fanout, self.device.type)

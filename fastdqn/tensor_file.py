@@ -24,9 +24,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from fastdqn.bounded_json import MAX_JSON, check_json
+
 _BLOCK = 32 * 1024**2  # bytes in flight between a device and a file
-MAX_JSON = 2 * 1024**2  # bytes of a header or of a JSON file
-MAX_JSON_VALUES = 100_000  # parsed, each may take 100 times its text
 
 _DTYPES = {
     "BOOL": torch.bool,
@@ -172,16 +172,6 @@ def parse_json(data: bytes) -> Any:
     """Parse ASCII JSON that cannot blow up in memory; ValueError or RecursionError."""
     check_json(data)
     return json.loads(data.decode("ascii"))
-
-
-def check_json(data: bytes) -> None:
-    """Raise ValueError where there is more of it than :func:`parse_json` takes."""
-    values = data.count(b",") + data.count(b"[") + data.count(b"{")
-    if len(data) > MAX_JSON or values > MAX_JSON_VALUES:
-        raise ValueError(
-            f"{len(data)} bytes of JSON with {values} values; at most {MAX_JSON} bytes and "
-            f"{MAX_JSON_VALUES} values: keep numbers in arrays"
-        )
 
 
 def crc32_of(file: BinaryIO) -> int:

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastdqn.errors import ConfigError
+
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
@@ -93,7 +95,7 @@ class Batch(NamedTuple):
         }
         if gamma is not None:
             if not 0 < gamma < 1:
-                raise ValueError(f"gamma = {gamma} must lie between 0 and 1; leave it out at 1.")
+                raise ConfigError(f"gamma = {gamma} must lie between 0 and 1; leave it out at 1.")
             steps = (self.discount.double().log() / math.log(gamma)).round()
             steps = steps.to(torch.int64).masked_fill(self.discount == 0, 1)
             entries["steps_to_next_obs"] = steps.unsqueeze(-1)

@@ -153,7 +153,10 @@ def test_every_command_has_help(name, capsys):
         (["train", "--seed="], ["seed needs a value"]),
         (
             ["train", "--hidden-sizes", "64", "wide"],
-            ["hidden_sizes = '64 wide'", "list of whole numbers"],
+            [
+                "hidden_sizes = '64 wide'",
+                "has the wrong type; use whole numbers (on the command line",
+            ],
         ),
         (
             ["train", "--frame-stack", "four"],

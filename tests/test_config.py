@@ -277,3 +277,16 @@ def test_a_pipe_is_no_configuration(tmp_path):
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(ConfigError, match="it is no file"):
         Config.load(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"env_kwargs": {"a": [' + ",".join(["[]"] * 60_000) + "]}}", "{" + " " * 2**21 + "}"],
+    ids=["values", "bytes"],
+)
+def test_a_file_that_would_blow_up_in_memory_is_not_parsed(tmp_path, text, monkeypatch):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    monkeypatch.setattr(Config, "from_json", lambda text: pytest.fail("parsed"))
+    with pytest.raises(ConfigError, match=r"cannot be read \(\d+ bytes of JSON"):
+        Config.load(path)

@@ -460,4 +460,9 @@ def test_auto_compiles_on_a_cpu_where_it_repays(updates, convolves, compiler, mo
     cpu = torch.device("cpu")
     assert resolve_mode("auto", cpu, convolves=convolves, updates=updates) == mode
     assert resolve_mode("eager", cpu, convolves=convolves, updates=updates) == "eager"
-    assert resolve_mode("compile", cpu, convolves=convolves, updates=updates) == "compile"
+    assert resolve_mode("compile", cpu, updates=updates, backend="aot_eager") == "compile"
+    if compiler:
+        assert resolve_mode("compile", cpu, convolves=convolves, updates=updates) == "compile"
+        return
+    with pytest.raises(ConfigError, match=r"mode = 'compile' needs a C\+\+ compiler"):
+        Learner(network(), mode="compile")

@@ -36,7 +36,7 @@ def order(orders):
         given[-1].touch()
 
     yield give
-    for path in [*given, *orders.glob("eval-pid-*")]:
+    for path in [*given, *orders.glob("eval-pid-*"), *orders.glob("eval-*-began")]:
         path.unlink(missing_ok=True)
 
 
@@ -111,7 +111,7 @@ def test_a_signal_to_the_group_stops_it_with_its_workers(
 def test_a_signal_ends_a_hang_before_its_time(orders, order, tmp_path):
     order("eval-hang-step")
     process = command("eval", str(orders / "sync"), "--step-timeout-s", "1000", cwd=tmp_path)
-    while process.poll() is None and not (orders / "eval-pid-0").exists():
+    while process.poll() is None and not (orders / "eval-hang-began").exists():
         time.sleep(0.01)
     process.terminate()
     code, err = finish(process)

@@ -80,6 +80,7 @@ class Faulty(gymnasium.Env):
         for what, act in (("hang", hang), ("busy", busy), ("slow", dawdle), ("raise", fail)):
             order = self.orders / f"{self.prefix}{what}-{call}"
             if order.exists() and order.read_text() in ("", str(self.number)):
+                (self.orders / f"{self.prefix}{what}-began").touch()
                 act()
 
 

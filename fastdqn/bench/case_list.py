@@ -36,7 +36,7 @@ def _ceil() -> Iterator[Case]:
             family="ceil/graph_node",
         )
     for kind, line in (
-        ("graph_launch_host", "host time to launch a CUDA graph"),
+        ("graph_launch_host", "CUDA graphs launched one after another, by the host clock"),
         ("h2d_452k_pinned", "64 frames to the device from pinned memory"),
         ("h2d_452k_pageable", "64 frames to the device from pageable memory"),
         ("d2h_256b_event", "64 actions to the host, and the wait for them"),

@@ -62,9 +62,9 @@ class Context:
 
     def require_compiler(self) -> None:
         """UnavailableError (or ConfigError, on CUDA) where nothing can be compiled."""
-        resolve_mode("compile", self.device)
         if self.device.type == "cpu" and not has_cpp_compiler():
             raise UnavailableError("needs a C++ compiler")
+        resolve_mode("compile", self.device)
 
     def synchronize(self) -> None:
         """Wait for the device."""
