@@ -507,7 +507,7 @@ def test_describe_plans_and_runs_nothing(tmp_path):
     from fastdqn.assembly import describe
 
     text = describe(small(tmp_path))
-    assert "225 of 16" in text and "replay ratio 2" in text and "sum tree" in text
+    assert "225 with batches of 16" in text and "replay ratio 2" in text and "sum tree" in text
     assert not Path(tmp_path / "run").exists()
 
 
