@@ -537,6 +537,15 @@ def test_what_was_measured_is_on_disk_before_the_next_family(tmp_path, monkeypat
     assert len(json.loads(path.read_text())["cases"]) == 2
 
 
+def test_a_pipe_gets_one_result():
+    done = subprocess.run(
+        [sys.executable, "-m", "fastdqn", "bench", "--smoke", "--cases",
+         "ceil/copy,gather/vector/B32/n1", "--json", "/dev/stderr"],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr.count('"format_version"') == 1
+
+
 def test_an_error_within_a_capture_is_named_and_not_what_the_capture_says():
     with pytest.raises(RuntimeError) as caught:
         try:

@@ -138,6 +138,8 @@ def _run(
 
     def keep(records: list[dict[str, Any]]) -> None:
         """So that what ends this process does not take the measurements with it."""
+        if flags.json is None or (Path(flags.json).exists() and not Path(flags.json).is_file()):
+            return  # whoever reads a pipe wants one result
         with suppress(OSError):  # the table may still be had
             write(result_of(records))
 
