@@ -382,10 +382,7 @@ class Config:
             if not Path(path).is_file():  # reading a pipe would wait for ever
                 raise OSError("it is no file; name a config.json or a run directory")
             text = read_bounded(Path(path))
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # ValueError: not UTF-8, a NUL in the path, or too much of it
+        except (OSError, ValueError) as error:  # ValueError: too much, not UTF-8, or a bad path
             raise ConfigError(f"The configuration {path} cannot be read ({error}).") from None
         return cls.from_json(text)
 

@@ -23,9 +23,8 @@ def versions() -> dict[str, str | None]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = None
-    if found["torch"] is not None:  # its own says which build it is: 2.11.0+cu130
-        found["torch"] = _torch_version() or found["torch"]
-    found["cuda"] = _cuda_version()
+    build, found["cuda"] = _torch_build()
+    found["torch"] = build or found["torch"]
     return found
 
 
@@ -68,22 +67,14 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
-def _torch_version() -> str | None:
+def _torch_build() -> tuple[str | None, str | None]:
+    """The version that names the build, as 2.11.0+cu130, and the CUDA it was built for."""
     try:
         import torch
 
-        return str(torch.__version__)
+        return str(torch.__version__), torch.version.cuda
     except (ImportError, AttributeError):
-        return None
-
-
-def _cuda_version() -> str | None:
-    try:
-        import torch
-
-        return torch.version.cuda
-    except (ImportError, AttributeError):
-        return None
+        return None, None
 
 
 def _torch_threads() -> int | None:
