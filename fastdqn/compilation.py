@@ -11,7 +11,7 @@ import gc
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -90,35 +90,79 @@ def _missing_for_triton() -> str | None:
     return None if any(map(shutil.which, compilers)) else "a C compiler"
 
 
-def compile_pure(function: Callable[..., Any], mode: str, backend: str = "inductor") -> Any:
-    """``function`` compiled whole, with the calls of autograd inside it, unless mode is eager."""
+def compile_pure(
+    function: Callable[..., Any],
+    mode: str,
+    backend: str = "inductor",
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """``function`` compiled whole, with the calls of autograd inside it, unless mode is eager.
+
+    It is compiled at the first call, and again where something has changed on which the compiled
+    code depends: shapes, strides, dtypes, grad mode, threads, determinism.
+
+    Args:
+        function: Of tensors; what else it reads is constant, or compiled for anew.
+        mode: ``eager`` returns ``function`` itself.
+        backend: Of torch.compile.
+        options: Of Inductor, by name.
+
+    Raises:
+        ConfigError: By the compiled function, where it cannot be compiled.
+    """
     if mode == "eager":
         return function
-    compiled = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
-    # Forward, loss and backward become one graph without an autograd boundary between them. The
-    # limit counts over all learners of a process, and fullgraph makes it an error.
-    settings = {"trace_autograd_ops": True, "recompile_limit": 256}
-    compiled_for: set[tuple[Any, ...]] = set()
+    chosen = dict(options or {}) if backend == "inductor" else None
+    compiled = torch.compile(
+        function, fullgraph=True, dynamic=False, backend=backend, options=chosen or None
+    )
+    called = False
 
     def call(*args: Any) -> Any:
+        nonlocal called
         # Changing Dynamo's settings takes as long as a small network's forward, so only where
-        # something is to be compiled: for these shapes, or in another state of the process.
-        key = (
-            args[0].shape,
-            torch.get_num_threads(),
-            torch.are_deterministic_algorithms_enabled(),
-            torch.get_float32_matmul_precision(),
-        )
-        if key in compiled_for:
-            return compiled(*args)
-        with torch._dynamo.config.patch(settings), warnings.catch_warnings():
+        # something is to be compiled. Whether it is, Dynamo alone knows: without the settings it
+        # refuses, before anything has run.
+        if called:
+            try:
+                return compiled(*args)
+            except Exception as error:
+                if not _is_dynamos(error):
+                    raise
+        with torch._dynamo.config.patch(_DYNAMO), warnings.catch_warnings():
             # Advice on TF32, which would change the float32 results that are asked for.
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
-            result = compiled(*args)
-        compiled_for.add(key)
+            try:
+                result = compiled(*args)
+            except Exception as error:
+                if not _is_dynamos(error):
+                    raise
+                raise ConfigError(
+                    f"mode = {mode!r} cannot compile this: {_first_line(error)}; use mode = "
+                    f"'eager', or change what the network does there."
+                ) from error
+        called = True
         return result
 
     return call
+
+
+# Forward, loss and backward become one graph without an autograd boundary between them. The limit
+# counts over all learners of a process, and fullgraph makes it an error.
+_DYNAMO = {"trace_autograd_ops": True, "recompile_limit": 256}
+
+
+def _is_dynamos(error: Exception) -> bool:
+    """Whether Dynamo, or a backend under it, refused to compile; nothing has run then."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+    return isinstance(error, (TorchDynamoException, FailOnRecompileLimitHit))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0].rstrip(".")
 
 
 def compile_fixed(
@@ -150,7 +194,8 @@ class CapturedStep:
 
     Args:
         step: The work; returns tensors, which each replay overwrites.
-        state: Every tensor the step changes: warming up must not train, so they are put back.
+        state: Every tensor the step changes: warming up must not train, so they are put back
+            after each run. What the next run overwrites whole may be left out.
         generators: Every random generator it draws from, beside the device's default one.
         device: Where all of it lives.
     """
@@ -162,15 +207,14 @@ class CapturedStep:
         generators: Sequence[torch.Generator],
         device: torch.device,
     ) -> None:
-        with (
-            torch.cuda.device(device),
-            unchanged(state, [*generators, torch.cuda.default_generators[device.index]]),
-        ):
+        drawn_from = [*generators, torch.cuda.default_generators[device.index]]
+        with torch.cuda.device(device):
             stream = _warmup_stream(device)
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARMUP_STEPS):
-                    step()
+                    with unchanged(state, drawn_from):
+                        step()
             torch.cuda.current_stream().wait_stream(stream)
             self.graph = torch.cuda.CUDAGraph()
             for generator in generators:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from fastdqn import losses
 from fastdqn.flat import FlatParameters
 from fastdqn.networks import forward_q
+
+# A function of the first six fields of a Batch; see :func:`make_gradients`.
+Gradients = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 # What every update adds to `Learner.statistics`, in this order; the last counts finite losses.
 STATISTICS = ("loss", "td_error_abs", "q_mean", "finite")
@@ -28,7 +32,8 @@ def make_gradients(
     loss: Callable[[Tensor], Tensor],
     double: bool,
     autocast: bool,
-) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
+    compiled: Callable[[Callable[..., Any]], Any],
+) -> Gradients:
     """The function, over networks whose parameters stay where they are.
 
     Args:
@@ -39,6 +44,7 @@ def make_gradients(
         loss: Of TD errors [B], per sample.
         double: Double Q-learning.
         autocast: Run the networks under autocast to bfloat16.
+        compiled: Makes a pure function fast.
 
     Returns:
         A function of the first six fields of a Batch, which returns the flat gradient, float32;
@@ -58,7 +64,8 @@ def make_gradients(
         summary, priority = summarize(mean_loss, values, td)
         return gradient, summary, td.detach(), priority
 
-    return gradients
+    fast: Gradients = compiled(gradients)
+    return fast
 
 
 def temporal_difference(

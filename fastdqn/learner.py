@@ -1,13 +1,15 @@
 """The learner: networks, optimizer, one update, the target network.
 
-An update is two functions: ``_gradients`` (pure; this is what gets compiled) and ``_apply`` (clip,
-optimizer, statistics; in place). Between them several GPUs would exchange their gradients.
+An update is two functions: ``_gradients`` (pure, compiled whole) and ``_apply`` (clip, optimizer,
+statistics; in place, on CUDA in compiled pieces). Between them several GPUs would exchange their
+gradients.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,17 +18,19 @@ from torch import Tensor, nn
 
 from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode
 from fastdqn.devices import convolves, resolve_device, resolve_precision
-from fastdqn.errors import CheckpointError, ConfigError
+from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.flat import FlatParameters
-from fastdqn.gradients import STATISTICS, make_gradients
+from fastdqn.gradients import STATISTICS, Gradients, make_gradients
 from fastdqn.launch import make_launch
 from fastdqn.losses import huber_loss, mse_loss
 from fastdqn.low_precision import Bfloat16Twin, share_in_evaluation_mode
 from fastdqn.networks import QNetwork
-from fastdqn.optimizers import make_optimizer
+from fastdqn.optimizers import Optimizer, make_optimizer
 from fastdqn.policy import Policy
 from fastdqn.replay import ReplayBuffer
 from fastdqn.types import Batch
+
+_AS_IT_IS = nullcontext()
 
 
 class UpdateResult(NamedTuple):
@@ -47,7 +51,8 @@ class Learner:
         double: Double Q-learning (van Hasselt 2016).
         loss: ``huber`` or ``mse``, of the TD error.
         huber_delta: Where the Huber loss turns linear.
-        optimizer: ``adam`` (Kingma 2015) or ``rmsprop``.
+        optimizer: ``adam`` (Kingma 2015), ``rmsprop``, or a function that makes another of the flat
+            parameters, float32, and their bfloat16 copy (None without one).
         learning_rate: Step size; :meth:`set_learning_rate` changes it.
         optimizer_epsilon: Term in the optimizer's denominator.
         rmsprop_alpha: Smoothing of RMSprop's averages.
@@ -67,6 +72,8 @@ class Learner:
         device: ``auto``, ``cpu`` or ``cuda``.
         seed: Of the policy's generator.
         compile_backend: Of torch.compile; tests take one that needs no C++ compiler.
+        make_gradients: Another way to compute the same gradients; arguments and result as for
+            :func:`fastdqn.gradients.make_gradients`.
 
     Raises:
         ConfigError: Where an argument is not possible on this device.
@@ -79,7 +86,7 @@ class Learner:
         double: bool = True,
         loss: str = "huber",
         huber_delta: float = 1.0,
-        optimizer: str = "adam",
+        optimizer: str | Callable[[Tensor, Tensor | None], Optimizer] = "adam",
         learning_rate: float = 1e-4,
         optimizer_epsilon: float = 1e-8,
         rmsprop_alpha: float = 0.95,
@@ -95,6 +102,7 @@ class Learner:
         device: torch.device | str = "cpu",
         seed: int = 0,
         compile_backend: str = "inductor",
+        make_gradients: Callable[..., Gradients] = make_gradients,
     ) -> None:
         self.device = resolve_device(device)
         self.mode = resolve_mode(
@@ -133,14 +141,18 @@ class Learner:
                 self._target_twin = Bfloat16Twin(self.target_network, self._target_flat)
                 target = self._target_twin.network
 
-        self._optimizer = make_optimizer(
-            optimizer,
-            self.flat.data,
-            learning_rate,
-            epsilon=optimizer_epsilon,
-            rmsprop_alpha=rmsprop_alpha,
-            rmsprop_centred=rmsprop_centred,
-        )
+        if callable(optimizer):
+            lowered = None if self._twin is None else self._twin.data
+            self._optimizer = optimizer(self.flat.data, lowered)
+        else:
+            self._optimizer = make_optimizer(
+                optimizer,
+                self.flat.data,
+                learning_rate,
+                epsilon=optimizer_epsilon,
+                rmsprop_alpha=rmsprop_alpha,
+                rmsprop_centred=rmsprop_centred,
+            )
         self.statistics = torch.zeros(len(STATISTICS), device=self.device)
         self._beta = torch.ones((), device=self.device)
         self._captured: dict[tuple[int, int, int], tuple[ReplayBuffer, CapturedStep]] = {}
@@ -150,9 +162,23 @@ class Learner:
         }
         if loss not in losses:
             raise ConfigError(f"loss = {loss!r} must be one of huber, mse.")
-        self._gradients = self._make_gradients(
-            training, target, loss=losses[loss], double=double, backend=compile_backend
+        compiled = partial(compile_pure, mode=self.mode, backend=compile_backend)
+        self._gradients = make_gradients(
+            training,
+            self.acting_network,
+            target,
+            self.flat,
+            loss=losses[loss],
+            double=double,
+            autocast=self.autocast,
+            compiled=compiled,
         )
+        # On a CPU these few operations take longer to enter compiled than to run.
+        self._clip, self._step = self._clipped, self._optimizer.step
+        if self.device.type == "cuda" or self.mode == "graph":
+            self._clip = compiled(self._clip)
+            if self._optimizer.elementwise:
+                self._step = compiled(self._step)
         # K updates in one compiled graph; CUDA captures them instead. A target that moves with
         # every update, or weights that are lowered, would have to be part of it.
         self._launch: Callable[..., Any] | None = None
@@ -179,30 +205,14 @@ class Learner:
                 for name, flat in self._moments.items()
             }
 
-    def _make_gradients(
-        self,
-        training: nn.Module,
-        target: nn.Module,
-        *,
-        loss: Callable[[Tensor], Tensor],
-        double: bool,
-        backend: str,
-    ) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Forward, loss and backward, compiled; here the bench puts other ways of doing it."""
-        gradients = make_gradients(
-            training,
-            self.acting_network,
-            target,
-            self.flat,
-            loss=loss,
-            double=double,
-            autocast=self.autocast,
-        )
-        return compile_pure(gradients, self.mode, backend)
-
     def update(self, batch: Batch) -> UpdateResult:
-        """One optimizer step on a batch that lies on the learner's device."""
-        result = self._update(batch)
+        """One optimizer step on a batch that lies on the learner's device.
+
+        Raises:
+            FastDQNError: Under ``torch.autocast`` or ``torch.inference_mode``.
+        """
+        with self._own_modes():
+            result = self._update(batch)
         self._count(1)
         return result
 
@@ -226,6 +236,9 @@ class Learner:
 
         Returns:
             That of the last update.
+
+        Raises:
+            FastDQNError: Under ``torch.autocast`` or ``torch.inference_mode``.
         """
         if times <= 0:
             return None
@@ -236,12 +249,26 @@ class Learner:
         while times > 0:
             launch = self._next_launch(times)
             step = partial(self._steps, replay, batch_size, launch)
-            if self.mode == "graph":
-                step = self._capture(replay, batch_size, launch, step)  # type: ignore[assignment]
-            result = step()
+            with self._own_modes():
+                if self.mode == "graph":
+                    step = self._capture(replay, batch_size, launch, step)  # type: ignore[assignment]
+                result = step()
             self._count(launch)
             times -= launch
         return UpdateResult(*result)
+
+    def _own_modes(self) -> AbstractContextManager[object]:
+        """Gradients whether or not the caller wants them; refuse what would change the numbers."""
+        for name, enabled in (
+            ("autocast", torch.is_autocast_enabled(self.device.type)),
+            ("inference_mode", torch.is_inference_mode_enabled()),
+        ):
+            if enabled:
+                raise FastDQNError(
+                    f"An update cannot run under torch.{name}; leave it (precision = 'bf16' lowers "
+                    f"the network's body, and torch.no_grad does no harm)."
+                )
+        return _AS_IT_IS if torch.is_grad_enabled() else torch.enable_grad()
 
     def _next_launch(self, times: int) -> int:
         """How many of the updates left go into the next launch."""
@@ -292,17 +319,23 @@ class Learner:
         return UpdateResult(summary[0], td, priority)
 
     def _apply(self, gradient: Tensor, summary: Tensor) -> None:
+        if self.max_grad_norm is not None or self.max_grad_value is not None:
+            gradient = self._clip(gradient)
+        self._step(gradient)
+        if self._twin is not None and not self._optimizer.lowers:
+            self._twin.refresh()
+        self.statistics.add_(summary)
+        if self.target_period_updates == 1:
+            self.sync_target(self.target_tau)
+
+    def _clipped(self, gradient: Tensor) -> Tensor:
+        """Of a gradient that nobody needs any more; in place."""
         if self.max_grad_norm is not None:
             norm = torch.linalg.vector_norm(gradient)
             gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
         if self.max_grad_value is not None:
             gradient.clamp_(-self.max_grad_value, self.max_grad_value)
-        self._optimizer.step(gradient)
-        if self._twin is not None:
-            self._twin.refresh()
-        self.statistics.add_(summary)
-        if self.target_period_updates == 1:
-            self.sync_target(self.target_tau)
+        return gradient
 
     def _count(self, updates: int) -> None:
         """Count updates on the host, and move the target when it is due."""

@@ -24,6 +24,10 @@ class Optimizer:
     """
 
     moments: dict[str, Tensor]
+    elementwise = False
+    """Whether :meth:`step` is many elementwise operations, which compiled are one kernel."""
+    lowers = False
+    """Whether :meth:`step` also brings a bfloat16 copy of the parameters up to date."""
 
     def __init__(self, parameter: Tensor, learning_rate: float) -> None:
         self.parameter = parameter
@@ -139,6 +143,8 @@ class RMSprop(Optimizer):
         epsilon: Inside the root if centred, else beside it.
         centred: Which form.
     """
+
+    elementwise = True
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from fastdqn.bench.ladder.nature import nature_torso, with_space_to_depth
 from fastdqn.bench.ladder.rungs import Rung
 from fastdqn.compilation import compile_pure
 from fastdqn.errors import ConfigError
+from fastdqn.flat import FlatParameters
 from fastdqn.gradients import make_gradients
 from fastdqn.learner import Learner, UpdateResult
 from fastdqn.networks import QNetwork
@@ -52,7 +52,7 @@ class RungLearner(Learner):
         self._draws: dict[int, tuple[ReplayBuffer, Callable[..., Batch]]] = {}
         on_cuda = torch.device(options.get("device", "cpu")).type == "cuda"
         own = rung.mode if on_cuda or rung.mode != "graph" else "eager"
-        super().__init__(network, mode=mode or own, **options)
+        super().__init__(network, mode=mode or own, make_gradients=self._gradients_of, **options)
         if "adam" in rung.parts:
             plain = self._optimizer
             if not isinstance(plain, Adam) or self.max_grad_norm or self.max_grad_value:
@@ -64,33 +64,25 @@ class RungLearner(Learner):
                 lowered=None if self._twin is None else self._twin.data,
             )
 
-    def _make_gradients(
+    def _gradients_of(
         self,
         training: nn.Module,
+        acting: nn.Module,
         target: nn.Module,
+        flat: FlatParameters,
         *,
-        loss: Callable[[Tensor], Tensor],
-        double: bool,
-        backend: str,
+        compiled: Callable[[Callable[..., Any]], Any],
+        **options: Any,
     ) -> Gradients:
-        compiled = partial(compile_pure, mode=self.mode, backend=backend)
         if "s2d" not in self.rung.parts:
-            return super()._make_gradients(
-                training, target, loss=loss, double=double, backend=backend
-            )
+            return make_gradients(training, acting, target, flat, compiled=compiled, **options)
         assert isinstance(training, QNetwork) and isinstance(target, QNetwork)
+        assert isinstance(acting, QNetwork)
         if self.rung.parts == ("s2d",):
-            gradients = make_gradients(
-                with_space_to_depth(training),
-                with_space_to_depth(self.acting_network),
-                with_space_to_depth(target),
-                self.flat,
-                loss=loss,
-                double=double,
-                autocast=self.autocast,
-            )
-            return compiled(gradients)
-        pieces = Pieces(training, target, self.flat, loss=loss, double=double, compiled=compiled)
+            online, choosing, valuing = map(with_space_to_depth, (training, acting, target))
+            return make_gradients(online, choosing, valuing, flat, compiled=compiled, **options)
+        options.pop("autocast")
+        pieces = Pieces(training, target, flat, compiled=compiled, **options)
         if "replay" in self.rung.parts:
             self._gradients_of_inputs = from_inputs(pieces, self.device)
         join = three_streams if "streams" in self.rung.parts else one_online_forward
