@@ -11,6 +11,7 @@ Storing both stacks of a transition would take 56 GB for a million Atari steps; 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -119,14 +120,28 @@ class FrameRing:
         first: Tensor,
     ) -> None:
         """Write one row per index (int64 [B], distinct); a ``first`` row keeps no scalars."""
+        scalars = self.kept(action, reward, terminated, truncated, first)
+        self.store(index, observation, scalars)
+
+    @staticmethod
+    def kept(
+        action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, first: Tensor
+    ) -> tuple[Tensor, ...]:
+        """What rows hold beside their frames, in the order of ``_SCALARS``; pure."""
         keep = ~first
-        flat = self._flat
+        return (
+            action.to(torch.int64) * keep,
+            torch.where(keep, reward.to(torch.float32), 0.0),
+            terminated & keep,
+            truncated & keep,
+            first,
+        )
+
+    def store(self, index: Tensor, observation: Tensor, scalars: Sequence[Tensor]) -> None:
+        """Write rows as they are to be held."""
         self._frames.index_copy_(0, index, observation.to(self._frames.dtype))
-        flat["action"].index_copy_(0, index, action.to(torch.int64) * keep)
-        flat["reward"].index_copy_(0, index, torch.where(keep, reward.to(torch.float32), 0.0))
-        flat["terminated"].index_copy_(0, index, terminated & keep)
-        flat["truncated"].index_copy_(0, index, truncated & keep)
-        flat["first"].index_copy_(0, index, first)
+        for flat, values in zip(self._flat.values(), scalars, strict=True):
+            flat.index_copy_(0, index, values)
 
     def write_first(self, index: Tensor, observation: Tensor) -> None:
         """Write rows that came from a reset."""

@@ -9,7 +9,9 @@ costs two small scatters, and sampling needs no rejection and no look at the hos
 
 from __future__ import annotations
 
+import operator
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from fastdqn import loops
+from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode
 from fastdqn.devices import restore_generator
 from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.frame_ring import FrameRing, row_bytes
@@ -47,9 +50,14 @@ class ReplayBuffer:
         device: Where everything lives.
         seed: Of the generator that draws.
         compiled: Whether Numba's loops do the work on a CPU; None: where it is installed.
+        mode: How torch does it: ``eager``; ``compile``, its pure parts compiled; ``graph``, and
+            :meth:`add` captured in a CUDA graph where its arrays come from the host; ``auto``:
+            graph on CUDA, else eager.
+        compile_backend: Of torch.compile.
 
     Raises:
         FastDQNError: Where a column has fewer than S + n + 1 rows.
+        ConfigError: Where the mode is not possible here.
     """
 
     def __init__(
@@ -69,6 +77,8 @@ class ReplayBuffer:
         device: torch.device | str = "cpu",
         seed: int = 0,
         compiled: bool | None = None,
+        mode: str = "auto",
+        compile_backend: str = "inductor",
     ) -> None:
         self.rows = _rows(capacity, num_envs, frame_stack, n_step)
         lost = ((frame_stack or 1) + n_step) / self.rows
@@ -100,6 +110,7 @@ class ReplayBuffer:
         self.cursor = torch.full((num_envs,), -1, dtype=torch.int64, device=self.device)
         self.max_priority = torch.ones((), device=self.device)  # before alpha; only grows
         self.nonfinite_priority = torch.zeros((), dtype=torch.bool, device=self.device)
+        self._beta = torch.ones((), device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         powers = torch.tensor([gamma**k for k in range(n_step + 1)], dtype=torch.float64)
         self._gamma_powers = powers.to(torch.float32).to(self.device)
@@ -113,6 +124,11 @@ class ReplayBuffer:
         self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._staging = HostStaging(self.device)
         self._rows_added = 0  # on the host; a lower bound of every column's count
+        self.mode = resolve_mode(mode, self.device, backend=compile_backend)
+        if self.compiled:
+            self.mode = "eager"
+        self._adding: tuple[tuple[Tensor, ...], CapturedStep] | None = None
+        self._compile(compile_backend)
         if self.compiled:  # what the loops are given, looked up once: nothing of it ever moves
             self._tree_arrays = self.tree.arrays
             self._row_arrays = (*self.ring.scalars, self.ring.frames)
@@ -155,6 +171,20 @@ class ReplayBuffer:
 
         return make_plan(str(device), capacity, parts, num_envs)
 
+    def _compile(self, backend: str) -> None:
+        """What only reads, compiled: what it makes is written by the few operations left."""
+        fast = partial(
+            compile_pure,
+            mode=self.mode,
+            backend=backend,
+            # Frames of 84 x 84 would else come 7,168 bytes apart, and no longer be contiguous.
+            options={"comprehensive_padding": False},
+        )
+        self._draw, self._newest_stacks = fast(self._sample), fast(self.newest)
+        self._row, self._priorities = fast(self._row_of), fast(self._priorities_of)
+        if self.mode != "eager":
+            self.tree.compile(fast)
+
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:
         """Write the newest row of every env, and the row of a reset within the same step.
@@ -174,26 +204,60 @@ class ReplayBuffer:
                 *(() if step.reset is None else (step.reset_observation, step.reset)),
             ]
         )
-        if self.reward_clip is not None:
-            reward = reward.clamp(-self.reward_clip, self.reward_clip)
         row = (observation, action, reward, terminated, truncated, first)
         if second or self._rows_added < self.n_step:
             self._add_rows(row, second)
         elif self.compiled:
             self._add_row_in_loops(row)
+        elif self.mode == "graph" and self._staging.fixed:
+            self._add_row_captured(row)
         else:
             self._add_row(row)
         self._rows_added += 1
 
+    def _clipped(self, reward: Tensor) -> Tensor:
+        limit = self.reward_clip
+        return reward if limit is None else reward.clamp(-limit, limit)
+
     def _add_row(self, row: tuple[Tensor, ...]) -> None:
         """The usual case: one row per env, and at least n before it."""
-        added, _, ready, after_ready = places = (self._newest + self._offsets) % self.capacity
-        self.ring.write(added, *row)
-        leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
-        on = torch.where(self._goes_on(ready, after_ready), leaf, 0.0)
-        self.tree.set(places[1:3].view(-1), torch.cat((self._off, on)))
+        observation, *scalars = row
+        added, switched, leaves, *kept = self._row(*scalars)
+        self.ring.store(added, observation, kept)
+        self.tree.set(switched, leaves)
         self.cursor.add_(1)
         self._newest.copy_(added)
+
+    def _row_of(
+        self, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, first: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The next row of every env: its place, the leaves it switches, what it holds; pure.
+
+        Returns:
+            Flat indices of the rows, [N]; of the leaves that go off and on, [2 N]; their values,
+            [2 N]; and what the rows hold beside their frames.
+        """
+        added, _, ready, after_ready = places = (self._newest + self._offsets) % self.capacity
+        # With one step the row behind the one that is ready is the one to come.
+        reset = first if self.n_step == 1 else self.ring.is_first(after_ready)
+        goes_on = self._goes_on(ready, reset)
+        leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
+        leaves = torch.cat((self._off, torch.where(goes_on, leaf, 0.0)))
+        kept = self.ring.kept(action, self._clipped(reward), terminated, truncated, first)
+        return added, places[1:3].view(-1), leaves, *kept
+
+    def _add_row_captured(self, row: tuple[Tensor, ...]) -> None:
+        """The same as one graph, of arrays that lie where the last ones lay."""
+        if self._adding is None or any(map(operator.is_not, row, self._adding[0])):
+            # Rows need not be put back: the graph writes them again.
+            state = [self.cursor, self._newest, *self.tree.tensors()]
+
+            def add_row() -> tuple[Tensor, ...]:
+                self._add_row(row)
+                return ()
+
+            self._adding = (row, CapturedStep(add_row, state, [], self.device))
+        self._adding[1]()
 
     def _add_row_in_loops(self, row: tuple[Tensor, ...]) -> None:
         observation, action, reward, *flags = row
@@ -203,14 +267,16 @@ class ReplayBuffer:
             self.prioritized, *self._priority_arrays,
             frames, *scalars, self.cursor.numpy(), self._newest.numpy(),
             to_array(observation).reshape(self.num_envs, -1).astype(frames.dtype, copy=False),
-            to_array(action.to(torch.int64)), to_array(reward.to(torch.float32)),
+            to_array(action.to(torch.int64)),
+            to_array(self._clipped(reward).to(torch.float32)),
             *map(to_array, flags),
         )  # fmt: skip
 
     def _add_rows(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         """Any case: a reset may add a second row, and the first rows find none before them."""
         at = newest = self.cursor + 1
-        self.ring.write(self._index(at), *row)
+        observation, action, reward, *flags = row
+        self.ring.write(self._index(at), observation, action, self._clipped(reward), *flags)
         written = at.unsqueeze(0)
         if second:
             reset_observation, reset = second
@@ -239,11 +305,11 @@ class ReplayBuffer:
     def _drawable(self, row: Tensor, newest: Tensor) -> Tensor:
         """Whether rows, none of them younger than ``newest - n``, may start a transition."""
         stored = (row >= 0) & (row > newest - self.rows + self._stack)
-        return stored & self._goes_on(self._index(row), self._index(row + 1))
+        return stored & self._goes_on(self._index(row), self.ring.is_first(self._index(row + 1)))
 
-    def _goes_on(self, index: Tensor, following: Tensor) -> Tensor:
-        """Whether the row after each one belongs to the same episode; a flag does not say so."""
-        return ~self.ring.is_first(following)
+    def _goes_on(self, index: Tensor, reset: Tensor) -> Tensor:
+        """Whether the row after each one belongs to the same episode: no flag, its ``first``."""
+        return ~reset
 
     def _leaf(self, priority: Tensor) -> Tensor:
         return (priority + self.priority_epsilon) ** self.alpha
@@ -251,6 +317,11 @@ class ReplayBuffer:
     @torch.no_grad()
     def latest(self) -> Tensor:
         """The newest observation of every env, [N, S, *O] (or [N, *O]): what to act on."""
+        stacks: Tensor = self._newest_stacks()
+        return stacks
+
+    def newest(self) -> Tensor:
+        """:meth:`latest` as it is written, for a function that is compiled around it."""
         return self.ring.stack(self._newest)
 
     def sample(self, batch_size: int, *, beta: float | Tensor = 1.0) -> Batch:
@@ -272,27 +343,34 @@ class ReplayBuffer:
                 f"The replay holds {self._rows_added} rows per env and can be sampled from "
                 f"{self.n_step + 2} on; add more steps first."
             )
-        uniform = self._uniform(batch_size)
-        return (self._sample_in_loops if self.compiled else self._sample)(uniform, beta)
+        uniform = torch.rand(
+            (self.tree.levels, batch_size), generator=self.generator, device=self.device
+        )
+        if self.compiled:
+            return self._sample_in_loops(uniform, beta)
+        if self.mode != "eager" and not isinstance(beta, Tensor):  # a constant is compiled in
+            beta = self._beta.fill_(beta)
+        with torch.no_grad():  # whatever the caller has, so that it is compiled once
+            drawn: Batch = self._draw(uniform, beta)
+        return drawn
 
     @torch.no_grad()
     def _sample(self, uniform: Tensor, beta: float | Tensor) -> Batch:
         """All of :meth:`sample` behind its random numbers, in torch; writes to nothing."""
-        index, leaf = self.tree.sample(uniform)
+        index, leaf = self.tree.sample(self._stratified(uniform))
         observation, action, reward, discount, following = self.ring.transition(
             index, self.n_step, self._gamma_powers
         )
         weight = self._weight(leaf, beta)
         return Batch(observation, action, reward, discount, following, weight, index)
 
-    def _uniform(self, batch_size: int) -> Tensor:
-        uniform = torch.rand(
-            (self.tree.levels, batch_size), generator=self.generator, device=self.device
-        )
-        if self.prioritized and not self.compiled:  # the loops do it themselves
-            strata = torch.arange(batch_size, device=self.device)
-            uniform[0].add_(strata).div_(batch_size)
-        return uniform
+    def _stratified(self, uniform: Tensor) -> Tensor:
+        """[levels, B] with the top level's numbers spread over B strata, if prioritized."""
+        if not self.prioritized:
+            return uniform
+        batch_size = uniform.shape[1]
+        strata = torch.arange(batch_size, device=self.device)
+        return torch.cat(((uniform[:1] + strata) / batch_size, uniform[1:]))
 
     def _weight(self, leaf: Tensor, beta: float | Tensor) -> Tensor:
         return (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)
@@ -331,12 +409,21 @@ class ReplayBuffer:
 
     @torch.no_grad()
     def _update_priorities(self, index: Tensor, priority: Tensor) -> None:
+        leaves, highest, nonfinite = self._priorities(index, priority)
+        self.max_priority.copy_(highest)
+        self.nonfinite_priority.copy_(nonfinite)
+        self.tree.set(index, leaves)
+
+    def _priorities_of(self, index: Tensor, priority: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Leaves, [B], the largest priority ever, and whether one was not finite; pure."""
         finite = torch.isfinite(priority)
-        self.nonfinite_priority |= ~finite.all()
         priority = torch.where(finite, priority, self.max_priority).clamp(min=0)
-        self.max_priority.copy_(torch.maximum(self.max_priority, priority.max()))
         drawable = self.tree.get(index) > 0
-        self.tree.set(index, torch.where(drawable, self._leaf(priority), 0.0))
+        return (
+            torch.where(drawable, self._leaf(priority), 0.0),
+            torch.maximum(self.max_priority, priority.max()),
+            self.nonfinite_priority | ~finite.all(),
+        )
 
     @property
     def drawable(self) -> Tensor:

@@ -28,11 +28,14 @@ class HostStaging:
         self.device = torch.device(device)
         self._layout: tuple[tuple[torch.Size, torch.dtype], ...] | None = None
         self._copied: torch.cuda.Event | None = None
+        self.fixed = False
+        """Whether all that was returned last lies where it will lie the next time, too."""
 
     def __call__(self, arrays: Sequence[Array]) -> list[Tensor]:
         """The arrays on the device; tensors that are there already pass through untouched."""
         tensors = [as_tensor(array) for array in arrays]
         away = [tensor for tensor in tensors if tensor.device.type != self.device.type]
+        self.fixed = len(away) == len(tensors)
         if not away:
             return tensors
         moved = iter(self._move(away))

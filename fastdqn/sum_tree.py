@@ -12,6 +12,7 @@ one float32 number over 2^20 leaves leaves 8 to 16 values per leaf, a bias of up
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class SumTree:
         self._shift = self.fanout.bit_length() - 1
         suits = self.fanout == 1 << self._shift >= 4
         self.compiled = suits and loops.choose_loops(self.device, compiled)
+        self._sums = self._sums_of  # the replay puts a compiled one in its place
 
     @property
     def levels(self) -> int:
@@ -98,11 +100,21 @@ class SumTree:
             return self.check_inside(inside, index)
         self._levels[0].scatter_reduce_(0, index, value, "amax", include_self=False)
         for group, above in zip(self._groups, self._levels[1:], strict=True):
-            index = index // self.fanout
             if index.numel() < len(group):
-                above.index_copy_(0, index, group.index_select(0, index).sum(dim=1))
+                index, sums = self._sums(group, index)
+                above.index_copy_(0, index, sums)
             else:  # cheaper, and a bulk write needs no memory of index.numel() * fanout
+                index = index // self.fanout
                 above[: len(group)].copy_(group.sum(dim=1))
+
+    def _sums_of(self, group: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The groups that the entries at ``index`` are in, and what each now sums to; pure."""
+        index = index // self.fanout
+        return index, group.index_select(0, index).sum(dim=1)
+
+    def compile(self, compiled: Callable[[Callable[..., Any]], Any]) -> None:
+        """Make what is pure in :meth:`set` fast by ``compiled``; for a tree in torch."""
+        self._sums = compiled(self._sums_of)
 
     def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Draw leaves; pure in its randomness.

@@ -181,7 +181,7 @@ class Trainer:
             self.learner = build_learner(config, network, self.device)
             self.run_dir, self.resuming = open_run_dir(config)  # what is refused leaves none
             with explain_out_of_memory(MemoryPlanError, no_room_for(plan)):
-                self.replay = ReplayBuffer(**arguments)
+                self.replay = ReplayBuffer(**arguments, mode=self.learner.mode)
         except BaseException:
             self.close()
             raise
@@ -190,7 +190,7 @@ class Trainer:
             config.num_envs,
             device=self.device,
             autocast=self.learner.autocast,
-            capture=self.learner.mode == "graph",
+            mode=self.learner.mode,
             seed=subseed(config.seed, "actor"),
         )
         threshold = reward_threshold(config) if envs is None else None

@@ -142,8 +142,8 @@ def test_a_launch_of_several_updates_equals_them_one_by_one():
 def test_acting_in_one_graph_equals_acting(to_host):
     replay, learner = parts("graph")
     options = {"device": CUDA, "to_host": to_host, "seed": 3}
-    captured = Actor(learner.acting_network, 8, capture=True, **options)
-    plain = Actor(learner.acting_network, 8, **options)
+    captured = Actor(learner.acting_network, 8, mode="graph", **options)
+    plain = Actor(learner.acting_network, 8, mode="eager", **options)
     for epsilon in (1.0, 0.5, 0.0):
         for actor in (captured, plain):
             actor.epsilon.fill_(epsilon)

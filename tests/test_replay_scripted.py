@@ -279,13 +279,13 @@ def whole_numbers(state, action, reward, discount, following):
 
 
 class DummyRowDrawable(ReplayBuffer):
-    def _goes_on(self, index, following):
+    def _goes_on(self, index, reset):
         return torch.ones_like(index, dtype=torch.bool)
 
 
 class LifeLossRowNotDrawable(ReplayBuffer):
-    def _goes_on(self, index, following):
-        return super()._goes_on(index, following) & ~self.ring._flat["terminated"][index]
+    def _goes_on(self, index, reset):
+        return super()._goes_on(index, reset) & ~self.ring._flat["terminated"][index]
 
 
 class TruncationAsTermination(ReplayBuffer):

@@ -25,7 +25,6 @@ def make(context: Context, *, net: str, num_envs: int) -> Workload:
         lower(network) if bf16 else network,
         num_envs,
         device=context.device,
-        capture=context.device.type == "cuda",
     )
 
     def run(repeats: int) -> None:

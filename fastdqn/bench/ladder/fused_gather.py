@@ -104,7 +104,13 @@ class KernelReplay(ReplayBuffer):
         self, batch_size: int, beta: Tensor, dtype: torch.dtype
     ) -> tuple[Inputs, Tensor, Tensor]:
         """Draw as :meth:`sample` does: inputs, importance weights [B], rows [B]."""
-        index, leaf = self.tree.sample(self._uniform(batch_size))
+        index, leaf = self.tree.sample(
+            self._stratified(
+                torch.rand(
+                    (self.tree.levels, batch_size), generator=self.generator, device=self.device
+                )
+            )
+        )
         inputs = gather_inputs(
             self.ring, index, self.n_step, self._gamma_powers, dtype, kernels=self.kernels
         )

@@ -110,7 +110,13 @@ class RungLearner(Learner):
             self._draws[id(replay)] = (replay, draw)  # the reference keeps the id unique
         draw = self._draws[id(replay)][1]
         for _ in range(launch):
-            batch = draw(replay._uniform(batch_size), self._beta)
+            batch = draw(
+                torch.rand(
+                    (replay.tree.levels, batch_size),
+                    generator=replay.generator, device=self.device,
+                ),
+                self._beta,
+            )  # fmt: skip
             result = self._update(batch)
             replay.update_priorities(batch.index, result.priority)
         return result
