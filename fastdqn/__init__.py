@@ -7,9 +7,14 @@ Every public name is loaded on first use, so that ``import fastdqn``, the comman
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# torch looks once, at a process's first product on CUDA, whether cuBLAS will repeat its results;
+# by the time a Config asks for `deterministic` that may be long past.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 _HOME = {
     "Config": "config",

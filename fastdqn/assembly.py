@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import Any
 
@@ -13,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from fastdqn.config import Config
-from fastdqn.devices import convolves, resolve_device
+from fastdqn.devices import check_deterministic_products, convolves, resolve_device
 from fastdqn.env_ids import is_native
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
 from fastdqn.host import keep_freed_memory, usable_cpus
@@ -122,7 +121,7 @@ def build_learner(config: Config, network: nn.Module, device: torch.device) -> L
         target_tau=config.target_tau,
         precision=config.precision,
         mode=config.mode,
-        updates_per_launch=config.updates_per_launch,
+        updates_per_launch=config.launch_on(device.type),
         expected_updates=config.expected_updates,
         device=device,
         seed=subseed(config.seed, "policy"),
@@ -159,8 +158,8 @@ def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> No
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.use_deterministic_algorithms(config.deterministic)
-        if config.deterministic:  # what cuBLAS asks for
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if config.deterministic:
+            check_deterministic_products(device)
 
 
 def policy_spec(envs: EnvStream, learner: Learner, own_network: bool) -> dict[str, Any]:
@@ -204,7 +203,9 @@ def describe(config: Config) -> str:
     c, device = config, resolve_device(config.device)
     envs = make_stream(c)
     try:
-        plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=c.drawn_at_once)
+        launch = c.launch_on(device.type)
+        drawn = c.drawn_at_once(launch)
+        plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=drawn)
         learner = build_learner(c, build_network(c, envs), device)
     finally:
         envs.close()
@@ -220,7 +221,8 @@ def describe(config: Config) -> str:
         "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
         f"without learning",
         "updates": f"{c.expected_updates:,} with batches of {c.batch_size}; replay ratio "
-        f"{c.replay_ratio:g} (transitions trained per env step)",
+        f"{c.replay_ratio:g} (transitions trained per env step)"
+        + (f"; {launch} per launch" if launch > 1 else ""),
         "target": "none" if period is None else f"every {period:,} updates{tau}",
         "epsilon": f"{c.epsilon_start:g} to {c.epsilon_end:g}, {c.epsilon_schedule} over "
         f"{c.epsilon_duration_env_steps:,} env steps",

@@ -26,6 +26,7 @@ from fastdqn.bounded_json import read_bounded
 from fastdqn.errors import ConfigError, nearest
 
 FORMAT_VERSION = 1
+_LONGEST_LAUNCH = 16  # updates; each then bears a sixteenth of what a launch costs
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -142,9 +143,10 @@ class Config:
     mode: Literal["auto", "eager", "compile", "graph"] = "auto"
     """How the update runs: eager, torch.compile, or compiled and captured in a CUDA graph. auto is
     graph on CUDA; on a CPU compile for an mlp with 200,000 updates to make, and else eager."""
-    updates_per_launch: int = 1
+    updates_per_launch: int | None = None
     """Updates that run as one, when so many are due: one CUDA graph, and one draw from a uniform
-    replay. More of them cost less each, and the policy waits that long for what was learned."""
+    replay. More of them cost less each, and the policy waits that long for what was learned. None:
+    on CUDA as many as a vector step owes, up to 16 and to target_period_updates; on a CPU 1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the network body; head, Q values, targets and loss are always fp32. auto is bf16 for
     convolutional bodies on devices that have it."""
@@ -321,11 +323,18 @@ class Config:
             )
         if self.batch_size > self.replay_capacity:
             refuse("batch_size", f"exceeds replay_capacity = {self.replay_capacity}; lower it")
-        if self.drawn_at_once > self.replay_capacity:
+        launch, period = self.updates_per_launch or 1, self.target_period_updates
+        if self.drawn_at_once(launch) > self.replay_capacity:
             refuse(
                 "updates_per_launch",
-                f"draws {self.drawn_at_once} transitions at once, more than replay_capacity = "
-                f"{self.replay_capacity}; lower it",
+                f"draws {self.drawn_at_once(launch)} transitions at once, more than "
+                f"replay_capacity = {self.replay_capacity}; lower it",
+            )
+        if period is not None and 1 < period < launch:
+            refuse(
+                "updates_per_launch",
+                f"exceeds target_period_updates = {period}, and the target moves between launches "
+                f"only; lower it",
             )
         lowest = self.num_envs * (self.n_step + 2)
         if self.learning_starts_env_steps < lowest:
@@ -392,10 +401,23 @@ class Config:
         learning = max(0, self.total_env_steps - self.learning_starts_env_steps)
         return int(learning / self.update_period_env_steps)
 
-    @property
-    def drawn_at_once(self) -> int:
-        """Transitions in one draw from the replay: prioritized ones depend on those before."""
-        return self.batch_size * (1 if self.prioritized else self.updates_per_launch)
+    def launch_on(self, device_type: str) -> int:
+        """``updates_per_launch``, resolved for a type of device: cpu or cuda."""
+        if self.updates_per_launch is not None:
+            return self.updates_per_launch
+        owed = int(self.num_envs / self.update_period_env_steps)  # by one vector step
+        if device_type != "cuda" or owed <= 1:
+            return 1
+        most = _LONGEST_LAUNCH
+        if self.target_period_updates is not None and self.target_period_updates > 1:
+            most = min(most, self.target_period_updates)
+        if not self.prioritized:
+            most = min(most, self.replay_capacity // self.batch_size)
+        return owed // math.ceil(owed / most)
+
+    def drawn_at_once(self, launch: int) -> int:
+        """Transitions in one draw for a launch: prioritized ones depend on those before."""
+        return self.batch_size * (1 if self.prioritized else launch)
 
     @property
     def replay_ratio(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import nn
 
@@ -69,6 +71,27 @@ def resolve_precision(precision: str, network: nn.Module, device: torch.device) 
             "precision = 'bf16' is not for networks with batch normalisation; use 'fp32'."
         )
     return precision
+
+
+def check_deterministic_products(device: torch.device) -> None:
+    """Multiply once on a CUDA device where deterministic algorithms are asked for.
+
+    Raises:
+        ConfigError: Where cuBLAS was started without the setting that needs; they are then no
+            longer asked for.
+    """
+    one = torch.ones((1, 1), device=device)
+    try:
+        one @ one
+    except RuntimeError as error:
+        if "CUBLAS_WORKSPACE_CONFIG" not in str(error):
+            raise
+        torch.use_deterministic_algorithms(False)
+        raise ConfigError(
+            f"deterministic = True comes too late for this process, which multiplied on CUDA with "
+            f"CUBLAS_WORKSPACE_CONFIG = {os.environ.get('CUBLAS_WORKSPACE_CONFIG')!r} before; "
+            f"import fastdqn first, or export CUBLAS_WORKSPACE_CONFIG=:4096:8."
+        ) from None
 
 
 def restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:

@@ -183,7 +183,7 @@ class ReplayBuffer:
         self._draw, self._newest_stacks = fast(self._sample), fast(self.newest)
         self._row, self._priorities = fast(self._row_of), fast(self._priorities_of)
         if self.mode != "eager":
-            self.tree.compile(fast)
+            self.tree.compile_parts(fast)
 
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:

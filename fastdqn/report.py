@@ -177,6 +177,7 @@ class Report:
             "replay_bytes": self.replay.nbytes(),
             "mode": self.learner.mode,
             "precision": self.learner.precision,
+            "updates_per_launch": self.learner.updates_per_launch,
             "torch_threads": torch.get_num_threads(),
             "device": device_name(self.learner.device),
             "versions": versions(),

@@ -7,6 +7,7 @@ launches. The packed buffer costs one of each, and the views on the device never
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,16 +18,28 @@ from fastdqn.types import Array
 _ALIGN = 16
 
 
-class HostStaging:
-    """Copies sequences of arrays of fixed shapes and dtypes to fixed tensors on the device.
+Layout = tuple[tuple[torch.Size, torch.dtype], ...]
 
-    The tensors returned are overwritten by the next call. Work on the device must go to the
-    current stream, in whose order the copies run.
+
+class Packed(NamedTuple):
+    """One buffer on each side, and the arrays as views into it."""
+
+    host: Tensor
+    device: Tensor
+    host_views: list[Tensor]
+    device_views: list[Tensor]
+
+
+class HostStaging:
+    """Copies sequences of arrays to the device, where those of equal shapes and dtypes lie fixed.
+
+    The tensors returned are overwritten by the next call with arrays like these. Work on the device
+    must go to the current stream, in whose order the copies run.
     """
 
     def __init__(self, device: torch.device | str) -> None:
         self.device = torch.device(device)
-        self._layout: tuple[tuple[torch.Size, torch.dtype], ...] | None = None
+        self._packed: dict[Layout, Packed] = {}
         self._copied: torch.cuda.Event | None = None
         self.fixed = False
         """Whether all that was returned last lies where it will lie the next time, too."""
@@ -43,35 +56,35 @@ class HostStaging:
 
     def _move(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         layout = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
-        if layout != self._layout:
-            self._allocate(layout)
+        if layout not in self._packed:
+            self._packed[layout] = self._allocate(layout)
+        packed = self._packed[layout]
         if self._copied is not None:
             self._copied.synchronize()  # long past in a loop that waits for its actions
-        for tensor, view in zip(tensors, self._host_views, strict=True):
+        for tensor, view in zip(tensors, packed.host_views, strict=True):
             view.copy_(tensor)
-        self._device_buffer.copy_(self._host_buffer, non_blocking=True)
+        packed.device.copy_(packed.host, non_blocking=True)
         if self.device.type == "cuda":
             self._copied = self._copied or torch.cuda.Event()
             self._copied.record(torch.cuda.current_stream(self.device))
-        return list(self._device_views)
+        return packed.device_views
 
-    def _allocate(self, layout: tuple[tuple[torch.Size, torch.dtype], ...]) -> None:
+    def _allocate(self, layout: Layout) -> Packed:
         ends, position = [], 0
         for shape, dtype in layout:
             size = shape.numel() * torch.empty((), dtype=dtype).element_size()
             ends.append((position, position + size))
             position += -(-size // _ALIGN) * _ALIGN
-        pinned = self.device.type == "cuda"
-        self._host_buffer = torch.zeros(position, dtype=torch.uint8, pin_memory=pinned)
-        self._device_buffer = torch.zeros(position, dtype=torch.uint8, device=self.device)
-        self._host_views, self._device_views = (
+        host = torch.zeros(position, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        device = torch.zeros(position, dtype=torch.uint8, device=self.device)
+        host_views, device_views = (
             [
                 buffer[start:end].view(dtype).view(shape)
                 for (start, end), (shape, dtype) in zip(ends, layout, strict=True)
             ]
-            for buffer in (self._host_buffer, self._device_buffer)
+            for buffer in (host, device)
         )
-        self._layout = layout
+        return Packed(host, device, host_views, device_views)
 
 
 def as_tensor(array: Array) -> Tensor:

@@ -112,7 +112,7 @@ class SumTree:
         index = index // self.fanout
         return index, group.index_select(0, index).sum(dim=1)
 
-    def compile(self, compiled: Callable[[Callable[..., Any]], Any]) -> None:
+    def compile_parts(self, compiled: Callable[[Callable[..., Any]], Any]) -> None:
         """Make what is pure in :meth:`set` fast by ``compiled``; for a tree in torch."""
         self._sums = compiled(self._sums_of)
 
@@ -220,13 +220,23 @@ def _pick(values: Tensor, uniform: Tensor) -> Tensor:
 
     Since uniform < 1, ``uniform * sum`` rounds to below the sum, so the position exists.
     """
-    cumulative = values.cumsum(dim=-1)
+    repeats = values.is_cuda and torch.are_deterministic_algorithms_enabled()
+    cumulative = _sums_by_product(values) if repeats else values.cumsum(dim=-1)
     threshold = uniform * cumulative[..., -1:]
     if values.device.type == "cpu":
         # Summed in sequence, so it never falls, and only rises where a value is positive: the
         # first entry above the threshold cannot be a zero.
         return torch.searchsorted(cumulative, threshold, right=True)
     return _pick_positive(values, cumulative, threshold)
+
+
+def _sums_by_product(values: Tensor) -> Tensor:
+    """``values.cumsum(-1)`` where torch refuses that, since its order of additions may change."""
+    size = values.shape[-1]
+    entries = torch.arange(size, device=values.device)
+    # float64: a product of float32 may be TF32, which keeps ten bits.
+    before = (entries.unsqueeze(1) <= entries).to(torch.float64)
+    return (values.to(torch.float64) @ before).to(values.dtype)
 
 
 def _pick_positive(values: Tensor, cumulative: Tensor, threshold: Tensor) -> Tensor:

@@ -174,7 +174,9 @@ class Trainer:
                 self.eval_envs = dog.watched(self.eval_envs, f"the evaluation envs of {name}")
                 self._resources.callback(self.eval_envs.close)
             arguments = replay_arguments(config, self.envs, self.device)
-            plan = ReplayBuffer.plan(**arguments, batch_size=config.drawn_at_once)
+            self.launch = config.launch_on(self.device.type)
+            drawn = config.drawn_at_once(self.launch)
+            plan = ReplayBuffer.plan(**arguments, batch_size=drawn)
             own_network = network is not None
             network = build_network(config, self.envs) if network is None else network
             set_up_torch(config, network, self.device)
@@ -247,7 +249,7 @@ class Trainer:
         """Updates to make now, in whole launches until the end of the run."""
         due = self.updates_owed()
         at_end = self.env_steps >= self.config.total_env_steps
-        return due if at_end else due - due % self.config.updates_per_launch
+        return due if at_end else due - due % self.launch
 
     def updates_owed(self) -> int:
         """Updates that the env steps so far are owed: no fraction is lost, nothing comes twice."""
@@ -472,7 +474,7 @@ class Trainer:
             self.env_steps = counters["env_steps"]
             self.learning_from = counters["learning_from"]
             self.updates_before = counters["updates_before"]
-            most = c.num_envs / c.update_period_env_steps + c.updates_per_launch
+            most = c.num_envs / c.update_period_env_steps + self.launch
             if self.updates_owed() > most:
                 raise CheckpointError(
                     f"{path} counts {self.env_steps} env steps and {self.learner.updates} updates, "

@@ -1,5 +1,9 @@
 """One torch thread: two of them beside a busy process slow convolutions down tens of times."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -36,3 +40,25 @@ def drawn(monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     return saved
+
+
+@pytest.fixture
+def run_python():
+    """Runs a script in a process of its own; its output. None takes a variable away."""
+
+    def run(script, **variables):
+        env = {**os.environ, **{k: v for k, v in variables.items() if v is not None}}
+        for name in (name for name, value in variables.items() if value is None):
+            env.pop(name, None)
+        return subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+        ).stdout
+
+    return run
+
+
+def pytest_collection_modifyitems(items):
+    """On a GPU cuDNN and Inductor warn of what they try; only their results count there."""
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.filterwarnings("default"))

@@ -8,19 +8,12 @@ data, on tensors made from host data, and on state that moves to another address
 import copy
 import gc
 
-import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box
+from capture_parts import CASES, make_parts, tensors_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastdqn.actor import Actor
 from fastdqn.compilation import no_collection, unchanged
-from fastdqn.learner import Learner
-from fastdqn.metrics import EpisodeStatistics
-from fastdqn.networks import make_network
-from fastdqn.replay import ReplayBuffer
-from fastdqn.types import TimeStep
 
 pytestmark = pytest.mark.usefixtures("in_torch")
 
@@ -76,69 +69,6 @@ class CaptureLaws(TorchDispatchMode):
                 if index is not None and index.dtype in (torch.bool, torch.uint8):
                     self.broken.append(f"{packet} by a mask has a shape that depends on data")
         return function(*args, **(kwargs or {}))
-
-
-def tensors_of(value):
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from tensors_of(list(value.values()))
-    elif isinstance(value, list):
-        for item in value:
-            yield from tensors_of(item)
-
-
-def make_parts(stack, n_step=1, **learner):
-    n, prioritized = 4, learner.pop("prioritized", True)
-    shape, dtype, high = ((36, 36), np.uint8, 255) if stack else ((3,), np.float32, 1)
-    space = Box(0, high, shape, dtype)
-    replay = ReplayBuffer(
-        400, n, space, frame_stack=stack, n_step=n_step, prioritized=prioritized, reward_clip=1.0
-    )
-    network = make_network(
-        shape, 3, frame_stack=stack, image=bool(stack), hidden_sizes=(16,), dueling=True
-    )
-    learner = Learner(network, **{"precision": "fp32", "updates_per_launch": 2, **learner})
-    actor = Actor(learner.acting_network, n)
-    episodes = EpisodeStatistics(n, 10)
-    g = torch.Generator().manual_seed(0)
-
-    def step(first=False, two=False):
-        def frame():
-            if stack:
-                return torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=g)
-            return torch.rand((n, *shape), generator=g)
-
-        flags = torch.rand((4, n), generator=g) < 0.2
-        none = torch.zeros(n, dtype=torch.bool)
-        return TimeStep(
-            frame(),
-            torch.rand(n, generator=g),
-            flags[0],
-            flags[1],
-            none if two else (~none if first else flags[2]),
-            frame() if two else None,
-            flags[3] if two else None,
-        )
-
-    replay.add(step(first=True), None)
-    for i in range(30):
-        replay.add(step(two=i % 2 == 0), torch.zeros(n, dtype=torch.int64))
-    return replay, learner, actor, episodes, step
-
-
-CASES = {
-    "vectors": {"stack": None},
-    "images": {"stack": 4},
-    "uniform": {"stack": None, "prioritized": False},
-    "n-step": {"stack": 4, "n_step": 3},
-    "norm": {"stack": None, "max_grad_norm": 1.0},
-    "value": {"stack": None, "max_grad_value": 1.0},
-    "polyak": {"stack": None, "target_period_updates": 1, "target_tau": 0.01},
-    "no target": {"stack": None, "target_period_updates": None, "double": False},
-    "mse": {"stack": None, "loss": "mse"},
-    "bf16": {"stack": 4, "precision": "bf16"},
-}
 
 
 @pytest.mark.parametrize("case", CASES)

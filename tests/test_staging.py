@@ -46,11 +46,12 @@ def test_packing_keeps_every_value_at_a_fixed_and_aligned_address():
         now = [tensor.data_ptr() for tensor in tensors]
         assert addresses in (None, now)  # views on the device never move
         addresses = now
-        buffer = staging._device_buffer
+        (packed,) = staging._packed.values()
+        buffer = packed.device
         storages = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         assert storages == {buffer.untyped_storage().data_ptr()}  # one buffer, hence one copy
         assert all((address - buffer.data_ptr()) % 16 == 0 for address in now)
-        assert staging._host_buffer.data_ptr() != buffer.data_ptr()
+        assert packed.host.data_ptr() != buffer.data_ptr()
 
 
 def test_nothing_overlaps_in_the_buffer():
@@ -69,6 +70,19 @@ def test_another_layout_gets_another_buffer():
         check(staging._move([as_tensor(array) for array in arrays]), arrays)
 
 
+def test_layouts_in_turn_keep_their_addresses():
+    staging = HostStaging("cpu")
+    several = [step(0, 3), step(1, 8)]
+    first, again = (
+        [
+            [t.data_ptr() for t in staging._move([as_tensor(a) for a in arrays])]
+            for arrays in several
+        ]
+        for _ in range(2)
+    )
+    assert first == again
+
+
 def test_only_what_is_elsewhere_is_packed():
     # No device but the CPU here: "meta" stands for one, which has shapes but no values.
     staging = HostStaging("meta")
@@ -79,8 +93,13 @@ def test_only_what_is_elsewhere_is_packed():
     for tensor, array in zip(tensors[:2] + tensors[3:], arrays, strict=True):
         assert tensor.device.type == "meta"
         assert tensor.shape == array.shape and tensor.dtype == as_tensor(array).dtype
-    assert staging._host_buffer.numel() < 1000
+    assert not staging.fixed  # `there` may be another tensor the next time
+    (packed,) = staging._packed.values()
+    assert packed.host.numel() < 1000
     assert all(a is b for a, b in zip(staging([there, there]), [there, there], strict=True))
+    assert not staging.fixed
+    staging(arrays)
+    assert staging.fixed
 
 
 def test_as_tensor_shares_memory_where_it_can():
