@@ -290,3 +290,41 @@ def test_a_file_that_would_blow_up_in_memory_is_not_parsed(tmp_path, text, monke
     monkeypatch.setattr(Config, "from_json", lambda text: pytest.fail("parsed"))
     with pytest.raises(ConfigError, match=r"cannot be read \(\d+ bytes of JSON"):
         Config.load(path)
+
+
+# --- updates per launch --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_cuda"),
+    [
+        ({}, 2),  # 8 envs, one update per 4 env steps
+        ({"num_envs": 4}, 1),
+        ({"num_envs": 3}, 1),  # none in some vector steps
+        ({"num_envs": 10}, 2),  # two or three in turn
+        ({"num_envs": 64}, 16),
+        ({"num_envs": 80}, 10),  # 20 as twice 10, not 16 and 4
+        ({"num_envs": 256, "learning_starts_env_steps": 2_000}, 16),
+        ({"num_envs": 64, "target_period_updates": 10}, 8),
+        ({"num_envs": 64, "target_period_updates": 1}, 16),  # it moves within every update
+        ({"num_envs": 64, "target_period_updates": None}, 16),
+        ({"num_envs": 64, "replay_capacity": 640, "batch_size": 64}, 8),
+        ({"num_envs": 64, "replay_capacity": 640, "batch_size": 64, "prioritized": True}, 16),
+        ({"update_period_env_steps": 0.5}, 16),
+        ({"num_envs": 64, "updates_per_launch": 3}, 3),
+    ],
+)
+def test_a_launch_is_what_a_vector_step_owes(changes, on_cuda):
+    config = Config(**changes)
+    assert config.launch_on("cuda") == on_cuda
+    assert config.launch_on("cpu") == (config.updates_per_launch or 1)
+    period = config.target_period_updates
+    assert period in (None, 1) or config.launch_on("cuda") <= period
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_no_launch_passes_a_move_of_the_target():
+    with pytest.raises(ConfigError, match="exceeds target_period_updates = 10"):
+        Config(updates_per_launch=11, target_period_updates=10)
+    Config(updates_per_launch=10, target_period_updates=10)
+    Config(updates_per_launch=11, target_period_updates=1)

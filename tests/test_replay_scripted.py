@@ -12,10 +12,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from capture_parts import Staging, capture_on_tape
 from interpreted_loops import interpret
 from scripted_env import Script, ScriptedStream, ScriptedVectorEnv
+from tape import TapedStep
 
 import fastdqn.frame_ring
+import fastdqn.replay
 from fastdqn.envs import make_envs
 from fastdqn.frame_ring import FrameRing
 from fastdqn.replay import ReplayBuffer
@@ -273,6 +276,48 @@ def rows(stack):
 def whole_numbers(state, action, reward, discount, following):
     """Rewards are multiples of 1/8 times powers of 0.9: of 1/80000 for n <= 5."""
     return state, action, round(reward * 80_000), round(discount * 100_000), following
+
+
+# --- as on a GPU: compiled, and add captured -----------------------------------------------------
+
+ON_A_GPU = {"n_step": 3, "stack": 4, "prioritized": True}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_compiled_is_right(mode, both_ways):
+    if both_ways == "loops":
+        pytest.skip("is compiled by Numba")
+    make = partial(ReplayBuffer, mode="compile", compile_backend="aot_eager")
+    assert count_bad(scripts(4), mode, make=make, **ON_A_GPU)[1] == 0
+    assert count_bad(scripts(None), mode, make=make)[1] == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_captured_add_is_right(mode, both_ways, monkeypatch):
+    if both_ways == "loops":
+        pytest.skip("nothing is captured")
+    capture_on_tape(monkeypatch)
+    made = TapedStep.made
+    make = partial(ReplayBuffer, mode="graph")
+    assert count_bad(scripts(4), mode, make=make, **ON_A_GPU)[1] == 0
+    assert count_bad(scripts(None), mode, make=make)[1] == 0
+    assert TapedStep.made - made == (2 if mode == "NEXT_STEP" else 0)  # two rows stay eager
+
+
+def test_a_captured_add_notices_that_its_arrays_have_moved(both_ways, monkeypatch):
+    if both_ways == "loops":
+        pytest.skip("nothing is captured")
+    capture_on_tape(monkeypatch)
+
+    class Elsewhere(Staging):
+        def __call__(self, arrays):
+            return [tensor.clone() for tensor in super().__call__(arrays)]
+
+    monkeypatch.setattr(fastdqn.replay, "HostStaging", Elsewhere)
+    make = partial(ReplayBuffer, mode="graph")
+    assert count_bad(scripts(None), "NEXT_STEP", make=make, steps=60)[1] == 0
+    monkeypatch.setattr(fastdqn.replay.operator, "is_not", lambda a, b: False)  # a planted fault
+    assert count_bad(scripts(None), "NEXT_STEP", make=make, steps=60)[1] > 0
 
 
 # --- ten planted faults ------------------------------------------------------------------------

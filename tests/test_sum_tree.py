@@ -498,6 +498,30 @@ def test_a_whole_tree_with_the_pick_of_a_gpu(monkeypatch):
     assert frequency_fault(tree, leaves.astype(np.float64), 100_000) is None
 
 
+def test_sums_by_a_product_where_cumsum_is_refused():
+    """torch refuses cumsum on CUDA where deterministic algorithms are asked for."""
+    g = torch.Generator().manual_seed(0)
+    for shape in ((1,), (7,), (1024,), (33, 64)):
+        values = torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < 0.6)
+        exact = values.double().cumsum(-1)
+        sums = sum_tree._sums_by_product(values)
+        assert sums.dtype == torch.float32
+        torch.testing.assert_close(sums.double(), exact, rtol=2.0**-23, atol=0)
+
+
+def test_a_whole_tree_with_sums_by_a_product(monkeypatch):
+    def pick(values, uniform):
+        cumulative = sum_tree._sums_by_product(values)
+        return sum_tree._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
+
+    monkeypatch.setattr(sum_tree, "_pick", pick)
+    leaves = sparse()
+    tree = SumTree(len(leaves), fanout=71)
+    tree.set(torch.arange(len(leaves)), torch.tensor(leaves))
+    assert zero_fault(tree, leaves, 100_000) is None
+    assert frequency_fault(tree, leaves.astype(np.float64), 100_000) is None
+
+
 # --- state ---------------------------------------------------------------------------------------
 
 
