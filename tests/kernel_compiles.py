@@ -4,7 +4,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from fastdqn.bench.ladder import block_sums_kernels, flat_adam_kernels, fused_gather_kernels
+from benchmarks.gpu.ladder import block_sums_kernels, flat_adam_kernels, fused_gather_kernels
 
 FLOATS, LONGS, BYTES, INT, FLOAT = "*fp32", "*i64", "*u8", "i32", "fp32"
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
+from benchmarks.gpu.ladder.block_sums import BlockSums, two_level_fanout
+from benchmarks.gpu.ladder.flat_adam import FlatAdam
+from benchmarks.gpu.ladder.fused_gather import gather_inputs
 from fastdqn.bench import random_replay
-from fastdqn.bench.ladder.block_sums import BlockSums, two_level_fanout
-from fastdqn.bench.ladder.flat_adam import FlatAdam
-from fastdqn.bench.ladder.fused_gather import gather_inputs
 from fastdqn.bench.random_replay import fill_random
 from fastdqn.replay import ReplayBuffer
 from fastdqn.sum_tree import SumTree

@@ -385,28 +385,6 @@ def test_rates_floors_and_ratios_come_from_the_medians():
     assert ours["peak_bytes"] > 0
 
 
-def test_a_rung_has_its_ratio_to_the_one_before():
-    records = _run("update/nature_per/B32/ladder/4_s2d/K1,update/nature_per/B32/ladder/5_streams/*")
-    names = [f"update/nature_per/B32/ladder/{rung}/K1" for rung in ("4_s2d", "5_streams")]
-    before, rung = (records[name] for name in names)
-    assert before["status"] == rung["status"] == "ok"
-    assert "step" not in before and "predicted_us" not in rung  # those are for CUDA
-    assert rung["step"]["from"] == names[0]
-    assert rung["step"]["median"] == pytest.approx(before["us"]["median"] / rung["us"]["median"])
-
-
-def test_a_rung_that_is_wrong_is_not_timed(monkeypatch):
-    from fastdqn.bench.ladder import nature
-
-    right = nature.backward
-    monkeypatch.setattr(
-        "fastdqn.bench.ladder.gradients.backward", lambda *args: [2 * g for g in right(*args)]
-    )
-    name = "update/nature_per/B32/ladder/6_2B/K1"
-    record = _run(name)[name]
-    assert record["status"] == "failed" and "change of the parameters" in record["reason"]
-
-
 def test_without_ceilings_there_is_no_floor():
     (record,) = _run("gather/vector/B32/n1").values()
     assert record["status"] == "ok" and "floor_us" not in record
@@ -564,8 +542,9 @@ def test_cases_that_the_documents_name_exist(file):
 
 
 def test_first_parts_of_globs_choose_cases():
-    ladder = {case.name for case in catalogue.select(["update/*/ladder"], "cpu")}
-    assert ladder == {name for name in catalogue.cases() if "/ladder/" in name}
+    small = {case.name for case in catalogue.select(["update/*/B32"], "cpu")}
+    wanted = {name for name in catalogue.cases() if name.startswith("update/") and "/B32/" in name}
+    assert small == wanted != set()
     assert {case.name for case in catalogue.select(["adam/flat/nature"], "cpu")} == {
         "adam/flat/nature"
     }

@@ -10,7 +10,6 @@ from fastdqn.bench import case_list, catalogue, compare, table
 from fastdqn.bench.fingerprint import differences
 from fastdqn.bench.floors import floor_seconds, impala_work, mlp_work, nature_work
 from fastdqn.bench.harness import measure, percentile, repeats_per_window, summarise, warm_up
-from fastdqn.bench.ladder.rungs import RUNGS
 from fastdqn.bench.workload import Floor, Workload
 from fastdqn.errors import ConfigError
 
@@ -274,28 +273,6 @@ def test_one_of_each_drops_sizes_only():
     assert kept[4:] == [case.name for case in chosen if case.group == "update"]
 
 
-def test_every_rung_of_the_ladder_names_the_one_before_it():
-    known = catalogue.cases()
-    rungs = [case for case in known.values() if "/ladder/" in case.name]
-    assert len(rungs) == 2 * 3 * len(RUNGS)
-    for case in rungs:
-        if case.params["rung"] == "2b_draw":  # thought of when the others were written
-            assert case.predicted_us is None
-        else:
-            low, high = case.predicted_us
-            assert 0 < low < high
-        first = case.name.split("/")[-2] == "0_eager"
-        assert (case.before == "") == first
-        if not first:
-            before = known[case.before]
-            assert before.family == case.family
-            assert before.name.split("/")[-1] == case.name.split("/")[-1]  # the same K
-            assert before.params["batch_size"] == case.params["batch_size"]
-    assert not any(case.default_on for case in rungs)
-    smoke = catalogue.one_of_each(rungs)
-    assert [case.params["rung"] for case in smoke] == list(RUNGS)
-
-
 def test_numbers_in_names():
     assert case_list.number("1e6") == 1_000_000
     assert case_list.number("1.6e7") == 16_000_000
@@ -393,21 +370,6 @@ def test_only_columns_that_are_filled_are_shown():
     assert table.title([record], "env") == "env: environments alone, per vector step"
     assert table.title([record, {**record, "unit": "x"}], "env") == "env: environments alone"
     assert rows == [["env/a", "2.00 us", "1.00 us .. 3.00 us", "8.00 M"]]
-
-
-def test_a_prediction_and_the_rung_before_stand_beside_the_time():
-    def record(name, median, **kwargs):
-        return {**_case(name, 0.9 * median, median, 1.1 * median), "rates": {}, "details": {},
-                "unit": "update", "predicted_us": [160, 185], **kwargs}  # fmt: skip
-
-    step = {"from": "update/x/B32/ladder/2_graph/K4", "median": 1.25, "low": 1.1, "high": 1.4}
-    times = {"a": 150, "b": 170, "c": 1900}
-    header, rows = table.grid([record(n, t, step=step) for n, t in times.items()], "update")
-    assert header[-2:] == ["predicted", "step"]
-    assert [row[-2] for row in rows] == [
-        "160 us .. 185 us: faster", "160 us .. 185 us: as predicted", "160 us .. 185 us: slower",
-    ]  # fmt: skip
-    assert rows[0][-1] == "1.25 (1.10 .. 1.40) x 2_graph/K4"
 
 
 def test_cases_of_one_reason_are_named_together():

@@ -9,11 +9,11 @@ from gymnasium.spaces import Box
 from kernel_twins import CHECKS
 from scripted_env import Script, ScriptedVectorEnv
 
+from benchmarks.gpu.ladder.fused_gather import KernelReplay
+from benchmarks.gpu.ladder.rung_learner import rung_learner, rung_replay
+from benchmarks.gpu.ladder.rungs import RUNGS
+from benchmarks.gpu.ladder.streams import Fork
 from fastdqn.actor import Actor
-from fastdqn.bench.ladder.fused_gather import KernelReplay
-from fastdqn.bench.ladder.rung_learner import RungLearner
-from fastdqn.bench.ladder.rungs import RUNGS
-from fastdqn.bench.ladder.streams import Fork
 from fastdqn.compilation import CapturedStep
 from fastdqn.learner import Learner
 from fastdqn.networks import make_network
@@ -260,7 +260,7 @@ def test_variants_run_captured(options):
     assert learner.read_statistics()["finite"] == 10
 
 
-# --- the bench's ladder ------------------------------------------------------------------------
+# --- the ladder -------------------------------------------------------------------------------
 
 BEYOND_THE_LEARNER = [name for name, rung in RUNGS.items() if rung.parts]
 
@@ -273,11 +273,12 @@ def test_a_kernel_is_its_twin(check):
 def rung_parts(rung, **learner):
     replay, plain = parts("eager", **learner)
     twin, _ = parts("eager")
-    if "replay" in RUNGS[rung].parts:
-        replay, twin = KernelReplay(replay), KernelReplay(twin)
     network = copy.deepcopy(plain.network)
     options = {"precision": "fp32", "target_period_updates": 5, **learner}
-    return replay, twin, plain, RungLearner(network, RUNGS[rung], device=CUDA, **options)
+    climbing = rung_learner(network, RUNGS[rung], device=CUDA, **options)
+    if "replay" in RUNGS[rung].parts:  # both draw by the kernel, which rounds in its own way
+        twin = KernelReplay(twin, dtype=None)
+    return rung_replay(replay, RUNGS[rung], climbing), twin, plain, climbing
 
 
 @pytest.mark.parametrize("launch", [1, 4])

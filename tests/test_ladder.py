@@ -1,4 +1,4 @@
-"""The rungs of the bench's ladder against the plain learner and plain torch."""
+"""The rungs of the ladder against the plain learner and plain torch."""
 
 import copy
 
@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box
 
-from fastdqn.bench.ladder import nature
-from fastdqn.bench.ladder.block_sums import BlockSums
-from fastdqn.bench.ladder.fused_gather import KernelReplay
-from fastdqn.bench.ladder.rung_learner import RungLearner
-from fastdqn.bench.ladder.rungs import RUNGS
-from fastdqn.bench.ladder.space_to_depth import depth_to_space, space_to_depth
+from benchmarks.gpu.ladder import nature
+from benchmarks.gpu.ladder.block_sums import BlockSums
+from benchmarks.gpu.ladder.fused_gather import KernelReplay
+from benchmarks.gpu.ladder.rung_learner import rung_learner, rung_replay
+from benchmarks.gpu.ladder.rungs import RUNGS
+from benchmarks.gpu.ladder.space_to_depth import depth_to_space, space_to_depth
+from benchmarks.gpu.targets import RUNG_US, TRAINS
 from fastdqn.bench.random_replay import fill_random
+from fastdqn.compilation import unchanged
 from fastdqn.errors import ConfigError
 from fastdqn.learner import Learner
 from fastdqn.networks import make_network
@@ -88,19 +90,70 @@ def test_forward_and_backward_by_hand_are_autograd_s():
 def test_other_networks_and_frames_are_refused():
     mlp = make_network((4,), 2, kind="mlp")
     with pytest.raises(ConfigError, match="network = 'nature'"):
-        RungLearner(mlp, RUNGS["4_s2d"])
+        rung_learner(mlp, RUNGS["4_s2d"])
     with pytest.raises(ConfigError, match="84 x 84, not \\(88, 88\\)"):
         nature.to_input(torch.zeros((1, 4, 88, 88), dtype=torch.uint8), torch.float32)
 
 
 def test_what_the_kernels_are_not_for_is_refused():
     with pytest.raises(ConfigError, match="prioritized replay with zero padding"):
-        KernelReplay(replay_of(prioritized=False))
-    with pytest.raises(ConfigError, match="without clipping"):
-        RungLearner(nature_network(), RUNGS["3_flatadam"], max_grad_norm=1.0)
+        KernelReplay(replay_of(prioritized=False), dtype=torch.float32)
     three = SumTree(5000, fanout=16)
     with pytest.raises(ValueError, match="has 4 levels"):
         BlockSums(three, kernels=True)
+
+
+# --- the rungs ---------------------------------------------------------------------------------
+
+
+def test_every_rung_names_the_one_before_it_and_has_a_prediction():
+    names = list(RUNGS)
+    assert names[0] == "0_eager" and RUNGS["0_eager"].before == ""
+    for name in names[1:]:
+        assert RUNGS[name].before in names[: names.index(name)]
+    assert set(RUNG_US) == set(RUNGS)
+    for ranges in RUNG_US.values():
+        assert ranges[32] and all(0 < low < high for low, high in ranges.values())
+    assert RUNGS[TRAINS].parts == () and RUNGS[TRAINS].mode == "graph"
+    assert RUNGS[TRAINS].replay_mode == "auto"
+
+
+def test_a_rung_overrides_nothing_of_the_learner():
+    for rung in RUNGS.values():
+        assert type(rung_learner(nature_network(), rung, mode="eager")) is Learner
+
+
+def test_a_rung_clips_as_the_learner_does():
+    replay, twin = replay_of(), replay_of()
+    options = {**OPTIONS, "precision": "fp32", "max_grad_norm": 1e-3}
+    plain = Learner(nature_network(), mode="eager", **options)
+    learner = rung_learner(nature_network(), RUNGS["3_flatadam"], **options)
+    start = plain.flat.data.clone()
+    learner.update_from(replay, 1, batch_size=8)
+    plain.update_from(twin, 1, batch_size=8)
+    torch.testing.assert_close(learner.flat.data, plain.flat.data, rtol=1e-4, atol=1e-7)
+    loose = Learner(nature_network(), mode="eager", **{**options, "max_grad_norm": None})
+    loose.update_from(replay_of(), 1, batch_size=8)
+    assert (loose.flat.data - start).norm() > 2 * (plain.flat.data - start).norm()
+
+
+@pytest.mark.usefixtures("in_torch")
+def test_a_batch_of_inputs_is_that_of_stacks():
+    replay = replay_of()
+    inputs = KernelReplay(replay, dtype=torch.float32)
+    with unchanged([], [replay.generator]):
+        stacks = replay.sample(8, beta=0.5)
+    batch = inputs.sample(8, beta=0.5)
+    assert torch.equal(batch.observation[:8], nature.to_input(stacks.observation, torch.float32))
+    following = nature.to_input(stacks.next_observation, torch.float32)
+    assert torch.equal(batch.next_observation, following)
+    assert torch.equal(batch.observation[8:], following)
+    for name in ("action", "reward", "discount", "weight", "index"):
+        assert torch.equal(getattr(batch, name), getattr(stacks, name))
+    with unchanged([], [replay.generator]):
+        again = KernelReplay(replay, dtype=None).sample(8, beta=0.5)
+    wanted = replay.sample(8, beta=0.5)
+    assert all(torch.equal(a, b) for a, b in zip(again, wanted, strict=True))
 
 
 # --- whole updates -----------------------------------------------------------------------------
@@ -116,12 +169,11 @@ BEYOND_THE_LEARNER = [name for name, rung in RUNGS.items() if rung.parts]
 )  # fmt: skip
 def test_a_rung_s_updates_are_the_learner_s(rung, prioritized):
     replay, twin = replay_of(prioritized), replay_of(prioritized)
-    if "replay" in RUNGS[rung].parts:
-        replay = KernelReplay(replay)
     network = nature_network(dueling=True)
     options = {"precision": "fp32", "updates_per_launch": 2, **OPTIONS}
     plain = Learner(copy.deepcopy(network), mode="eager", **options)
-    learner = RungLearner(network, RUNGS[rung], **options)
+    learner = rung_learner(network, RUNGS[rung], **options)
+    replay = rung_replay(replay, RUNGS[rung], learner)
     before = plain.flat.data.clone()
     for _ in range(2):  # the target moves after three
         got = learner.update_from(replay, 2, batch_size=8, beta=0.5)
@@ -137,14 +189,13 @@ def test_a_rung_s_updates_are_the_learner_s(rung, prioritized):
 @pytest.mark.parametrize("rung", BEYOND_THE_LEARNER)
 def test_a_rung_compiles_whole(rung):
     replay, twin = replay_of(), replay_of()
-    if "replay" in RUNGS[rung].parts:
-        replay = KernelReplay(replay)
     network = nature_network()
     plain = Learner(copy.deepcopy(network), mode="eager", precision="fp32", **OPTIONS)
-    learner = RungLearner(
+    learner = rung_learner(
         network, RUNGS[rung], mode="compile", compile_backend="aot_eager", precision="fp32",
         **OPTIONS,
     )  # fmt: skip
+    replay = rung_replay(replay, RUNGS[rung], learner)
     got = learner.update_from(replay, 1, batch_size=4, beta=0.5)
     wanted = plain.update_from(twin, 1, batch_size=4, beta=0.5)
     torch.testing.assert_close(got.td_error, wanted.td_error, rtol=1e-4, atol=1e-5)
@@ -156,11 +207,10 @@ def test_a_rung_compiles_whole(rung):
 def test_a_rung_in_bfloat16_is_the_learner_s_in_bfloat16(rung):
     """As a GPU runs it: torso on the copies, head and loss in float32."""
     replay, twin = replay_of(), replay_of()
-    if "replay" in RUNGS[rung].parts:
-        replay = KernelReplay(replay)
     network = nature_network()
     plain = Learner(copy.deepcopy(network), mode="eager", precision="bf16", **OPTIONS)
-    learner = RungLearner(network, RUNGS[rung], precision="bf16", **OPTIONS)
+    learner = rung_learner(network, RUNGS[rung], precision="bf16", **OPTIONS)
+    replay = rung_replay(replay, RUNGS[rung], learner)
     before = plain.flat.data.clone()
     got = learner.update_from(replay, 4, batch_size=8, beta=0.5)
     wanted = plain.update_from(twin, 4, batch_size=8, beta=0.5)

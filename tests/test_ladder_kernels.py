@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,12 +37,18 @@ def test_kernels_compile_for_a_gpu_that_is_not_here():
     assert run("tests/kernel_compiles.py", TRITON_INTERPRET="0") == "done\n"
 
 
-def test_the_bench_does_not_import_triton():
+def test_only_kernels_import_triton():
     script = (
-        "import importlib, pkgutil, sys, fastdqn.bench as b\n"
+        "import importlib, pkgutil, sys, benchmarks.gpu as b\n"
         "sys.modules['triton'] = None\n"  # whoever imports it fails
-        "names = [m.name for m in pkgutil.walk_packages(b.__path__, 'fastdqn.bench.')]\n"
-        "[importlib.import_module(n) for n in names if not n.endswith('_kernels')]\n"
-        "assert 'fastdqn.bench.ladder.block_sums' in names"
+        "names = [m.name for m in pkgutil.walk_packages(b.__path__, 'benchmarks.gpu.')]\n"
+        "names = [n for n in names if not n.endswith(('_kernels', '__main__'))]\n"
+        "[importlib.import_module(n) for n in names]\n"
+        "assert 'benchmarks.gpu.ladder.block_sums' in names"
     )
     run("-c", script)
+
+
+def test_the_package_does_not_import_benchmarks():
+    for file in (ROOT / "fastdqn").rglob("*.py"):
+        assert not re.search(r"(from|import) benchmarks", file.read_text(encoding="utf-8")), file

@@ -2,5 +2,6 @@
 
 ``case_list`` names the cases (without torch), ``cases_<group>`` make them, ``harness`` times them,
 ``table``, ``chart`` and ``compare`` show what came out. A case checks its result before it is
-timed. ``ladder`` holds what only cases use: steps to be measured on a GPU before they may train.
+timed. Steps to be measured on a GPU before they may train are no cases: they lie in
+``benchmarks/gpu/ladder``, outside the package.
 """

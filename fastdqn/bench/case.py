@@ -20,10 +20,6 @@ class Case:
     default_on: tuple[str, ...] = NOWHERE
     family: str = ""
     """Cases of one family are timed in turns, and share their replay."""
-    predicted_us: tuple[float, float] | None = None
-    """What it was predicted to take on CUDA, from and to, before it was first measured."""
-    before: str = ""
-    """The case it improves on, by name."""
 
     @property
     def group(self) -> str:

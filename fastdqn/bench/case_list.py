@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import product
 
 from fastdqn.bench.case import BOTH, CPU, CUDA, IMPALA_WIDTHS, NOWHERE, Case
-from fastdqn.bench.ladder.rungs import BATCHES, LAUNCHES, RUNGS
 
 
 def all_cases() -> Iterator[Case]:
@@ -136,13 +135,13 @@ def _act() -> Iterator[Case]:
 
 def _per() -> Iterator[Case]:
     for size, batch in product(("1e5", "1e6", "1.6e7"), (32, 256, 4096)):
-        for work, tree in product(("sample", "update"), ("sumtree", "triton", "cumsum", "torchrl")):
+        for work, tree in product(("sample", "update"), ("sumtree", "cumsum", "torchrl")):
             what = "draw from" if work == "sample" else "write priorities to"
             yield Case(
                 name=f"per/{work}/{tree}/N{size}/B{batch}",
                 line=f"{what} {size} leaves: {_TREES[tree]}",
                 params={"work": work, "tree": tree, "size": number(size), "batch_size": batch},
-                default_on=BOTH if (size, batch) == ("1e6", 256) and tree != "triton" else NOWHERE,
+                default_on=BOTH if (size, batch) == ("1e6", 256) else NOWHERE,
                 family=f"per/{work}/N{size}/B{batch}",
             )
     cycles = {
@@ -163,7 +162,6 @@ def _per() -> Iterator[Case]:
 
 _TREES = {
     "sumtree": "fastdqn's wide tree",
-    "triton": "the same tree under Triton kernels",
     "cumsum": "one cumulative sum over all leaves, nothing kept",
     "torchrl": "torchrl's segment tree of the same device",
 }
@@ -176,13 +174,6 @@ def _gather() -> Iterator[Case]:
             line=f"rebuild {batch} transitions of {n} steps from {net}, both stacks",
             params={"net": net, "batch_size": batch, "n_step": n},
             default_on=BOTH if net == "pixels" and batch < 1024 and n == 3 else NOWHERE,
-        )
-    for batch, n, by in product((32, 256, 1024), (1, 3), ("torch", "triton")):
-        yield Case(
-            name=f"gather/pixels_s2d/B{batch}/n{n}/{by}",
-            line=f"rebuild {batch} transitions of {n} steps as space-to-depth input, by {by}",
-            params={"net": "pixels", "batch_size": batch, "n_step": n, "inputs_by": by},
-            family=f"gather/pixels_s2d/B{batch}/n{n}",
         )
 
 
@@ -209,20 +200,15 @@ def _adam() -> Iterator[Case]:
         "flat": "one flat buffer, fused, with the gather of the gradients",
         "torch_fused": "torch's fused Adam on a list of tensors",
         "foreach": "torch's foreach Adam on a list of tensors",
-        "flat_lowered": "flat, then the bfloat16 copy of the parameters",
-        "flat_triton": "flat and the bfloat16 copy as one Triton kernel",
     }
     for net, kind in product(("nature", "mlp", *IMPALA_WIDTHS), kinds):
         yield Case(
             name=f"adam/{kind}/{net}",
             line=kinds[kind],
             params={"kind": kind, "net": net},
-            default_on=BOTH if net == "nature" and kind in _PLAIN_ADAMS else NOWHERE,
+            default_on=BOTH if net == "nature" else NOWHERE,
             family=f"adam/{net}",
         )
-
-
-_PLAIN_ADAMS = ("flat", "torch_fused", "foreach")
 
 
 def _update() -> Iterator[Case]:
@@ -247,19 +233,6 @@ def _update() -> Iterator[Case]:
             default_on=default,
             family=f"update/{net.removesuffix('_per')}/B{batch}",
         )
-    for batch, rung, launch in product(BATCHES, RUNGS.values(), LAUNCHES):
-        ladder = f"update/nature_per/B{batch}/ladder"
-        yield Case(
-            name=f"{ladder}/{rung.name}/K{launch}",
-            line=f"{_NETS['nature_per']}, double Q, {launch} per launch: {rung.line}",
-            params={
-                "net": "nature_per", "batch_size": batch, "mode": rung.mode, "launch": launch,
-                "rung": rung.name,
-            },
-            family=f"{ladder}/K{launch}",
-            predicted_us=rung.predicted_us.get(batch),
-            before=rung.before and f"{ladder}/{rung.before}/K{launch}",
-        )  # fmt: skip
 
 
 _NETS = {

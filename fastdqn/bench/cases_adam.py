@@ -7,8 +7,7 @@ import torch
 from fastdqn.bench.checks import expect_close
 from fastdqn.bench.context import Context, network_work
 from fastdqn.bench.floors import OPTIMIZER_BYTES_PER_PARAMETER
-from fastdqn.bench.ladder.flat_adam import FlatAdam
-from fastdqn.bench.workload import Floor, UnavailableError, Workload
+from fastdqn.bench.workload import Floor, Workload
 from fastdqn.flat import FlatParameters
 from fastdqn.optimizers import Adam
 
@@ -19,13 +18,12 @@ def make(context: Context, *, kind: str, net: str) -> Workload:
     """The workload of one ``adam/`` case: a repeat is one step."""
     network = context.network(net)
     generator = context.generator(1)
-    adam = None
-    flat = FlatParameters(network) if kind.startswith("flat") else None
+    flat = FlatParameters(network) if kind == "flat" else None
     own = list(network.parameters())
     gradients = tuple(torch.randn(p.shape, generator=generator, device=context.device) for p in own)
     on_cuda = context.device.type == "cuda"
     if flat is not None:
-        adam = _flat_adam(context, kind, flat.data)
+        adam = Adam(flat.data, _RATE, _EPSILON)
 
         def step() -> None:
             adam.step(flat.pack(gradients))
@@ -53,10 +51,6 @@ def make(context: Context, *, kind: str, net: str) -> Workload:
             step = _RATE * gradient / (gradient.abs() + _EPSILON)
             expect_close(parameter.detach() - old, -2 * step, 1e-2, "two steps of Adam")
 
-        if isinstance(adam, FlatAdam):
-            assert flat is not None and adam.lowered is not None
-            expect_close(adam.lowered, flat.data.bfloat16(), 0.0, "the copy in bfloat16")
-
     parameters_count = network_work(net).parameters
     floor = Floor(0, OPTIMIZER_BYTES_PER_PARAMETER * parameters_count)
     return Workload(
@@ -68,13 +62,3 @@ def make(context: Context, *, kind: str, net: str) -> Workload:
         threads=context.threads(net),
         details={"parameters": parameters_count},
     )
-
-
-def _flat_adam(context: Context, kind: str, parameter: torch.Tensor) -> Adam:
-    if kind == "flat":
-        return Adam(parameter, _RATE, _EPSILON)
-    if kind == "flat_triton" and context.device.type != "cuda":
-        raise UnavailableError("needs a CUDA device")
-    lowered = parameter.bfloat16()
-    kernels = kind == "flat_triton"
-    return FlatAdam(parameter, _RATE, _EPSILON, lowered=lowered, kernels=kernels)

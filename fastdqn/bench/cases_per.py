@@ -81,16 +81,8 @@ def _update(
 
 
 def _sum_tree(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
-    return _around(context, _filled(context, leaves))
-
-
-def _filled(context: Context, leaves: Tensor) -> SumTree:
     tree = SumTree(leaves.numel(), device=context.device)
     tree.set(torch.arange(leaves.numel(), device=context.device), leaves)
-    return tree
-
-
-def _around(context: Context, tree: SumTree) -> tuple[Sample, Update, Stored]:
     generator = context.generator(1)
 
     def sample(batch_size: int) -> Tensor:
@@ -99,15 +91,6 @@ def _around(context: Context, tree: SumTree) -> tuple[Sample, Update, Stored]:
         return tree.sample(uniform)[0]
 
     return sample, tree.set, tree.get
-
-
-def _triton(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
-    if context.device.type != "cuda":
-        raise UnavailableError("needs a CUDA device")
-    from fastdqn.bench.ladder.block_sums import BlockSums
-
-    # Filled by torch: the kernels sum a block anew for each leaf that is written.
-    return _around(context, BlockSums(_filled(context, leaves)))
 
 
 def _cumsum(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
@@ -148,7 +131,7 @@ def _torchrl(context: Context, leaves: Tensor) -> tuple[Sample, Update, Stored]:
     return sample, tree.__setitem__, tree.__getitem__
 
 
-_TREES = {"sumtree": _sum_tree, "triton": _triton, "cumsum": _cumsum, "torchrl": _torchrl}
+_TREES = {"sumtree": _sum_tree, "cumsum": _cumsum, "torchrl": _torchrl}
 
 
 def _cycle(context: Context, net: str, size: int, batch_size: int) -> Workload:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fastdqn.bench.checks import expect_close
 from fastdqn.bench.context import Context, network_work
-from fastdqn.bench.ladder.rungs import RUNGS
 from fastdqn.bench.workload import UnavailableError, Workload
 from fastdqn.compilation import unchanged
 from fastdqn.learner import Learner
@@ -24,36 +23,24 @@ _BETA = 0.6
 _TOLERANCE = {"fp32": 5e-2, "bf16": 0.3}
 
 
-def make(
-    context: Context, *, net: str, batch_size: int, mode: str, launch: int, rung: str = ""
-) -> Workload:
+def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int) -> Workload:
     """The workload of one ``update/`` case: a repeat is one call of K updates.
-
-    With a ``rung`` the learner is that of the ladder, checked against the plain one as any other.
 
     ``compile_s`` is the time of the first call. What an earlier learner of the process has compiled
     already is not compiled again, so it belongs to the first case of a family.
     """
-    if context.device.type != "cuda" and rung and RUNGS[rung].parts:
-        mode = "eager"  # of what is captured on CUDA, a CPU checks the result
     _require(context, mode)
     batch_size = context.small(batch_size, 4)
-    replay = context.replay(net, prioritized=net == "nature_per")
+    replay = context.replay(
+        net, prioritized=net == "nature_per", mode="eager" if mode == "eager" else "auto"
+    )
     options: dict[str, Any] = {"device": context.device, **_OPTIMIZER}
     network = context.network(net)
     options["updates_per_launch"] = launch
     reference = Learner(copy.deepcopy(network), mode="eager", precision="fp32", **options)
     if context.smoke:  # the same tracing without minutes of code generation
         options["compile_backend"] = "aot_eager"
-    if rung and RUNGS[rung].parts:
-        from fastdqn.bench.ladder.fused_gather import KernelReplay
-        from fastdqn.bench.ladder.rung_learner import RungLearner
-
-        if "replay" in RUNGS[rung].parts:
-            replay = KernelReplay(replay)
-        learner: Learner = RungLearner(network, RUNGS[rung], mode=mode, **options)
-    else:
-        learner = Learner(network, mode=mode, **options)
+    learner = Learner(network, mode=mode, **options)
     details: dict[str, Any] = {
         "precision": learner.precision,
         "mode": learner.mode,

@@ -24,7 +24,7 @@ def select(patterns: Sequence[str], device_type: str) -> list[Case]:
 
     Args:
         patterns: Names, globs (``update/*``), or first parts of either (``update``,
-            ``update/*/ladder``); each may hold several, separated by commas.
+            ``update/*/B32``); each may hold several, separated by commas.
         device_type: ``cpu`` or ``cuda``.
 
     Raises:
@@ -53,14 +53,10 @@ def select(patterns: Sequence[str], device_type: str) -> list[Case]:
 
 
 def one_of_each(selected: Sequence[Case]) -> list[Case]:
-    """Without those that differ from an earlier one in a size only: tiny, they are the same.
-
-    Of the ladder's, which are many, one number of updates per launch has to do, too.
-    """
+    """Without those that differ from an earlier one in a size only: tiny, they are the same."""
     kinds: dict[str, Case] = {}
     for case in selected:
-        kind = _SIZES.sub("", case.name)
-        kinds.setdefault(kind.rpartition("/K")[0] if "/ladder/" in kind else kind, case)
+        kinds.setdefault(_SIZES.sub("", case.name), case)
     return list(kinds.values())
 
 

@@ -99,13 +99,14 @@ class Context:
         n_step: int = 1,
         capacity: int | None = None,
         num_envs: int = 8,
+        mode: str = "auto",
     ) -> ReplayBuffer:
         """A replay full of random bytes; equal arguments give the same one within a family.
 
         Raises:
             MemoryPlanError: Where it does not fit.
         """
-        key = (is_mlp(net), prioritized, n_step, capacity, num_envs)
+        key = (is_mlp(net), prioritized, n_step, capacity, num_envs, mode)
         if key not in self._replays:
             self._replays[key] = self._make_replay(*key)
         return self._replays[key]
@@ -119,7 +120,13 @@ class Context:
         return self.small(1_000_000 if self.device.type == "cuda" else 20_000, 1_600)
 
     def _make_replay(
-        self, mlp: bool, prioritized: bool, n_step: int, capacity: int | None, num_envs: int
+        self,
+        mlp: bool,
+        prioritized: bool,
+        n_step: int,
+        capacity: int | None,
+        num_envs: int,
+        mode: str,
     ) -> ReplayBuffer:
         default = self.small(100_000, 2_000) if mlp else self.pixel_capacity()
         arguments: dict[str, Any] = {
@@ -134,7 +141,7 @@ class Context:
             "device": self.device,
         }
         ReplayBuffer.plan(**arguments, batch_size=1024)
-        replay = ReplayBuffer(**arguments)
+        replay = ReplayBuffer(**arguments, mode=mode)
         fill_random(replay, NUM_ACTIONS["mlp" if mlp else "nature"])
         return replay
 

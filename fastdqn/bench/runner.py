@@ -69,7 +69,7 @@ def _run_family(
     seconds: float,
     ceilings: dict[str, float],
 ) -> list[Record]:
-    records = {case.name: _blank(case, context) for case in family}
+    records = {case.name: _blank(case) for case in family}
     ready: dict[str, Workload] = {}
     memory = PeakMemory(context.device)
 
@@ -93,18 +93,14 @@ def _run_family(
             records[name].update(describe(workload, timings[name], ceilings))
             records[name]["peak_bytes"] = memory.peaks.get(name)
         _add_ratios(records)
-        _add_steps(family, records)
     finally:
         for workload in ready.values():
             workload.close()
     return list(records.values())
 
 
-def _blank(case: Case, context: Context) -> Record:
-    record: Record = {"name": case.name, "group": case.group, "line": case.line, "status": "ok"}
-    if case.predicted_us is not None and context.device.type == "cuda":
-        record["predicted_us"] = list(case.predicted_us)
-    return record
+def _blank(case: Case) -> Record:
+    return {"name": case.name, "group": case.group, "line": case.line, "status": "ok"}
 
 
 def _make_ready(case: Case, context: Context, record: Record, ready: dict[str, Workload]) -> None:
@@ -188,14 +184,6 @@ def _add_ratios(records: dict[str, Record]) -> None:
             continue
         for peer in peers:
             record.setdefault("times_as_fast_as", {})[peer["name"]] = _ratio(record, peer)
-
-
-def _add_steps(family: Sequence[Case], records: dict[str, Record]) -> None:
-    """How many times as fast as the case that it improves on each is."""
-    for case in family:
-        record, before = records[case.name], records.get(case.before)
-        if before is not None and record["status"] == before["status"] == "ok":
-            record["step"] = {"from": case.before, **_ratio(record, before)}
 
 
 def _ratio(ours: Record, theirs: Record) -> dict[str, float]:

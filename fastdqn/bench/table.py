@@ -95,23 +95,6 @@ def _against_peer(record: Record) -> str | None:
     return f"{r['median']:.2f} ({r['low']:.2f} .. {r['high']:.2f}) x {name.split('/')[1]}"
 
 
-def _predicted(record: Record) -> str | None:
-    if "predicted_us" not in record:
-        return None
-    low, high = record["predicted_us"]
-    median = record["us"]["median"]
-    verdict = "faster" if median < low else "slower" if median > high else "as predicted"
-    return f"{duration(low)} .. {duration(high)}: {verdict}"
-
-
-def _step(record: Record) -> str | None:
-    step = record.get("step")
-    if step is None:
-        return None
-    before = "/".join(step["from"].split("/")[-2:])
-    return f"{step['median']:.2f} ({step['low']:.2f} .. {step['high']:.2f}) x {before}"
-
-
 def _memory(record: Record) -> str | None:
     size = record.get("peak_bytes")
     return None if size is None else f"{size / 1e9:.2f} GB"
@@ -136,8 +119,6 @@ COLUMNS: dict[str, Callable[[Record], str | None]] = {
     "compile s": _detail("compile_s", ".1f"),
     "peak memory": _memory,
     "times as fast": _against_peer,
-    "predicted": _predicted,
-    "step": _step,
 }
 _ONLY_IN = {
     "peak memory": ("update", "e2e"),

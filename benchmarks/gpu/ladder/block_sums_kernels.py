@@ -1,4 +1,4 @@
-"""Triton kernels of :mod:`fastdqn.bench.ladder.block_sums`. Imported only where they run.
+"""Triton kernels of :mod:`benchmarks.gpu.ladder.block_sums`. Imported only where they run.
 
 No autotuning: its first call waits for the device. All of this runs in Triton's interpreter
 (``TRITON_INTERPRET=1``), which is how it was checked; it knows nothing of races, so what two

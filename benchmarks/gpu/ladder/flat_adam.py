@@ -25,6 +25,8 @@ class FlatAdam(Adam):
         kernels: Whether the kernel runs; None: on CUDA. On a CPU it needs Triton's interpreter.
     """
 
+    lowers = True
+
     def __init__(
         self,
         parameter: Tensor,
@@ -48,7 +50,7 @@ class FlatAdam(Adam):
             if self.lowered is not None:
                 self.lowered.copy_(self.parameter)
             return
-        from fastdqn.bench.ladder.flat_adam_kernels import adam
+        from benchmarks.gpu.ladder.flat_adam_kernels import adam
 
         m, count = self.moments, self.parameter.numel()
         m["step"].add_(1)

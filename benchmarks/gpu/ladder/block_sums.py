@@ -45,7 +45,7 @@ class BlockSums(SumTree):
         """Draw leaves by uniform numbers [2, B]; see :meth:`SumTree.sample`. One launch."""
         if not self.kernels:
             return super().sample(uniform)
-        from fastdqn.bench.ladder.block_sums_kernels import draw
+        from benchmarks.gpu.ladder.block_sums_kernels import draw
 
         batch = uniform.shape[1]
         leaves, sums = self._levels
@@ -93,7 +93,7 @@ class BlockSums(SumTree):
         nonfinite: Tensor,
         priorities: tuple[float, float] | None,
     ) -> None:
-        from fastdqn.bench.ladder.block_sums_kernels import add_up, write
+        from benchmarks.gpu.ladder.block_sums_kernels import add_up, write
 
         batch = len(index)
         leaves, sums = self._levels

@@ -1,4 +1,4 @@
-"""Triton kernel of :mod:`fastdqn.bench.ladder.fused_gather`. Imported only where it runs.
+"""Triton kernel of :mod:`benchmarks.gpu.ladder.fused_gather`. Imported only where it runs.
 
 Checked in Triton's interpreter, and compiled for a GPU; not run on one.
 """

@@ -13,13 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from fastdqn.bench.ladder.nature import Kept, backward, forward, nature_torso, to_input
-from fastdqn.bench.ladder.streams import Fork
+from benchmarks.gpu.ladder.nature import Kept, backward, forward, nature_torso, to_input
+from benchmarks.gpu.ladder.streams import Fork
 from fastdqn.flat import FlatParameters
-from fastdqn.gradients import attached, summarize, temporal_difference
+from fastdqn.gradients import Gradients, attached, summarize, temporal_difference
 from fastdqn.networks import QNetwork, to_q
 
-Gradients = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 Compile = Callable[[Callable[..., Any]], Any]
 
 
@@ -152,19 +151,20 @@ def one_online_forward(pieces: Pieces, device: torch.device) -> Gradients:
 
 
 def from_inputs(pieces: Pieces, device: torch.device) -> Gradients:
-    """As :func:`one_online_forward`, of s and s' in one tensor that is space-to-depth already.
+    """As :func:`one_online_forward`, of batches of space-to-depth input.
 
-    The function takes :class:`fastdqn.bench.ladder.fused_gather.Inputs` and the weights, field by
-    field.
+    The function takes s and s' in one tensor in the place of s, as
+    :class:`benchmarks.gpu.ladder.fused_gather.KernelReplay` draws them.
     """
     fork = Fork(device, 2)
 
     def gradients(
-        both: Tensor, action: Tensor, reward: Tensor, discount: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        both: Tensor, action: Tensor, reward: Tensor, discount: Tensor,
+        following_inputs: Tensor, weight: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         (choice, *kept), following = fork(
             partial(pieces.both, both),
-            partial(pieces.following, both[len(action) :]),
+            partial(pieces.following, following_inputs),
         )
         return pieces.finish(action, reward, discount, weight, choice, following, *kept)
 

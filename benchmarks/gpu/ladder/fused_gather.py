@@ -3,7 +3,7 @@
 The kernel finds the n-step return, cuts the stacks at episode starts, and writes both stacks as
 space-to-depth input in the network's precision: 59 launches of torch operations, and the bytes of
 the stacks are neither written nor read. In torch, which is the oracle, :class:`FrameRing` gathers
-bytes and :func:`fastdqn.bench.ladder.nature.to_input` rearranges them.
+bytes and :func:`benchmarks.gpu.ladder.nature.to_input` rearranges them.
 
 The first convolution itself is cuDNN's; a convolution that reads bytes is not written.
 """
@@ -16,11 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastdqn.bench.ladder.block_sums import BlockSums
-from fastdqn.bench.ladder.nature import BLOCK, to_input
+from benchmarks.gpu.ladder.block_sums import BlockSums
+from benchmarks.gpu.ladder.nature import BLOCK, to_input
 from fastdqn.errors import ConfigError
 from fastdqn.frame_ring import FrameRing
 from fastdqn.replay import ReplayBuffer
+from fastdqn.types import Batch
 
 
 class Inputs(NamedTuple):
@@ -57,7 +58,7 @@ def gather_inputs(
         )
         both = torch.cat([to_input(x, dtype) for x in (observation, following)])
         return Inputs(both, action, reward, discount)
-    from fastdqn.bench.ladder.fused_gather_kernels import gather
+    from benchmarks.gpu.ladder.fused_gather_kernels import gather
 
     batch, stack, device = len(index), ring.frame_stack or 1, index.device
     height, width = ring._frames.shape[1:]
@@ -83,38 +84,47 @@ class KernelReplay(ReplayBuffer):
 
     Args:
         replay: Prioritized, of images stacked with zeros; both may be used in turns.
+        dtype: Of the space-to-depth inputs that batches hold in the place of stacks; None: stacks,
+            as of any replay, and of anything.
         kernels: Whether kernels run; None: on CUDA.
 
     Raises:
         ConfigError: Where the replay is another.
     """
 
-    def __init__(self, replay: ReplayBuffer, *, kernels: bool | None = None) -> None:
-        if not replay.prioritized or replay.ring.stack_padding != "zero":
+    def __init__(
+        self, replay: ReplayBuffer, *, dtype: torch.dtype | None, kernels: bool | None = None
+    ) -> None:
+        if not replay.prioritized or (dtype is not None and replay.ring.stack_padding != "zero"):
             raise ConfigError("The kernels are for a prioritized replay with zero padding.")
         self.__dict__.update(replay.__dict__)
         self.compiled = False
+        self.mode = "eager"
+        self.dtype = dtype
         self.kernels = self.device.type == "cuda" if kernels is None else kernels
         self.tree = BlockSums(replay.tree, kernels=self.kernels)
         self.ring = copy.copy(replay.ring)
         self.ring.compiled = False
+        self._compile("inductor")  # in place of the functions compiled for the other replay
 
     @torch.no_grad()
-    def sample_inputs(
-        self, batch_size: int, beta: Tensor, dtype: torch.dtype
-    ) -> tuple[Inputs, Tensor, Tensor]:
-        """Draw as :meth:`sample` does: inputs, importance weights [B], rows [B]."""
-        index, leaf = self.tree.sample(
-            self._stratified(
-                torch.rand(
-                    (self.tree.levels, batch_size), generator=self.generator, device=self.device
-                )
-            )
+    def sample(self, batch_size: int, *, beta: float | Tensor = 1.0) -> Batch:
+        """Draw transitions; see :meth:`ReplayBuffer.sample`.
+
+        With a ``dtype``, ``observation`` holds the inputs of s and then those of s',
+        [2 B, 16 S, 21, 21], and ``next_observation`` the latter again, [B, 16 S, 21, 21].
+        """
+        if self.dtype is None:
+            return super().sample(batch_size, beta=beta)
+        uniform = torch.rand(
+            (self.tree.levels, batch_size), generator=self.generator, device=self.device
         )
-        inputs = gather_inputs(
-            self.ring, index, self.n_step, self._gamma_powers, dtype, kernels=self.kernels
+        index, leaf = self.tree.sample(self._stratified(uniform))
+        both, action, reward, discount = gather_inputs(
+            self.ring, index, self.n_step, self._gamma_powers, self.dtype, kernels=self.kernels
         )
-        return inputs, self._weight(leaf, beta), index
+        weight = self._weight(leaf, beta)
+        return Batch(both, action, reward, discount, both[batch_size:], weight, index)
 
     def update_priorities(self, index: Tensor, priority: Tensor) -> None:
         """As :meth:`ReplayBuffer.update_priorities`, in two launches."""

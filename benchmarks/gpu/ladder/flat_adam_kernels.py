@@ -1,4 +1,4 @@
-"""Triton kernel of :mod:`fastdqn.bench.ladder.flat_adam`. Imported only where it runs.
+"""Triton kernel of :mod:`benchmarks.gpu.ladder.flat_adam`. Imported only where it runs.
 
 Checked in Triton's interpreter, and compiled for a GPU; not run on one. The interpreter cuts where
 it should round to bfloat16, so that rounding is checked on a GPU only.

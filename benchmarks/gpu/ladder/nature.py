@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastdqn.bench.ladder.space_to_depth import depth_to_space, space_to_depth
+from benchmarks.gpu.ladder.space_to_depth import depth_to_space, space_to_depth
 from fastdqn.errors import ConfigError
 from fastdqn.networks import NatureCNN, QNetwork
 
@@ -26,7 +26,7 @@ Kept = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 def to_input(observation: Tensor, dtype: torch.dtype) -> Tensor:
     """Frames, uint8 [B, S, 84, 84], as 0..255 of ``dtype``, [B, 16 S, 21, 21], channels_last.
 
-    What has that form already (:mod:`fastdqn.bench.ladder.fused_gather` writes it) is returned as
+    What has that form already (:mod:`benchmarks.gpu.ladder.fused_gather` writes it) is returned as
     it is.
 
     Raises:
