@@ -14,6 +14,8 @@ from benchmarks.gpu.ladder.fused_gather import KernelReplay
 from benchmarks.gpu.ladder.rung_learner import rung_learner, rung_replay
 from benchmarks.gpu.ladder.rungs import RUNGS
 from benchmarks.gpu.ladder.space_to_depth import depth_to_space, space_to_depth
+from benchmarks.gpu.session import Session
+from benchmarks.gpu.stages import ladder
 from benchmarks.gpu.targets import RUNG_US, TRAINS
 from fastdqn.bench.random_replay import fill_random
 from fastdqn.compilation import unchanged
@@ -116,6 +118,9 @@ def test_every_rung_names_the_one_before_it_and_has_a_prediction():
         assert ranges[32] and all(0 < low < high for low, high in ranges.values())
     assert RUNGS[TRAINS].parts == () and RUNGS[TRAINS].mode == "graph"
     assert RUNGS[TRAINS].replay_mode == "auto"
+    for order in ladder.ORDER.values():
+        assert order[0] == TRAINS and set(order) <= set(RUNGS)
+    assert set(ladder.ORDER[32]) == set(RUNGS)
 
 
 def test_a_rung_overrides_nothing_of_the_learner():
@@ -218,3 +223,21 @@ def test_a_rung_in_bfloat16_is_the_learner_s_in_bfloat16(rung):
     moved, expected = learner.flat.data - before, plain.flat.data - before
     assert (moved - expected).norm() < 0.1 * expected.norm()
     assert torch.equal(learner._twin.data, learner.flat.data.bfloat16())
+
+
+# --- the stage that times them -----------------------------------------------------------------
+
+
+def test_a_rung_that_is_wrong_is_not_timed(monkeypatch, tmp_path):
+    file = tmp_path / "ladder32.json"
+    session = Session(file, 1000, smoke=True, retry=True, device="cpu")
+    right = nature.backward
+    monkeypatch.setattr(
+        "benchmarks.gpu.ladder.gradients.backward", lambda *args: [2 * g for g in right(*args)]
+    )
+    monkeypatch.setitem(ladder.ORDER, 32, ("6_2B", "4_s2d"))
+    ladder.measure(session, batch_size=32)
+    assert "change of the parameters" in session.file.record["errors"]["6_2B"]
+    found = session.entries["4_s2d"]  # which autograd goes back through
+    assert list(session.entries) == ["4_s2d"]
+    assert {"K1", "K4", "K16"} <= set(found) and found["parameters_off"] < 0.1
