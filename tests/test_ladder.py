@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from capture_parts import capture_on_tape, with_rate_on_device
 from gymnasium.spaces import Box
+from tape import TapedStep
 
 from benchmarks.gpu.ladder import nature
 from benchmarks.gpu.ladder.block_sums import BlockSums
@@ -223,6 +225,35 @@ def test_a_rung_in_bfloat16_is_the_learner_s_in_bfloat16(rung):
     moved, expected = learner.flat.data - before, plain.flat.data - before
     assert (moved - expected).norm() < 0.1 * expected.norm()
     assert torch.equal(learner._twin.data, learner.flat.data.bfloat16())
+
+
+@pytest.mark.usefixtures("in_torch")
+@pytest.mark.parametrize("rung", BEYOND_THE_LEARNER)
+def test_a_captured_rung_gives_the_numbers_of_eager(rung, monkeypatch):
+    """On a tape, which keeps what the host decided when it was recorded."""
+
+    def climbed(mode):
+        learner = rung_learner(
+            nature_network(), RUNGS[rung], mode=mode, precision="bf16", updates_per_launch=2,
+            **OPTIONS,
+        )  # fmt: skip
+        with_rate_on_device(learner)
+        replay = replay_of(mode=mode)
+        drawn_from = rung_replay(replay, RUNGS[rung], learner)
+        for turn in range(2):
+            learner.set_learning_rate(1e-3 / (turn + 1))
+            learner.update_from(drawn_from, 5, batch_size=8, beta=0.5 + turn / 4)
+        return [
+            learner.flat.data, learner._twin.data, learner._target_flat.data, learner.statistics,
+            *replay.tree.tensors(), replay.generator.get_state(),
+        ]  # fmt: skip
+
+    eager = climbed("eager")
+    capture_on_tape(monkeypatch)
+    made = TapedStep.made
+    captured = climbed("graph")
+    assert TapedStep.made - made == 2  # of two updates, and of one
+    assert all(torch.equal(one, other) for one, other in zip(captured, eager, strict=True))
 
 
 # --- the stage that times them -----------------------------------------------------------------
