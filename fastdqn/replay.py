@@ -127,7 +127,7 @@ class ReplayBuffer:
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
         if self.compiled:
             self.mode = "eager"
-        self._adding: tuple[tuple[Tensor, ...], CapturedStep] | None = None
+        self._adding: dict[int, tuple[tuple[Tensor, ...], CapturedStep]] = {}
         self._compile(compile_backend)
         if self.compiled:  # what the loops are given, looked up once: nothing of it ever moves
             self._tree_arrays = self.tree.arrays
@@ -205,19 +205,25 @@ class ReplayBuffer:
             ]
         )
         row = (observation, action, reward, terminated, truncated, first)
-        if second or self._rows_added < self.n_step:
+        if self._rows_added < self.n_step:
             self._add_rows(row, second)
-        elif self.compiled:
-            self._add_row_in_loops(row)
         elif self.mode == "graph" and self._staging.fixed:
-            self._add_row_captured(row)
+            self._add_captured(row, second)
         else:
-            self._add_row(row)
+            self._add(row, second)
         self._rows_added += 1
 
     def _clipped(self, reward: Tensor) -> Tensor:
         limit = self.reward_clip
         return reward if limit is None else reward.clamp(-limit, limit)
+
+    def _add(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
+        if second:
+            self._add_rows(row, second)
+        elif self.compiled:
+            self._add_row_in_loops(row)
+        else:
+            self._add_row(row)
 
     def _add_row(self, row: tuple[Tensor, ...]) -> None:
         """The usual case: one row per env, and at least n before it."""
@@ -246,18 +252,21 @@ class ReplayBuffer:
         kept = self.ring.kept(action, self._clipped(reward), terminated, truncated, first)
         return added, places[1:3].view(-1), leaves, *kept
 
-    def _add_row_captured(self, row: tuple[Tensor, ...]) -> None:
+    def _add_captured(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         """The same as one graph, of arrays that lie where the last ones lay."""
-        if self._adding is None or any(map(operator.is_not, row, self._adding[0])):
-            # Rows need not be put back: the graph writes them again.
-            state = [self.cursor, self._newest, *self.tree.tensors()]
+        arrays = (*row, *second)
+        captured = self._adding.get(len(arrays))
+        if captured is None or any(map(operator.is_not, arrays, captured[0])):
 
-            def add_row() -> tuple[Tensor, ...]:
-                self._add_row(row)
+            def add() -> tuple[Tensor, ...]:
+                self._add(row, second)
                 return ()
 
-            self._adding = (row, CapturedStep(add_row, state, [], self.device))
-        self._adding[1]()
+            # Rows need not be put back: the graph writes them again.
+            state = [self.cursor, self._newest, *self.tree.tensors()]
+            captured = arrays, CapturedStep(add, state, [], self.device)
+            self._adding[len(arrays)] = captured
+        captured[1]()
 
     def _add_row_in_loops(self, row: tuple[Tensor, ...]) -> None:
         observation, action, reward, *flags = row

@@ -62,8 +62,8 @@ def test_a_graph_gives_the_numbers_of_eager(case, launch, monkeypatch):
     assert_same(seen, expected)
     assert_same(numbers(graph), numbers(eager))
     assert graph[1].updates == eager[1].updates
-    # One launch of each size, adding, acting.
-    assert TapedStep.made - before == (2 if launch > 1 else 1) + 2
+    # One launch of each size, adding one and two rows, acting.
+    assert TapedStep.made - before == (2 if launch > 1 else 1) + 3
 
 
 @pytest.mark.parametrize("case", ["n-step", "rmsprop", "uniform"])
@@ -81,24 +81,29 @@ def test_what_is_compiled_within_a_graph_gives_them_too(case, monkeypatch):
 # --- what a graph would freeze -------------------------------------------------------------------
 
 
-def calls(parts, state, two=False):
+def calls(parts, state):
     """Every operator of a step, as a graph would keep it."""
     replay, learner, actor, _, make_step = parts
-    tapes = []
+    add = replay._staging
+    kept = []
     for work in (
         lambda: learner._steps(replay, B, 2),
         lambda: actor._choose(replay.latest()),
-        lambda: replay._add_row(replay._staging(arrays_of(make_step()))),
+        lambda: replay._add(*row_of(add, make_step())),
+        lambda: replay._add(*row_of(add, make_step(two=True))),
     ):
-        with torch.no_grad() if tapes else torch.enable_grad(), Tape() as tape:
+        with torch.no_grad() if kept else torch.enable_grad(), Tape() as tape:
             work()
-        tapes += tape.frozen(state)
-    return tapes
+        kept += tape.frozen(state)
+    return kept
 
 
-def arrays_of(step):
+def row_of(staging, step):
+    """As :meth:`ReplayBuffer.add` hands it on: a row, and that of a reset."""
     observation, *scalars = step[:5]
-    return [observation, torch.ones(4, dtype=torch.int64), *scalars]
+    second = [] if step.reset is None else [step.reset_observation, step.reset]
+    arrays = staging([observation, torch.ones(4, dtype=torch.int64), *scalars, *second])
+    return tuple(arrays[:6]), arrays[6:]
 
 
 def later(parts, changes=lambda *_: None):
@@ -119,7 +124,8 @@ def later(parts, changes=lambda *_: None):
 def frozen(case, monkeypatch, changes=lambda *_: None):
     capture_on_tape(monkeypatch)
     parts = parts_of(case, "eager", 2)
-    parts[0]._staging(arrays_of(parts[4]()))
+    for two in (False, True):
+        row_of(parts[0]._staging, parts[4](two=two))
     state = state_of(*parts[:3])
     first = calls(parts, state)
     later(parts, changes)

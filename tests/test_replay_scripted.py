@@ -301,7 +301,7 @@ def test_a_captured_add_is_right(mode, both_ways, monkeypatch):
     make = partial(ReplayBuffer, mode="graph")
     assert count_bad(scripts(4), mode, make=make, **ON_A_GPU)[1] == 0
     assert count_bad(scripts(None), mode, make=make)[1] == 0
-    assert TapedStep.made - made == (2 if mode == "NEXT_STEP" else 0)  # two rows stay eager
+    assert TapedStep.made - made == 2
 
 
 def test_a_captured_add_notices_that_its_arrays_have_moved(both_ways, monkeypatch):
