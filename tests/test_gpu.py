@@ -29,27 +29,41 @@ pytestmark = [
 CUDA = torch.device("cuda", 0)
 
 
-def parts(mode, image=True, seed=0, **learner):
-    shape, high, dtype = ((84, 84), 255, np.uint8) if image else ((4,), 1, np.float32)
-    stack = 4 if image else None
-    replay = ReplayBuffer(
-        8_000, 8, Box(0, high, shape, dtype), frame_stack=stack, prioritized=True, device=CUDA
-    )
+def shape_of(image):
+    return ((84, 84), 255, np.uint8) if image else ((4,), 1, np.float32)
+
+
+def replay_of(image=True, seed=0, rows=300, two_rows=False, **options):
+    """Rows of random numbers, as they come from envs on the host; every fifth step resets some."""
+    shape, high, dtype = shape_of(image)
+    space, stack = Box(0, high, shape, dtype), 4 if image else None
+    options = {"prioritized": True, "device": CUDA, **options}
+    replay = ReplayBuffer(8_000, 8, space, frame_stack=stack, **options)
     g = np.random.default_rng(seed)
-    for i in range(300):
-        frames = (
-            g.integers(0, 256, (8, *shape), dtype=np.uint8)
-            if image
-            else g.random((8, *shape), dtype=np.float32)
-        )
+
+    def frames():
+        if image:
+            return g.integers(0, 256, (8, *shape), dtype=np.uint8)
+        return g.random((8, *shape), dtype=np.float32)
+
+    for i in range(rows):
         step = TimeStep(
-            frames,
+            frames(),
             g.standard_normal(8, dtype=np.float32),
             g.random(8) < 0.05,
             g.random(8) < 0.01,
             np.full(8, i == 0),
         )
+        if two_rows and i:
+            step = step._replace(reset_observation=frames(), reset=g.random(8) < 0.2)
         replay.add(step, None if i == 0 else g.integers(0, 4, 8))
+    return replay
+
+
+def parts(mode, image=True, seed=0, **learner):
+    shape, *_ = shape_of(image)
+    stack = 4 if image else None
+    replay = replay_of(image, seed)
     torch.manual_seed(seed)
     network = make_network(
         shape, 4, frame_stack=stack, image=image, hidden_sizes=(64,), dueling=True
@@ -96,8 +110,7 @@ def test_the_residual_network_captured_agrees_with_eager():
     assert torch.nn.functional.cosine_similarity(*results, dim=0) > 0.99
 
 
-def test_pooling_repeats_bit_for_bit_where_that_is_asked_for(monkeypatch):
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+def test_pooling_repeats_bit_for_bit_where_that_is_asked_for():
     torch.manual_seed(0)
     network = make_network((84, 84), 4, kind="impala", frame_stack=4, hidden_sizes=(64,)).to(CUDA)
     observation = torch.randint(0, 256, (32, 4, 84, 84), dtype=torch.uint8, device=CUDA)
@@ -152,6 +165,51 @@ def test_acting_in_one_graph_equals_acting(to_host):
         assert torch.equal(own, plain.act(replay.latest()))
         learner.update_from(replay, 2, batch_size=32)  # new weights at the same addresses
     assert torch.equal(captured.generator.get_state(), plain.generator.get_state())
+
+
+@pytest.mark.parametrize("two_rows", [False, True])
+@pytest.mark.parametrize("image", [False, True])
+def test_adding_in_one_graph_equals_adding(image, two_rows):
+    options = {"rows": 1_100, "two_rows": two_rows, "n_step": 3, "reward_clip": 1.0}
+    captured, plain = (replay_of(image, mode=mode, **options) for mode in ("graph", "eager"))
+    assert captured._adding and not plain._adding
+    ours, theirs = captured.state_dict(), plain.state_dict()
+    for part in ("ring", "tree"):
+        for name in theirs[part]:
+            same = ours[part][name] == theirs[part][name]
+            assert same if isinstance(same, bool) else same.all(), f"{part}/{name}"
+    assert torch.equal(ours["cursor"], theirs["cursor"])
+    assert torch.equal(captured.latest(), plain.latest())
+
+
+@pytest.mark.parametrize("prioritized", [True, False])
+def test_a_compiled_draw_is_that_of_eager(prioritized):
+    options = {"prioritized": prioritized, "n_step": 3}
+    compiled, plain = (replay_of(mode=mode, **options) for mode in ("compile", "eager"))
+    for _ in range(20):
+        ours, theirs = compiled.sample(256, beta=0.5), plain.sample(256, beta=0.5)
+        assert ours.observation.is_contiguous() and ours.next_observation.is_contiguous()
+        # Sums in another order: a number that falls between two rows may fall to the other.
+        same = ours.index == theirs.index
+        assert same.float().mean() > 0.98
+        for name in ("observation", "action", "reward", "discount", "next_observation"):
+            one, other = getattr(ours, name)[same], getattr(theirs, name)[same]
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+        priority = torch.rand(256, device=CUDA)
+        for replay in (compiled, plain):
+            replay.update_priorities(theirs.index, priority)
+        torch.testing.assert_close(compiled.tree.leaves, plain.tree.leaves, rtol=1e-5, atol=1e-7)
+        compiled.tree.check_valid()
+
+
+@pytest.mark.parametrize("mode", ["eager", "compile"])
+def test_draws_where_determinism_is_asked_for(mode):
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, again = (replay_of(mode=mode, seed=3).sample(256, beta=0.5) for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_replays_draw_new_samples_and_the_learning_rate_can_change():
