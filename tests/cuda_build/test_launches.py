@@ -1,0 +1,70 @@
+"""How many nodes each part of the CUDA path has: no more than it had when this was last changed.
+
+Counted by ``python -m benchmarks.launches``, as ``benchmarks/launches/nodes.py`` defines them. The
+bounds are what torch 2.11 and Triton 3.6 make of it. Lower them with every launch saved.
+"""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks.launches.table import host_launches, markdown, rows
+
+pytestmark = [
+    pytest.mark.cuda_build,
+    pytest.mark.skipif(torch.version.cuda is None, reason="needs a CUDA build of torch"),
+]
+
+# Nodes of the captured graphs: gradients, the whole update, act; then what hardly differs.
+BOUNDS = {
+    "dqn-atari": (49, 62, 14),
+    "dqn-atari-256": (52, 65, 14),
+    "prioritized": (65, 88, 15),
+    "prioritized-256": (69, 92, 15),
+    "prioritized-n3": (65, 89, 15),
+    "impala": (205, 228, 39),
+    "impala-256": (209, 232, 39),
+}
+PARTS = {"draw": 9, "apply": 7, "write-back": 7, "add": 16, "target sync": 2}
+HOST = {"update": 4, "act": 3, "add": 2}  # launches, a graph counted as one
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+def test_an_update_has_no_more_launches(case, run, record_property):
+    output, errors = run("-m", "benchmarks.launches", "--json", case)
+    (result,) = json.loads(output)
+    record_property("launches", markdown(result))
+    assert result["error"] is None, errors
+    assert result["broken"] == []
+    assert result["cubins"] > 20
+
+    nodes = {part: modes["graph"].total() for part, modes in rows(result).items()}
+    gradients, update, act = BOUNDS[case]
+    bounds = {**PARTS, "gradients": gradients, "update": update, "act": act}
+    if case == "prioritized-n3":
+        bounds["draw"] += 1  # a window of three rows
+    assert {part: n for part, n in nodes.items() if n > bounds.get(part, n)} == {}
+    assert bounds.keys() - nodes.keys() <= {"write-back"}  # a uniform replay has none
+
+    calls = result["modes"]["graph"]
+    assert {call: host_launches(calls[call]) for call in HOST} == HOST
+    # The host waits for its actions, and for a staging buffer that was copied long ago.
+    assert {name for name, call in calls.items() if call["waits"]} == {"act", "add"}
+    assert all(calls[call]["graphs"] == 1 for call in HOST)
+
+
+def test_what_is_eager_is_counted(run):
+    """The same numbers as read from the code: a check of the count itself."""
+    output, _ = run("-m", "benchmarks.launches", "--json", "dqn-atari")
+    (result,) = json.loads(output)
+    calls = result["modes"]["eager"]
+    sync, apply = (calls[c]["parts"][p] for c, p in (("target sync",) * 2, ("update", "apply")))
+    assert sync == {"aten": {"copy_": 2}}  # the masters and their bfloat16 copy
+    # Step count, Adam, the bfloat16 copy, statistics; nothing is clipped.
+    assert apply == {"aten": {"add_": 2, "_fused_adam_": 1, "copy_": 1}}
+    gradients = calls["update"]["parts"]["gradients"]["library"]
+    # Three layers forward twice; backward a weight's gradient each, an input's but for the first.
+    assert gradients["convolution"] == 6 and gradients["convolution_backward"] == 5
+    # Two layers forward twice; backward two products each.
+    assert gradients["addmm"] == 4 and gradients["mm"] == 4
