@@ -3,7 +3,8 @@
 - a Triton kernel that Inductor generated: 1;
 - a library call: a convolution or a matrix product 1 (bias of a product included), a convolution's
   backward 1 for each gradient it computes of weight or input;
-- an operator of ATen: 1, but for the exceptions below; nothing for views and for bare memory;
+- an operator of ATen: 1, but for the exceptions below, and nothing for views and bare memory; a
+  convolution's bias is one, and the gradient of that bias;
 - a copy between host and device: 1.
 
 What a library does inside a call (a change of layout, a second kernel of a split product) is not
@@ -43,8 +44,8 @@ _NOTHING = {
     "device", "dim", "is_pinned", "size", "stride", "sym_numel", "sym_size", "sym_stride",
     "sym_storage_offset",
 }  # fmt: skip
-# As launched by ATen for CUDA in torch 2.11, read in its source. `include_self=False` first fills
-# what is to be reduced; pooling's gradient starts from zeros.
+# As ATen launches them for CUDA, read in its source: `include_self=False` first fills what is to be
+# reduced, pooling's gradient starts from zeros.
 _SEVERAL = {"scatter_reduce_": 2, "scatter_reduce": 3, "max_pool2d_with_indices_backward": 2}
 _SCANS = {"cumsum", "cumprod"}
 _REDUCTIONS = {"sum", "mean", "max", "min", "amax", "amin", "all", "any", "linalg_vector_norm"}

@@ -23,7 +23,7 @@ from fastdqn.types import TimeStep
 
 _ACTIONS = 6  # Pong's
 CASES: dict[str, Config] = {
-    name: preset(recipe).replace(target_period_updates=1_000_000, **changes)
+    name: preset(recipe).replace(updates_per_launch=1, **changes)
     for name, (recipe, changes) in {
         "dqn-atari": ("dqn-atari", {}),
         "dqn-atari-256": ("dqn-atari", {"batch_size": 256}),
@@ -111,24 +111,22 @@ class Run:
         ):
             setattr(owner, method, WATCH.named(part, getattr(owner, method)))
 
-    def step(self, first: bool = False) -> TimeStep:
-        """A row per env, in the host's memory."""
+    def step(self, first: bool = False, two: bool = False) -> TimeStep:
+        """A row per env, or two, in the host's memory."""
         n = self.config.num_envs
-        return TimeStep(
-            self.random.integers(0, 256, (n, 84, 84), dtype=np.uint8),
-            np.zeros(n, np.float32),
-            np.zeros(n, bool),
-            np.zeros(n, bool),
-            np.full(n, first),
-        )
+        frames = self.random.integers(0, 256, (2, n, 84, 84), dtype=np.uint8)
+        no = np.zeros(n, bool)
+        row = (frames[0], np.zeros(n, np.float32), no, no, np.full(n, first))
+        return TimeStep(*row, frames[1], no) if two else TimeStep(*row)
 
-    def add(self) -> None:
+    def add(self, two: bool = False) -> None:
         """One vector step's rows."""
-        self.replay.add(self.step(), self.actions)
+        self.replay.add(self.step(two=two), self.actions)
 
     def update(self) -> None:
-        """One update, with all that belongs to it."""
-        self.learner.update_from(self.replay, 1, batch_size=self.config.batch_size)
+        """One launch of updates, with all that belongs to them."""
+        launch = self.learner.updates_per_launch
+        self.learner.update_from(self.replay, launch, batch_size=self.config.batch_size)
 
     def costs(self) -> dict[str, Cost]:
         """By call."""
@@ -138,6 +136,7 @@ class Run:
             "add": self.add,
             "act": lambda: self.actor.act_from(self.replay),
             "newest stacks alone": self.replay.latest,
+            "add of two rows": WATCH.named("add of two rows", lambda: self.add(two=True)),
         }
         return {name: measure(call) for name, call in calls.items()}
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 _UPDATE = ("draw", "gradients", "apply", "write-back")
-_ALONE = ("target sync", "add", "act", "newest stacks alone")
+_ALONE = ("target sync", "add", "add of two rows", "act", "newest stacks alone")
 
 Kinds = Counter[str]
 

@@ -23,7 +23,6 @@ from benchmarks.launches.nodes import Node, nodes_of, on_device
 aten = torch.ops.aten
 ROOT = Path(__file__).parents[2]
 
-_COPIES = (aten.copy_, aten._to_copy)
 _BY_INDEX = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)
 # Written in place, and without an implementation for fakes in torch 2.11.
 _WITHOUT_A_FAKE = (aten._fused_adam_,)
@@ -63,11 +62,11 @@ class Watch(TorchDispatchMode):
     @contextmanager
     def capture(self, graph: Graph, **_: Any) -> Iterator[None]:
         """Stands for ``torch.cuda.graph``."""
-        self.capturing, self.counting = graph, True
+        counting, self.capturing, self.counting = self.counting, graph, True
         try:
             yield
         finally:
-            self.capturing, self.counting = None, False
+            self.capturing, self.counting = None, counting
 
     def forget(self) -> None:
         """Begin anew, for another run in the same process."""
@@ -128,9 +127,9 @@ class Watch(TorchDispatchMode):
             try:
                 result = function(*args, **kwargs)
             except (DataDependentOutputException, DynamicOutputShapeException) as error:
-                kind = type(error) is DynamicOutputShapeException
-                self.report(f"{packet} " + ("has a shape that depends on data" if kind
-                                            else "reads a value on the host"))  # fmt: skip
+                shape = isinstance(error, DynamicOutputShapeException)
+                does = "has a shape that depends on data" if shape else "reads a value on the host"
+                self.report(f"{packet} {does}")
                 raise
             except RuntimeError as error:
                 if "device" in str(error):
