@@ -1,0 +1,46 @@
+"""Runs the variants of an update on the fake device; prints broken laws and nodes by variant."""
+
+import json
+import sys
+import traceback
+import warnings
+
+from benchmarks.launches import device
+
+warnings.filterwarnings("ignore")
+device.install()
+
+from benchmarks.launches.parts import CASES, Run  # noqa: E402
+from benchmarks.launches.watch import WATCH  # noqa: E402
+
+PLAIN = CASES["prioritized"].replace(network="mlp", hidden_sizes=(16,), precision="fp32")
+VARIANTS = {
+    "plain": {},
+    "uniform": {"prioritized": False},
+    "rmsprop": {"optimizer": "rmsprop"},
+    "rmsprop plain": {"optimizer": "rmsprop", "rmsprop_centred": False},
+    "clamped": {"max_grad_norm": None, "max_grad_value": 1.0},
+    "mse": {"loss": "mse"},
+    "polyak": {"target_period_updates": 1, "target_tau": 0.01},
+    "no target": {"target_period_updates": None, "double": False},
+    "n-step": {"n_step": 5},
+    "no stack": {"frame_stack": None},
+    "batch norm": {"batch_norm": True},
+    "a launch": {"updates_per_launch": None},  # of what a vector step owes
+    "a launch, uniform": {"updates_per_launch": None, "prioritized": False},
+}
+
+results = {}
+for name, changes in VARIANTS.items():
+    results[name] = {"broken": [], "raised": None}
+    for mode in ("eager", "graph"):
+        WATCH.forget()
+        try:
+            with device.fake_device():
+                costs = Run(PLAIN.replace(**changes), mode).costs()
+            results[name][mode] = costs["update"].nodes.total()
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            results[name]["raised"] = f"{mode}: {type(error).__name__}: {error}"
+        results[name]["broken"] += WATCH.broken
+print(json.dumps(results))
