@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -15,6 +15,7 @@ from fastdqn.config import Config
 from fastdqn.devices import check_deterministic_products, convolves, resolve_device
 from fastdqn.env_ids import is_native
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
+from fastdqn.envs.stream import is_stream
 from fastdqn.host import keep_freed_memory, usable_cpus
 from fastdqn.learner import Learner
 from fastdqn.memory import format_bytes
@@ -72,10 +73,10 @@ def make_stream(
 
 def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:
     """The caller's envs, adapted unless they are a stream already."""
-    if isinstance(envs, EnvStream) and not isinstance(envs, VectorEnv):
-        return envs
+    if is_stream(envs) and not isinstance(envs, VectorEnv):
+        return cast(EnvStream, envs)
     return make_envs(
-        envs,  # type: ignore[arg-type]
+        cast(VectorEnv, envs),
         frame_stack=config.frame_stack,
         seed=config.seed,
         step_timeout_s=config.step_timeout_s,

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fastdqn import loops
 from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode
-from fastdqn.devices import restore_generator
+from fastdqn.devices import resolve_device, restore_generator
 from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.frame_ring import FrameRing, row_bytes
 from fastdqn.memory import MemoryPlan, make_plan
@@ -57,7 +57,7 @@ class ReplayBuffer:
 
     Raises:
         FastDQNError: Where a column has fewer than S + n + 1 rows.
-        ConfigError: Where the mode is not possible here.
+        ConfigError: Where the device does not exist here, or the mode is not possible on it.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ReplayBuffer:
         self.n_step, self.gamma, self.reward_clip = n_step, gamma, reward_clip
         self.prioritized, self.alpha = prioritized, alpha
         self.priority_epsilon = priority_epsilon
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self._stack = frame_stack or 1
         self.ring = FrameRing(
             self.rows,

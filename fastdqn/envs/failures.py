@@ -53,6 +53,9 @@ def _sentence(envs: VectorEnv, call: str, timeout_s: float | None, error: Except
                 f"hangs, or step_timeout_s is too short for this env."
             )
         if isinstance(error, OSError | EOFError):
+            # A message that was not sent, kept by the traceback until garbage is collected, ends
+            # some versions of Python there (gh-111049).
+            traceback.clear_frames(error.__traceback__)
             wait([process.sentinel for process in base.processes], _LAST_WORDS_S)
             for i, process in enumerate(base.processes):
                 if (code := process.exitcode) is not None:

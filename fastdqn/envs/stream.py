@@ -43,3 +43,12 @@ class EnvStream(Protocol):
     def close(self) -> None:
         """Release the envs."""
         ...
+
+
+def is_stream(envs: object) -> bool:
+    """Whether it has all that :class:`EnvStream` names, be it through a ``__getattr__``.
+
+    ``isinstance`` does not look there since Python 3.12.
+    """
+    names = (*EnvStream.__annotations__, "reset", "send", "recv", "close")
+    return all(hasattr(envs, name) for name in names)
