@@ -129,6 +129,11 @@ def build_learner(config: Config, network: nn.Module, device: torch.device) -> L
     )
 
 
+def mode_of_parts(learner: Learner) -> str:
+    """Of the replay and the actor: on a CPU what they gain does not repay a minute of compiling."""
+    return learner.mode if learner.device.type == "cuda" else "eager"
+
+
 def replay_arguments(config: Config, envs: EnvStream, device: torch.device) -> dict[str, Any]:
     """What both the replay and its plan are made of."""
     return {

@@ -139,8 +139,8 @@ def compile_pure(
                 if not _is_dynamos(error):
                     raise
                 raise ConfigError(
-                    f"mode = {mode!r} cannot compile this: {_first_line(error)}; use mode = "
-                    f"'eager', or change what the network does there."
+                    f"mode = {mode!r} cannot compile this ({_reason(error)}); use mode = 'eager', "
+                    f"or change what the network does there."
                 ) from error
         called = True
         return result
@@ -148,9 +148,13 @@ def compile_pure(
     return call
 
 
-# Forward, loss and backward become one graph without an autograd boundary between them. The limit
-# counts over all learners of a process, and fullgraph makes it an error.
-_DYNAMO = {"trace_autograd_ops": True, "recompile_limit": 256}
+# Forward, loss and backward become one graph without an autograd boundary between them. The limits
+# count over all learners of a process, and fullgraph makes them errors.
+_DYNAMO = {
+    "trace_autograd_ops": True,
+    "recompile_limit": 256,
+    "accumulated_recompile_limit": 1024,
+}
 
 
 def _is_dynamos(error: Exception) -> bool:
@@ -160,9 +164,16 @@ def _is_dynamos(error: Exception) -> bool:
     return isinstance(error, (TorchDynamoException, FailOnRecompileLimitHit))
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """One line of an error that has many, and others within."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    if isinstance(error, FailOnRecompileLimitHit):
+        limit = _DYNAMO["recompile_limit"]
+        return f"it has been compiled {limit} times, for other shapes and layouts each time"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0].rstrip(".")
+    telling = [line for line in lines if not line.endswith(":")]
+    return (telling or lines or [type(error).__name__])[0].rstrip(".")
 
 
 def compile_fixed(

@@ -25,7 +25,7 @@ from fastdqn.launch import make_launch
 from fastdqn.losses import huber_loss, mse_loss
 from fastdqn.low_precision import Bfloat16Twin, share_in_evaluation_mode
 from fastdqn.networks import QNetwork
-from fastdqn.optimizers import Optimizer, make_optimizer
+from fastdqn.optimizers import Optimizer, clip, make_optimizer
 from fastdqn.policy import Policy
 from fastdqn.replay import ReplayBuffer
 from fastdqn.types import Batch
@@ -174,7 +174,8 @@ class Learner:
             compiled=compiled,
         )
         # On a CPU these few operations take longer to enter compiled than to run.
-        self._clip, self._step = self._clipped, self._optimizer.step
+        self._clip = partial(clip, max_norm=max_grad_norm, max_value=max_grad_value)
+        self._step = self._optimizer.step
         if self.device.type == "cuda" or self.mode == "graph":
             self._clip = compiled(self._clip)
             if self._optimizer.elementwise:
@@ -327,15 +328,6 @@ class Learner:
         self.statistics.add_(summary)
         if self.target_period_updates == 1:
             self.sync_target(self.target_tau)
-
-    def _clipped(self, gradient: Tensor) -> Tensor:
-        """Of a gradient that nobody needs any more; in place."""
-        if self.max_grad_norm is not None:
-            norm = torch.linalg.vector_norm(gradient)
-            gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
-        if self.max_grad_value is not None:
-            gradient.clamp_(-self.max_grad_value, self.max_grad_value)
-        return gradient
 
     def _count(self, updates: int) -> None:
         """Count updates on the host, and move the target when it is due."""

@@ -202,6 +202,16 @@ class RMSprop(Optimizer):
         return moved, after
 
 
+def clip(gradient: Tensor, *, max_norm: float | None, max_value: float | None) -> Tensor:
+    """A flat gradient, in place, scaled down to a 2-norm or with each entry clamped."""
+    if max_norm is not None:
+        norm = torch.linalg.vector_norm(gradient)
+        gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+    if max_value is not None:
+        gradient.clamp_(-max_value, max_value)
+    return gradient
+
+
 def make_optimizer(
     name: str,
     parameter: Tensor,

@@ -9,7 +9,6 @@ costs two small scatters, and sampling needs no rejection and no look at the hos
 
 from __future__ import annotations
 
-import operator
 import warnings
 from functools import partial
 from typing import Any
@@ -127,7 +126,7 @@ class ReplayBuffer:
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
         if self.compiled:
             self.mode = "eager"
-        self._adding: dict[int, tuple[tuple[Tensor, ...], CapturedStep]] = {}
+        self._adding: dict[tuple[int, ...], tuple[tuple[Tensor, ...], CapturedStep]] = {}
         self._compile(compile_backend)
         if self.compiled:  # what the loops are given, looked up once: nothing of it ever moves
             self._tree_arrays = self.tree.arrays
@@ -172,7 +171,11 @@ class ReplayBuffer:
         return make_plan(str(device), capacity, parts, num_envs)
 
     def _compile(self, backend: str) -> None:
-        """What only reads, compiled: what it makes is written by the few operations left."""
+        """What only reads, compiled: what it makes is written by the few operations left.
+
+        Functions, not methods of this replay: a cycle would keep its memory until garbage is
+        collected, and a GPU that has none left does not ask for that.
+        """
         fast = partial(
             compile_pure,
             mode=self.mode,
@@ -180,8 +183,9 @@ class ReplayBuffer:
             # Frames of 84 x 84 would else come 7,168 bytes apart, and no longer be contiguous.
             options={"comprehensive_padding": False},
         )
-        self._draw, self._newest_stacks = fast(self._sample), fast(self.newest)
-        self._row, self._priorities = fast(self._row_of), fast(self._priorities_of)
+        own = type(self)
+        self._draw, self._newest_stacks = fast(own._sample), fast(own.newest)
+        self._row, self._priorities = fast(own._row_of), fast(own._priorities_of)
         if self.mode != "eager":
             self.tree.compile_parts(fast)
 
@@ -228,7 +232,7 @@ class ReplayBuffer:
     def _add_row(self, row: tuple[Tensor, ...]) -> None:
         """The usual case: one row per env, and at least n before it."""
         observation, *scalars = row
-        added, switched, leaves, *kept = self._row(*scalars)
+        added, switched, leaves, *kept = self._row(self, *scalars)
         self.ring.store(added, observation, kept)
         self.tree.set(switched, leaves)
         self.cursor.add_(1)
@@ -255,8 +259,8 @@ class ReplayBuffer:
     def _add_captured(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         """The same as one graph, of arrays that lie where the last ones lay."""
         arrays = (*row, *second)
-        captured = self._adding.get(len(arrays))
-        if captured is None or any(map(operator.is_not, arrays, captured[0])):
+        key = self._places(arrays)
+        if key not in self._adding:
 
             def add() -> tuple[Tensor, ...]:
                 self._add(row, second)
@@ -264,9 +268,14 @@ class ReplayBuffer:
 
             # Rows need not be put back: the graph writes them again.
             state = [self.cursor, self._newest, *self.tree.tensors()]
-            captured = arrays, CapturedStep(add, state, [], self.device)
-            self._adding[len(arrays)] = captured
-        captured[1]()
+            captured = CapturedStep(add, state, [], self.device)
+            self._adding[key] = (arrays, captured)  # the reference keeps the ids unique
+        self._adding[key][1]()
+
+    @staticmethod
+    def _places(arrays: tuple[Tensor, ...]) -> tuple[int, ...]:
+        """What tells arrays that lie elsewhere: a graph reads where it was captured."""
+        return tuple(map(id, arrays))
 
     def _add_row_in_loops(self, row: tuple[Tensor, ...]) -> None:
         observation, action, reward, *flags = row
@@ -326,7 +335,7 @@ class ReplayBuffer:
     @torch.no_grad()
     def latest(self) -> Tensor:
         """The newest observation of every env, [N, S, *O] (or [N, *O]): what to act on."""
-        stacks: Tensor = self._newest_stacks()
+        stacks: Tensor = self._newest_stacks(self)
         return stacks
 
     def newest(self) -> Tensor:
@@ -360,7 +369,7 @@ class ReplayBuffer:
         if self.mode != "eager" and not isinstance(beta, Tensor):  # a constant is compiled in
             beta = self._beta.fill_(beta)
         with torch.no_grad():  # whatever the caller has, so that it is compiled once
-            drawn: Batch = self._draw(uniform, beta)
+            drawn: Batch = self._draw(self, uniform, beta)
         return drawn
 
     @torch.no_grad()
@@ -418,7 +427,7 @@ class ReplayBuffer:
 
     @torch.no_grad()
     def _update_priorities(self, index: Tensor, priority: Tensor) -> None:
-        leaves, highest, nonfinite = self._priorities(index, priority)
+        leaves, highest, nonfinite = self._priorities(self, index, priority)
         self.max_priority.copy_(highest)
         self.nonfinite_priority.copy_(nonfinite)
         self.tree.set(index, leaves)

@@ -61,7 +61,7 @@ class SumTree:
         self._shift = self.fanout.bit_length() - 1
         suits = self.fanout == 1 << self._shift >= 4
         self.compiled = suits and loops.choose_loops(self.device, compiled)
-        self._sums = self._sums_of  # the replay puts a compiled one in its place
+        self._sums = _group_sums  # the replay puts a compiled one in its place
 
     @property
     def levels(self) -> int:
@@ -101,20 +101,15 @@ class SumTree:
         self._levels[0].scatter_reduce_(0, index, value, "amax", include_self=False)
         for group, above in zip(self._groups, self._levels[1:], strict=True):
             if index.numel() < len(group):
-                index, sums = self._sums(group, index)
+                index, sums = self._sums(group, index, self.fanout)
                 above.index_copy_(0, index, sums)
             else:  # cheaper, and a bulk write needs no memory of index.numel() * fanout
                 index = index // self.fanout
                 above[: len(group)].copy_(group.sum(dim=1))
 
-    def _sums_of(self, group: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The groups that the entries at ``index`` are in, and what each now sums to; pure."""
-        index = index // self.fanout
-        return index, group.index_select(0, index).sum(dim=1)
-
     def compile_parts(self, compiled: Callable[[Callable[..., Any]], Any]) -> None:
         """Make what is pure in :meth:`set` fast by ``compiled``; for a tree in torch."""
-        self._sums = compiled(self._sums_of)
+        self._sums = compiled(_group_sums)
 
     def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Draw leaves; pure in its randomness.
@@ -213,6 +208,12 @@ def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[in
         sizes[-1] = groups * fanout
         sizes.append(groups)
     return fanout, sizes
+
+
+def _group_sums(group: Tensor, index: Tensor, fanout: int) -> tuple[Tensor, Tensor]:
+    """The groups that the entries at ``index`` are in, and what each now sums to; pure."""
+    index = index // fanout
+    return index, group.index_select(0, index).sum(dim=1)
 
 
 def _pick(values: Tensor, uniform: Tensor) -> Tensor:

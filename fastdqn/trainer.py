@@ -20,6 +20,7 @@ from fastdqn.assembly import (
     build_network,
     eval_seed,
     make_stream,
+    mode_of_parts,
     policy_spec,
     replay_arguments,
     reward_threshold,
@@ -183,7 +184,7 @@ class Trainer:
             self.learner = build_learner(config, network, self.device)
             self.run_dir, self.resuming = open_run_dir(config)  # what is refused leaves none
             with explain_out_of_memory(MemoryPlanError, no_room_for(plan)):
-                self.replay = ReplayBuffer(**arguments, mode=self.learner.mode)
+                self.replay = ReplayBuffer(**arguments, mode=mode_of_parts(self.learner))
         except BaseException:
             self.close()
             raise
@@ -192,7 +193,7 @@ class Trainer:
             config.num_envs,
             device=self.device,
             autocast=self.learner.autocast,
-            mode=self.learner.mode,
+            mode=mode_of_parts(self.learner),
             seed=subseed(config.seed, "actor"),
         )
         threshold = reward_threshold(config) if envs is None else None

@@ -225,7 +225,7 @@ def test_a_stage_that_lost_the_device_goes_on_in_a_new_process(tmp_path):
 
 def session(tmp_path, limit_s=100.0, **kwargs):
     kwargs = {"smoke": True, "retry": True, "device": "cpu", **kwargs}
-    return Session(tmp_path / "stage.json", limit_s, **kwargs)
+    return Session(tmp_path / "stage.json", time.monotonic() + limit_s, **kwargs)
 
 
 def saved(tmp_path):
@@ -482,3 +482,16 @@ def test_a_smoke_run_of_all_stages(tmp_path):
         target.line for target in TARGETS
         if "LeanRL" in target.line or "PER draw" in target.line or "over the envs" in target.line
     }  # fmt: skip
+
+
+def test_tests_that_take_too_long_are_interrupted_and_say_what_failed(tmp_path, monkeypatch, capfd):
+    file = tmp_path / "test_two.py"
+    file.write_text(
+        "import time\ndef test_a(): assert 1 == 2\ndef test_b(): time.sleep(60)\n", "utf-8"
+    )
+    command = [sys.executable, "-m", "pytest", str(file), "-vv", "-p", "no:cacheprovider"]
+    monkeypatch.setattr(gpu_tests, "pytest_command", lambda *_: (command, {}))
+    monkeypatch.setattr(gpu_tests, "_FOR_THE_SUMMARY_S", 93.0)
+    found = gpu_tests._outcomes(session(tmp_path, limit_s=100.0))
+    assert found["exit"] == 2  # interrupted
+    assert "assert 1 == 2" in capfd.readouterr().out

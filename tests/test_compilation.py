@@ -4,17 +4,23 @@
 """
 
 import copy
+import gc
+import weakref
 from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
+from gymnasium.spaces import Box
 from torch import nn
 
+import fastdqn.compilation
 from fastdqn.compilation import compile_pure
 from fastdqn.devices import check_deterministic_products
 from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.learner import Learner
 from fastdqn.networks import make_network
+from fastdqn.replay import ReplayBuffer
+from fastdqn.sum_tree import SumTree
 from fastdqn.types import Batch
 
 B = 4
@@ -195,6 +201,49 @@ def test_an_error_of_the_function_itself_is_not_compiling_s():
     with pytest.raises(ConfigError, match="cannot compile this"):  # found while tracing
         compiled(torch.zeros(6))
     assert compiled(torch.ones(5)).sum() == 5
+
+
+def broken_backend(graph, inputs):
+    raise RuntimeError("ptxas found no room")
+
+
+def test_why_a_backend_failed_is_told():
+    with pytest.raises(ConfigError, match=r"cannot compile this \(.*ptxas found no room"):
+        compile_pure(torch.sin, "compile", broken_backend)(torch.zeros(2))
+
+
+def test_compiling_without_an_end_is_told(monkeypatch):
+    monkeypatch.setitem(fastdqn.compilation._DYNAMO, "recompile_limit", 10)
+    compiled = compile_pure(lambda x: x + 1, "compile", "eager")
+    for size in range(1, 11):
+        assert compiled(torch.zeros(size)).shape == (size,)
+    with pytest.raises(ConfigError, match="compiled 10 times, for other shapes"):
+        compiled(torch.zeros(11))
+    assert compiled(torch.zeros(2)).shape == (2,)
+
+
+def test_as_many_shapes_as_the_limit_says():
+    compiled = compile_pure(lambda x: x + 1, "compile", "eager")
+    for size in range(1, 201):
+        assert compiled(torch.zeros(size)).shape == (size,)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: ReplayBuffer(64, 4, Box(0, 1, (3,)), prioritized=True),
+    lambda: ReplayBuffer(64, 4, Box(0, 1, (3,)), mode="compile", compile_backend="eager"),
+    lambda: SumTree(64), lambda: learner("eager"),
+])  # fmt: skip
+def test_memory_goes_with_its_owner(make, in_torch):
+    """Without the help of garbage collection: a GPU that has no memory left does not ask for it."""
+    owner = make()
+    gone = weakref.ref(owner)
+    gc.collect()
+    gc.disable()
+    try:
+        del owner
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("state", [nullcontext, torch.no_grad])

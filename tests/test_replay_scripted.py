@@ -316,7 +316,7 @@ def test_a_captured_add_notices_that_its_arrays_have_moved(both_ways, monkeypatc
     monkeypatch.setattr(fastdqn.replay, "HostStaging", Elsewhere)
     make = partial(ReplayBuffer, mode="graph")
     assert count_bad(scripts(None), "NEXT_STEP", make=make, steps=60)[1] == 0
-    monkeypatch.setattr(fastdqn.replay.operator, "is_not", lambda a, b: False)  # a planted fault
+    monkeypatch.setattr(ReplayBuffer, "_places", staticmethod(len))  # a planted fault
     assert count_bad(scripts(None), "NEXT_STEP", make=make, steps=60)[1] > 0
 
 

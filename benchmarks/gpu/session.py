@@ -30,16 +30,16 @@ class Session:
 
     Args:
         path: The stage's file; written after every entry.
-        limit_s: Until the process is ended from outside.
+        ends: When the process is ended from outside, by ``time.monotonic()``.
         smoke: Tiny sizes, on any device.
         retry: Whether what failed before is tried again.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
     def __init__(
-        self, path: Path, limit_s: float, *, smoke: bool, retry: bool, device: str = "auto"
+        self, path: Path, ends: float, *, smoke: bool, retry: bool, device: str = "auto"
     ) -> None:
-        self._ends = time.monotonic() + limit_s
+        self._ends = ends
         self.file = StageFile(path)
         self.smoke = smoke
         self.context = Context(device, smoke=smoke)

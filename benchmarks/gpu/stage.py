@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -20,10 +21,11 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--retry", action="store_true", help="try again what has failed before")
     args = parser.parse_args()
+    ends = time.monotonic() + args.limit  # before torch is imported
     from benchmarks.gpu.session import DeviceLostError, Session
 
     warnings.simplefilter("default")
-    session = Session(args.file, args.limit, smoke=args.smoke, retry=args.retry)
+    session = Session(args.file, ends, smoke=args.smoke, retry=args.retry)
     try:
         STAGES[args.stage].run(session)
     except DeviceLostError as error:

@@ -6,8 +6,10 @@ import collections
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ _TEST = re.compile(r"tests/\S+\.py::.*?(?=\s(?:PASSED|FAILED|ERROR|SKIPPED|XFAIL
 _WORKERS = 4
 _NEEDED_S = 40.0
 _EVERY = 5  # outcomes between two writes
+_FOR_THE_SUMMARY_S = 15.0
 
 
 def measure(session: Session) -> None:
@@ -40,7 +43,14 @@ def _outcomes(session: Session) -> dict[str, Any]:
         env={**os.environ, **variables},
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        found = count(_printed(process.stdout), partial(session.keep, "so_far"))
+        # Interrupted, pytest prints what has failed until then and why; killed, it says nothing.
+        left_s = max(1.0, session.left() - _FOR_THE_SUMMARY_S)
+        timer = threading.Timer(left_s, process.send_signal, (signal.SIGINT,))
+        timer.start()
+        try:
+            found = count(_printed(process.stdout), partial(session.keep, "so_far"))
+        finally:
+            timer.cancel()
     session.entries.pop("so_far", None)
     return {**found, "exit": process.returncode}
 

@@ -13,7 +13,7 @@ from benchmarks.gpu.ladder.fused_gather import KernelReplay
 from benchmarks.gpu.ladder.rung_learner import rung_learner, rung_replay
 from benchmarks.gpu.ladder.rungs import LAUNCHES, RUNGS, Rung
 from benchmarks.gpu.session import Session
-from fastdqn.bench.checks import expect, expect_close
+from fastdqn.bench.checks import expect
 from fastdqn.compilation import unchanged
 from fastdqn.learner import Learner
 from fastdqn.replay import ReplayBuffer
@@ -59,7 +59,9 @@ def measure_rung(session: Session, rung: Rung, batch_size: int) -> dict[str, Any
         torch.cuda.reset_peak_memory_stats(session.device)
 
     began = time.perf_counter()
-    off = _check(learner, replay, reference, batch_size)
+    off = _difference(learner, replay, reference, batch_size)
+    if not off <= _TOLERANCE[learner.precision]:  # the times are worth having all the same
+        session.fail(f"{rung.name}/check", f"parameters move {off:.3g} off the eager learner's")
     context.synchronize()
     found: dict[str, Any] = {
         "precision": learner.precision,
@@ -71,8 +73,9 @@ def measure_rung(session: Session, rung: Rung, batch_size: int) -> dict[str, Any
         learner.updates_per_launch = launch
         update = partial(learner.update_from, replay, launch, batch_size=batch_size, beta=_BETA)
         found[f"K{launch}"] = session.time(update, units=launch)
-        if launch == 1:
-            found["kernels"] = session.kernels(update)
+    learner.updates_per_launch = 1
+    single = partial(learner.update_from, replay, 1, batch_size=batch_size, beta=_BETA)
+    found["kernels"] = session.kernels(single)  # last: nothing is timed after a profile
     statistics = learner.read_statistics()
     expect(statistics["finite"] == learner.updates, "a loss is not finite")
     if session.on_cuda:
@@ -80,8 +83,10 @@ def measure_rung(session: Session, rung: Rung, batch_size: int) -> dict[str, Any
     return found
 
 
-def _check(learner: Learner, replay: ReplayBuffer, reference: Learner, batch_size: int) -> float:
-    """One update by each on the same draws; CheckError unless they move the parameters alike.
+def _difference(
+    learner: Learner, replay: ReplayBuffer, reference: Learner, batch_size: int
+) -> float:
+    """One update by each on the same draws: how far the one moves the parameters off the other.
 
     Returns:
         The difference of the two moves over the reference's, in the 2-norm.
@@ -94,6 +99,4 @@ def _check(learner: Learner, replay: ReplayBuffer, reference: Learner, batch_siz
         reference.update_from(stacks, 1, batch_size=batch_size, beta=_BETA)
     learner.update_from(replay, 1, batch_size=batch_size, beta=_BETA)
     moved, expected = learner.flat.data - before, reference.flat.data - before
-    what = "change of the parameters in an update, against eager float32"
-    expect_close(moved, expected, _TOLERANCE[learner.precision], what)
     return round(float((moved - expected).norm() / expected.norm()), 4)
