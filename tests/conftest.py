@@ -62,3 +62,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the launch tables that tests have made (``-m cuda_build``)."""
+    # Handed over as a property of the test: workers of xdist have no terminal.
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, table in getattr(report, "user_properties", ()):
+                if name == "launches" and report.when == "call":
+                    terminalreporter.write_line(f"\n{table}")

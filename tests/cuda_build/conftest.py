@@ -1,19 +1,10 @@
-"""Prints the launch tables that the tests have made, at the end of the run."""
+"""What counts launches runs in processes of its own."""
 
 import os
 import subprocess
 import sys
 
 import pytest
-
-
-def pytest_terminal_summary(terminalreporter):
-    # Handed over as a property of the test: workers of xdist have no terminal.
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, table in getattr(report, "user_properties", ()):
-                if name == "launches" and report.when == "call":
-                    terminalreporter.write_line(f"\n{table}")
 
 
 @pytest.fixture(scope="session")
