@@ -121,6 +121,7 @@ class ReplayBuffer:
         self._offsets = offsets.unsqueeze(1) * num_envs
         self._off = torch.zeros(num_envs, device=self.device)
         self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._strata: dict[int, tuple[Tensor, Tensor]] = {}  # by batch size
         self._staging = HostStaging(self.device)
         self._rows_added = 0  # on the host; a lower bound of every column's count
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
@@ -366,8 +367,10 @@ class ReplayBuffer:
         )
         if self.compiled:
             return self._sample_in_loops(uniform, beta)
-        if self.mode != "eager" and not isinstance(beta, Tensor):  # a constant is compiled in
-            beta = self._beta.fill_(beta)
+        if self.mode != "eager":
+            self._strata_of(batch_size)  # made before what reads it is compiled
+            if not isinstance(beta, Tensor):  # a constant would be compiled in
+                beta = self._beta.fill_(beta)
         with torch.no_grad():  # whatever the caller has, so that it is compiled once
             drawn: Batch = self._draw(self, uniform, beta)
         return drawn
@@ -386,9 +389,18 @@ class ReplayBuffer:
         """[levels, B] with the top level's numbers spread over B strata, if prioritized."""
         if not self.prioritized:
             return uniform
-        batch_size = uniform.shape[1]
-        strata = torch.arange(batch_size, device=self.device)
-        return torch.cat(((uniform[:1] + strata) / batch_size, uniform[1:]))
+        offset, scale = self._strata_of(uniform.shape[1])
+        return (uniform + offset) / scale
+
+    def _strata_of(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """What to add to uniform numbers [levels, B], and to divide by: 0 and 1 below the top."""
+        if batch_size not in self._strata:
+            offset = torch.zeros((self.tree.levels, batch_size), device=self.device)
+            offset[0].copy_(torch.arange(batch_size, device=self.device))
+            scale = torch.ones((self.tree.levels, 1), device=self.device)
+            scale[0].fill_(batch_size)
+            self._strata[batch_size] = offset, scale
+        return self._strata[batch_size]
 
     def _weight(self, leaf: Tensor, beta: float | Tensor) -> Tensor:
         return (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)

@@ -127,8 +127,9 @@ def later(parts, changes=lambda *_: None):
 def frozen(case, monkeypatch, changes=lambda *_: None):
     capture_on_tape(monkeypatch)
     parts = parts_of(case, "eager", 2)
-    for two in (False, True):
+    for two in (False, True):  # what is made when it is first asked for
         row_of(parts[0]._staging, parts[4](two=two))
+    parts[0]._strata_of(B)
     state = state_of(*parts[:3])
     first = calls(parts, state)
     later(parts, changes)
