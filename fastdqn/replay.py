@@ -362,9 +362,7 @@ class ReplayBuffer:
                 f"The replay holds {self._rows_added} rows per env and can be sampled from "
                 f"{self.n_step + 2} on; add more steps first."
             )
-        uniform = torch.rand(
-            (self.tree.levels, batch_size), generator=self.generator, device=self.device
-        )
+        uniform = self._uniform(batch_size)
         if self.compiled:
             return self._sample_in_loops(uniform, beta)
         if self.mode != "eager":
@@ -384,6 +382,10 @@ class ReplayBuffer:
         )
         weight = self._weight(leaf, beta)
         return Batch(observation, action, reward, discount, following, weight, index)
+
+    def _uniform(self, batch_size: int) -> Tensor:
+        shape = (self.tree.levels, batch_size)
+        return torch.rand(shape, generator=self.generator, device=self.device)
 
     def _stratified(self, uniform: Tensor) -> Tensor:
         """[levels, B] with the top level's numbers spread over B strata, if prioritized."""

@@ -480,6 +480,14 @@ def test_a_cumulative_sum_that_rises_at_a_zero_does_not_draw_it():
     assert rows.shape == (2, 1) and rows[0, 0] == 2 and (values[rows] > 0).all()
 
 
+def assert_a_whole_tree_draws_as_it_should():
+    leaves = sparse()
+    tree = SumTree(len(leaves), fanout=71)
+    tree.set(torch.arange(len(leaves)), torch.tensor(leaves))
+    assert zero_fault(tree, leaves, 100_000) is None
+    assert frequency_fault(tree, leaves.astype(np.float64), 100_000) is None
+
+
 def test_a_whole_tree_with_the_pick_of_a_gpu(monkeypatch):
     noise = torch.Generator().manual_seed(0)
 
@@ -491,11 +499,7 @@ def test_a_whole_tree_with_the_pick_of_a_gpu(monkeypatch):
         return sum_tree._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
 
     monkeypatch.setattr(sum_tree, "_pick", pick)
-    leaves = sparse()
-    tree = SumTree(len(leaves), fanout=71)
-    tree.set(torch.arange(len(leaves)), torch.tensor(leaves))
-    assert zero_fault(tree, leaves, 100_000) is None
-    assert frequency_fault(tree, leaves.astype(np.float64), 100_000) is None
+    assert_a_whole_tree_draws_as_it_should()
 
 
 def test_sums_by_a_product_where_cumsum_is_refused():
@@ -515,11 +519,7 @@ def test_a_whole_tree_with_sums_by_a_product(monkeypatch):
         return sum_tree._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
 
     monkeypatch.setattr(sum_tree, "_pick", pick)
-    leaves = sparse()
-    tree = SumTree(len(leaves), fanout=71)
-    tree.set(torch.arange(len(leaves)), torch.tensor(leaves))
-    assert zero_fault(tree, leaves, 100_000) is None
-    assert frequency_fault(tree, leaves.astype(np.float64), 100_000) is None
+    assert_a_whole_tree_draws_as_it_should()
 
 
 # --- state ---------------------------------------------------------------------------------------

@@ -116,10 +116,7 @@ class KernelReplay(ReplayBuffer):
         """
         if self.dtype is None:
             return super().sample(batch_size, beta=beta)
-        uniform = torch.rand(
-            (self.tree.levels, batch_size), generator=self.generator, device=self.device
-        )
-        index, leaf = self.tree.sample(self._stratified(uniform))
+        index, leaf = self.tree.sample(self._stratified(self._uniform(batch_size)))
         both, action, reward, discount = gather_inputs(
             self.ring, index, self.n_step, self._gamma_powers, self.dtype, kernels=self.kernels
         )

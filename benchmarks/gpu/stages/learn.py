@@ -61,7 +61,6 @@ def make_config(smoke: bool, run_dir: Path) -> Config:
         epsilon_duration_env_steps=150_000,
         total_env_steps=3_000_000,
         stop_return=18.0,
-        updates_per_launch=4,
         checkpoint_period_env_steps=None,
         save_final_checkpoint=False,
         eval_episodes=0,
@@ -71,5 +70,5 @@ def make_config(smoke: bool, run_dir: Path) -> Config:
         return config
     return config.replace(
         num_envs=4, learning_starts_env_steps=160, replay_capacity=2_000, total_env_steps=400,
-        log_period_env_steps=40, batch_size=8, updates_per_launch=1, torch_threads=1,
+        log_period_env_steps=40, batch_size=8, torch_threads=1,
     )  # fmt: skip
