@@ -23,8 +23,9 @@ import numpy as np
 
 from benchmarks.record import RESULTS, write_result
 from fastdqn import Config, evaluate, load, presets, train
-from fastdqn.assembly import eval_seed, make_stream
+from fastdqn.assembly import make_stream
 from fastdqn.envs import EnvStream, arrays
+from fastdqn.seeds import eval_seed
 from fastdqn.types import TimeStep
 
 EPISODES = 20

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any, cast
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
@@ -15,25 +13,19 @@ from fastdqn.config import Config
 from fastdqn.devices import check_deterministic_products, convolves, resolve_device
 from fastdqn.env_ids import is_native
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
+from fastdqn.envs.made import max_episode_steps
 from fastdqn.envs.stream import is_stream
+from fastdqn.header import header
 from fastdqn.host import keep_freed_memory, usable_cpus
 from fastdqn.learner import Learner
 from fastdqn.memory import format_bytes
 from fastdqn.networks import make_network
 from fastdqn.replay import ReplayBuffer
+from fastdqn.seeds import eval_seed, subseed
 
-# Far from any training seed, so that no evaluation env plays an episode seen in training.
-_EVAL_SEED = 2**30
-
-
-def subseed(seed: int, name: str) -> int:
-    """A seed for one generator, so that no two parts draw the same numbers."""
-    return zlib.crc32(f"{seed}/{name}".encode())
-
-
-def eval_seed(config: Config) -> int:
-    """Seed of the first evaluation env."""
-    return (config.seed + _EVAL_SEED) % (2**31 - 2**16)
+# Steps of each env without the end of an episode after which an evaluation is given up: more than
+# the 27,000 of an Atari game.
+_PATIENCE = 30_000
 
 
 def make_stream(
@@ -188,16 +180,14 @@ def is_image(envs: EnvStream) -> bool:
     return space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
-def reward_threshold(config: Config) -> float | None:
-    """The mean return at which Gymnasium counts the env as solved, if it says.
-
-    None where options of a native env change what its returns count.
-    """
-    changed = {"target_position", "fall_reward", "max_episode_steps"} & config.env_kwargs.keys()
-    if is_native(config.env_id) and changed:
-        return None
-    spec = gymnasium.registry.get(config.env_id)
-    return None if spec is None else spec.reward_threshold
+def eval_patience(config: Config, envs: EnvStream) -> int:
+    """``eval_patience_env_steps``, resolved: what the envs allow is not taken for endless."""
+    if config.eval_patience_env_steps is not None:
+        return config.eval_patience_env_steps
+    limit = max_episode_steps(envs) or 0
+    if config.env_id.startswith("ALE/"):
+        limit = config.atari_max_episode_frames // config.atari_frame_skip
+    return max(_PATIENCE, limit + 1) * envs.num_envs
 
 
 def describe(config: Config) -> str:
@@ -209,32 +199,13 @@ def describe(config: Config) -> str:
     c, device = config, resolve_device(config.device)
     envs = make_stream(c)
     try:
-        launch = c.launch_on(device.type)
-        drawn = c.drawn_at_once(launch)
+        drawn = c.drawn_at_once(c.launch_on(device.type))
         plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=drawn)
         learner = build_learner(c, build_network(c, envs), device)
     finally:
         envs.close()
-    shape, stack = tuple(envs.observation_space.shape), envs.frame_stack
+    rows = header(c, c.env_id, envs, learner, plan)
     parameters = sum(p.numel() for p in learner.network.parameters())
-    tau = "" if c.target_tau == 1.0 else f", tau {c.target_tau:g}"
-    period = c.target_period_updates
-    beta = f"beta {c.priority_beta_start:g} to {c.priority_beta_end:g}"
-    rows = {
-        "envs": f"{c.env_id}, {envs.num_envs} side by side, {envs.num_actions} actions, frames "
-        f"{shape} {envs.observation_space.dtype}" + (f", {stack} stacked" if stack else ""),
-        "network": f"{parameters:,} parameters, {learner.precision}, {learner.mode}, {device}",
-        "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
-        f"without learning",
-        "updates": f"{c.expected_updates:,} with batches of {c.batch_size}; replay ratio "
-        f"{c.replay_ratio:g} (transitions trained per env step)"
-        + (f"; {launch} per launch" if launch > 1 else ""),
-        "target": "none" if period is None else f"every {period:,} updates{tau}",
-        "epsilon": f"{c.epsilon_start:g} to {c.epsilon_end:g}, {c.epsilon_schedule} over "
-        f"{c.epsilon_duration_env_steps:,} env steps",
-        "replay": f"{plan.capacity:,} rows, n-step {c.n_step}, "
-        + (f"prioritized, alpha {c.priority_alpha:g}, {beta}" if c.prioritized else "uniform"),
-        "checkpoint": f"up to {format_bytes(plan.total + 16 * parameters)} with the replay",
-    }
+    rows["checkpoint"] = f"up to {format_bytes(plan.total + 16 * parameters)} with the replay"
     lines = [f"{name:<12}{text}" for name, text in rows.items()]
     return "\n".join([*lines, "memory", str(plan)])

@@ -34,6 +34,7 @@ from fastdqn.errors import (
 from fastdqn.recipes import describe_presets, preset, presets
 from fastdqn.run_dir import check_same, refuse_occupied
 from fastdqn.runs import config_to_play
+from fastdqn.seeds import eval_seed
 from fastdqn.signals import EXIT_CODES, Stopped, exit_at_once, exit_on_signals
 
 DEFAULT_PRESET = "cartpole"
@@ -223,7 +224,7 @@ def _base(name: str | None, file: str | None) -> Config:
     config = Config.load(path)
     # The record of an earlier run: run it again, not into its files.
     own = config.run_dir is not None and Path(config.run_dir).resolve() == path.parent.resolve()
-    return config.replace(run_dir=None) if own and config.resume == "never" else config
+    return config.replace(run_dir=None, resume="never") if own else config
 
 
 def _train(args: list[str]) -> int:
@@ -247,7 +248,7 @@ def _train(args: list[str]) -> int:
         frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
     )
     with exit_on_signals(), progress:  # which gives the terminal back
-        result = trainer.train(config, on_log=progress.update)  # which returns None: go on
+        result = trainer.train(config, on_log=progress)
     try:
         print(_closing(config, Path(result.run_dir), result.summary), flush=True)
     except OSError:  # nobody reads it, or its disk is full: the run is done; its exit code counts
@@ -307,6 +308,7 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
             summary["eval_return_std"],
             summary["eval_episodes"],
             summary.get("eval_unfinished_episodes", 0),
+            summary.get("eval_given_up", ""),
             config.eval_epsilon,
         )
         lines.append(_verdict(score, summary.get("reward_threshold"), summary.get("solved")))
@@ -315,7 +317,8 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
         f"{summary['wall_s']:.1f} s; while training {summary['env_steps_per_s']:,.0f} env steps/s, "
         f"{summary['updates_per_s']:,.0f} updates/s, replay ratio {summary['replay_ratio']:g}"
     )
-    here = [name for name in ("returns.png", "metrics.csv", "summary.json", "checkpoints")
+    here = [name for name in ("returns.png", "metrics.csv", "evaluations.csv", "summary.json",
+                               "checkpoints")
             if (run_dir / name).exists()]  # fmt: skip
     lines.append(f"files: {run_dir}" + (f" ({', '.join(here)})" if here else ""))
     path = shlex.quote(str(run_dir))
@@ -327,10 +330,13 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _score(mean: float, std: float, episodes: int, unfinished: int, epsilon: float) -> str:
+def _score(
+    mean: float, std: float, episodes: int, unfinished: int, given_up: str, epsilon: float
+) -> str:
     kind = f"{episodes} greedy episodes" if epsilon == 0.0 else f"{episodes} episodes"
     tail = "" if epsilon == 0.0 else f" at epsilon {epsilon:g}"
-    cut = f" ({unfinished} of them cut short)" if unfinished else ""
+    why = f": {given_up}" if given_up else ""
+    cut = f" ({unfinished} of them cut short{why})" if unfinished else ""
     return f"{mean:.1f} +- {std:.1f} over {kind}{tail}{cut}"
 
 
@@ -356,7 +362,7 @@ class _EvalFlags:
     num_envs: int | None = None
     """Envs that play side by side; None: the run's eval_num_envs."""
     seed: int | None = None
-    """Seed of the first env; None: as in the run's own evaluation."""
+    """Of the episodes, which are never those of training; None: as in the run's own evaluation."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:<index>."""
     step_timeout_s: float | None = None
@@ -377,12 +383,10 @@ def _eval(args: list[str]) -> int:
         changes["eval_epsilon"] = flags.epsilon
     if flags.num_envs is not None:
         changes["eval_num_envs"] = flags.num_envs
-    if flags.seed is not None:
-        changes["seed"] = flags.seed
     if flags.step_timeout_s is not None:
         changes["step_timeout_s"] = flags.step_timeout_s
     config = config.replace(**changes)
-    num_envs = min(config.eval_num_envs, flags.episodes)
+    num_envs, seed = min(config.eval_num_envs, flags.episodes), eval_seed(config, flags.seed)
     from fastdqn import assembly, evaluation, playing
 
     with playing.playing(flags.run, config, num_envs=num_envs) as (policy, envs, stop):
@@ -392,8 +396,8 @@ def _eval(args: list[str]) -> int:
             episodes_per_env=-(-flags.episodes // num_envs),
             epsilon=config.eval_epsilon,
             max_env_steps=config.eval_max_env_steps,
-            # By default that of the run's own evaluation: the same numbers come out again.
-            seed=assembly.eval_seed(config) if flags.seed is None else flags.seed,
+            patience_env_steps=assembly.eval_patience(config, envs),
+            seed=seed,
             stop=stop,
         )
     if flags.json:
@@ -404,6 +408,7 @@ def _eval(args: list[str]) -> int:
             "return_std": float(result.std),
             "episodes": int(result.episodes),
             "unfinished_episodes": int(result.unfinished),
+            "given_up": result.given_up,
             "epsilon": config.eval_epsilon,
             "returns": [float(value) for value in result.returns],
             "lengths": [int(value) for value in result.lengths],
@@ -411,7 +416,12 @@ def _eval(args: list[str]) -> int:
         print(json.dumps(report, indent=2))
     else:
         score = _score(
-            result.mean, result.std, result.episodes, result.unfinished, config.eval_epsilon
+            result.mean,
+            result.std,
+            result.episodes,
+            result.unfinished,
+            result.given_up,
+            config.eval_epsilon,
         )
         print(f"{config.env_id}: {score}")
     return 0

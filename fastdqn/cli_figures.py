@@ -16,6 +16,7 @@ import tyro
 from fastdqn.arguments import parse
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.runs import Run, config_to_play, read_run
+from fastdqn.seeds import eval_seed
 from fastdqn.sparkline import sparkline
 
 _FORMATS = (".png", ".svg", ".pdf")
@@ -89,7 +90,7 @@ class _SaliencyFlags:
     frames: int = 8
     """Moments to draw, spread evenly over the episode."""
     seed: int | None = None
-    """Seed of the env; None: as in the run's own evaluation."""
+    """Of the episode, which is never one of training; None: as in the run's own evaluation."""
     epsilon: float = 0.0
     """Chance of a random action."""
     max_env_steps: int = 5_000
@@ -117,19 +118,18 @@ def saliency(args: list[str]) -> int:
     out = _picture_path(flags.out)
     config = config_to_play(Path(flags.run), allow_env_import=flags.allow_env_import)
     changes: dict[str, Any] = {"eval_epsilon": flags.epsilon, "device": flags.device}
-    if flags.seed is not None:
-        changes["seed"] = flags.seed
     if flags.step_timeout_s is not None:
         changes["step_timeout_s"] = flags.step_timeout_s
     config = config.replace(**changes)  # which checks them
+    seed = eval_seed(config, flags.seed)
 
-    from fastdqn import assembly, env_names, playing, saliency_play, saliency_plot
+    from fastdqn import env_names, playing, saliency_play, saliency_plot
 
     with playing.playing(flags.run, config, num_envs=1) as (policy, envs, stop):
         episode = saliency_play.play_episode(
             policy,
             envs,
-            seed=assembly.eval_seed(config) if flags.seed is None else flags.seed,
+            seed=seed,
             epsilon=config.eval_epsilon,
             max_env_steps=flags.max_env_steps,
             stop=stop,

@@ -61,6 +61,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "atari_max_episode_frames": (1, 2**31 - 1),
     "seed": (0, 2**31 - 1),
     "total_env_steps": (1, 2**53),
+    "schedule_env_steps": (1, 2**53),
     "impala_width": (1, 64),
     "learning_starts_env_steps": (1, 2**53),
     "update_period_env_steps": (1e-3, 1e9),
@@ -90,6 +91,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "eval_period_env_steps": (1, 2**53),
     "eval_epsilon": (0.0, 1.0),
     "eval_max_env_steps": (1, 2**53),
+    "eval_patience_env_steps": (1, 2**53),
     "stop_window": (1, 100_000),
     "log_period_env_steps": (1, 2**53),
     "checkpoint_period_env_steps": (1, 2**53),
@@ -138,6 +140,12 @@ class Config:
     """Env i of N is seeded with seed + i; evaluation uses seeds far away from those."""
     total_env_steps: int = 100_000
     """Length of the run."""
+    schedule_env_steps: int | None = None
+    """Env step at which the annealing of step size and beta ends; None: total_env_steps. A run that
+    is resumed to more steps keeps its own: it goes on with what the schedules ended at."""
+    replan_schedules: bool = False
+    """Let a run that is resumed to more steps anneal over its new length: step size and beta jump
+    to where the longer schedules have them."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:<index>; auto takes CUDA where there is one."""
     mode: Literal["auto", "eager", "compile", "graph"] = "auto"
@@ -197,7 +205,7 @@ class Config:
     learning_rate: float = 1e-3
     """Step size."""
     learning_rate_final: float | None = 0.0
-    """Anneal the step size linearly to this at total_env_steps; None: constant."""
+    """Anneal the step size linearly to this at schedule_env_steps; None: constant."""
     optimizer_epsilon: float = 1e-8
     """Term in the denominator of Adam or RMSprop."""
     rmsprop_centred: bool = True
@@ -233,7 +241,7 @@ class Config:
     priority_beta_start: float = 0.4
     """Exponent of the importance weights at the start ..."""
     priority_beta_end: float = 1.0
-    """... and at total_env_steps, linear between."""
+    """... and at schedule_env_steps, linear between."""
     priority_epsilon: float = 1e-6
     """Added to every |TD error|, so that none becomes undrawable."""
 
@@ -248,8 +256,12 @@ class Config:
     """Chance of a random action in evaluation."""
     eval_max_env_steps: int | None = 10_000_000
     """Give up an evaluation after so many env steps; unfinished episodes count as they stand."""
+    eval_patience_env_steps: int | None = None
+    """Give it up, too, when no episode has ended for so many env steps; None: 30,000 in each env,
+    or as long as the env's own limit lets an episode last."""
     stop_return: float | None = None
-    """Stop once the mean return of the last stop_window training episodes reaches this."""
+    """Stop once the mean return of the last stop_window training episodes reaches this; not
+    before there are so many."""
     stop_window: int = 100
     """Episodes in that mean, and in the reported mean return."""
     stop_eval_return: float | None = None
@@ -263,7 +275,8 @@ class Config:
     checkpoint_keep: int = 2
     """Older checkpoints are deleted."""
     checkpoint_keep_best: bool = False
-    """Keep the one with the best evaluation, too, however old."""
+    """Keep the one with the best evaluation, too, however old. What counts is an evaluation at the
+    very step of a checkpoint: give both the same period."""
     checkpoint_replay: Literal["none", "exit", "every"] = "exit"
     """Which checkpoints hold the replay: a run resumed without it must fill it anew."""
     save_final_checkpoint: bool = True
@@ -351,6 +364,12 @@ class Config:
             refuse("target_tau", "has no target network to move; set target_period_updates")
         if self.eval_period_env_steps is not None and self.eval_episodes == 0:
             refuse("eval_period_env_steps", "has no episodes to play; set eval_episodes")
+        if self.learning_rate_final == 0.0 and self.schedules_end_env_steps < self.total_env_steps:
+            refuse(
+                "schedule_env_steps",
+                f"leaves a learning rate of 0 until total_env_steps = {self.total_env_steps}; "
+                f"raise learning_rate_final, or set it to None",
+            )
         if self.stop_eval_return is not None and self.eval_period_env_steps is None:
             refuse("stop_eval_return", "has no evaluation to look at; set eval_period_env_steps")
         if not self.save_final_checkpoint and self.checkpoint_period_env_steps is not None:
@@ -423,6 +442,11 @@ class Config:
     def replay_ratio(self) -> float:
         """Transitions trained on per env step; quote it with every speed."""
         return self.batch_size / self.update_period_env_steps
+
+    @property
+    def schedules_end_env_steps(self) -> int:
+        """``schedule_env_steps``, resolved."""
+        return self.schedule_env_steps or self.total_env_steps
 
     @property
     def log_every_env_steps(self) -> int:

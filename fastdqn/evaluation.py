@@ -18,7 +18,8 @@ class EvalResult:
 
     returns: np.ndarray  # float64 [episodes]
     lengths: np.ndarray  # int64 [episodes], in env steps
-    unfinished: int  # episodes counted as they stood when max_env_steps ran out
+    unfinished: int  # episodes counted as they stood when it was given up
+    given_up: str = ""  # why, as a clause; empty: every env played its quota
 
     @property
     def episodes(self) -> int:
@@ -35,6 +36,21 @@ class EvalResult:
         """Standard deviation of the returns over episodes."""
         return float(self.returns.std()) if self.episodes else float("nan")
 
+    @property
+    def median(self) -> float:
+        """Median return."""
+        return float(np.median(self.returns)) if self.episodes else float("nan")
+
+    @property
+    def min(self) -> float:
+        """Lowest return."""
+        return float(self.returns.min()) if self.episodes else float("nan")
+
+    @property
+    def max(self) -> float:
+        """Highest return."""
+        return float(self.returns.max()) if self.episodes else float("nan")
+
 
 def evaluate(
     policy: Policy,
@@ -43,6 +59,7 @@ def evaluate(
     episodes_per_env: int,
     epsilon: float = 0.0,
     max_env_steps: int | None = None,
+    patience_env_steps: int | None = None,
     seed: int | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> EvalResult:
@@ -56,28 +73,39 @@ def evaluate(
         episodes_per_env: Episodes of each env.
         epsilon: Chance of a random action.
         max_env_steps: Give up after so many steps over all envs.
+        patience_env_steps: Give up when for so many steps over all envs none has ended an episode
+            of its quota.
         seed: Of the envs and of the random actions; None leaves both as they are.
         stop: Asked before every step; True gives up.
     """
     total = np.zeros(envs.num_envs)
     length = np.zeros(envs.num_envs, dtype=np.int64)
     finished: list[list[tuple[float, int]]] = [[] for _ in range(envs.num_envs)]
+    env_steps = newest_end = 0
 
     def finish(over: np.ndarray) -> None:
+        nonlocal newest_end
         for env in np.flatnonzero(over & (length > 0)):
             finished[env].append((total[env], int(length[env])))
             total[env], length[env] = 0.0, 0
+            if len(finished[env]) <= episodes_per_env:
+                newest_end = env_steps
 
     policy.reset()
     if seed is not None:
         policy.generator.manual_seed(seed)
     step = envs.reset(seed=seed)
     frame, first = step.observation, step.first
-    env_steps = 0
+    given_up = ""
     while min(map(len, finished)) < episodes_per_env:
         if max_env_steps is not None and env_steps >= max_env_steps:
+            given_up = f"after {env_steps:,} env steps"
+            break
+        if patience_env_steps is not None and env_steps - newest_end >= patience_env_steps:
+            given_up = f"none ended within {env_steps - newest_end:,} env steps"
             break
         if stop is not None and stop():
+            given_up = "on request"
             break
         envs.send(policy.act(frame, first=first, epsilon=epsilon) - policy.action_start)
         step = envs.recv()
@@ -101,4 +129,4 @@ def evaluate(
             unfinished += 1
     kept = [episode for episodes in finished for episode in episodes[:episodes_per_env]]
     returns, lengths = zip(*kept, strict=True) if kept else ((), ())
-    return EvalResult(np.array(returns, float), np.array(lengths, np.int64), unfinished)
+    return EvalResult(np.array(returns, float), np.array(lengths, np.int64), unfinished, given_up)

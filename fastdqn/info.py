@@ -59,6 +59,24 @@ def environment() -> dict[str, Any]:
     }
 
 
+def host_kind() -> dict[str, Any]:
+    """What kind of machine this is; not which."""
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpus_usable": host.usable_cpus(),
+        "memory_total_bytes": host.memory_total(),
+        "gpus": [gpu["name"] for gpu in _gpus()],
+    }
+
+
+def commit() -> dict[str, Any]:
+    """Of the checkout that fastdqn runs from, and whether files of it are changed; None without."""
+    found = _git_commit()
+    changed = None if found is None else _git("status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": found, "git_dirty": None if found is None else changed is not None}
+
+
 def _cpu_name() -> str:
     for line in host.read_text(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
@@ -129,10 +147,14 @@ def _gpu_driver() -> str | None:
 
 
 def _git_commit() -> str | None:
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*words: str) -> str | None:
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():  # else git would look further up, in someone else's checkout
         return None
-    return _run("git", "-C", str(root), "rev-parse", "HEAD")
+    return _run("git", "-C", str(root), *words)
 
 
 def _run(*command: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,19 @@ COLUMNS = (
     "frames_per_s",
     "updates_per_s",
     "wall_s",
+)
+EVALUATION_COLUMNS = (
+    "env_steps",
+    "updates",
+    "wall_s",
+    "episodes",
+    "mean",
+    "std",
+    "median",
+    "min",
+    "max",
+    "unfinished",
+    "final",  # 1: of the run's end, on other episodes than those before
 )
 # Columns that differ between two runs of the same seed.
 TIME_COLUMNS = ("env_steps_per_s", "frames_per_s", "updates_per_s", "wall_s")
@@ -171,7 +184,7 @@ class FiniteFrames:
 
 
 class MetricsFile:
-    """metrics.csv: one row per log period, on its way to the disk at once, whole or not at all.
+    """Rows of metrics.csv or evaluations.csv, on the disk at once, whole or not at all.
 
     A row that the disk refuses is kept, and written before the next one.
 
@@ -179,14 +192,20 @@ class MetricsFile:
         path: Where it lies.
         keep_until_env_steps: None starts anew; else rows after this are cut off, so that a
             resumed run goes on from its checkpoint.
+        columns: Their names; ``env_steps`` is one of them.
     """
 
-    def __init__(self, path: Path, keep_until_env_steps: int | None = None) -> None:
-        self.path = path
-        kept = [] if keep_until_env_steps is None else _read(path, keep_until_env_steps)
+    def __init__(
+        self,
+        path: Path,
+        keep_until_env_steps: int | None = None,
+        columns: Sequence[str] = COLUMNS,
+    ) -> None:
+        self.path, self.columns = path, columns
+        kept = [] if keep_until_env_steps is None else _read(path, keep_until_env_steps, columns)
         temporary = path.with_suffix(".csv.tmp")
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(kept)
         os.replace(temporary, path)
@@ -199,7 +218,7 @@ class MetricsFile:
         Raises:
             OSError: Where the disk refuses; the file is as it was before.
         """
-        values = [_text(row[name]) if name in row else "" for name in COLUMNS]
+        values = [_text(row[name]) if name in row else "" for name in self.columns]
         self._unwritten += (",".join(values) + "\r\n").encode()  # numbers need no quotes
         self.flush()
 
@@ -228,14 +247,14 @@ def _as_numpy(array: Array) -> np.ndarray:
     return array.numpy() if isinstance(array, Tensor) else array
 
 
-def _read(path: Path, until_env_steps: int) -> list[dict[str, str]]:
+def _read(path: Path, until_env_steps: int, columns: Sequence[str]) -> list[dict[str, str]]:
     """Whole rows up to a step; a torn last line is dropped, and whatever else is no row."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
     return [
-        {name: row.get(name, "") for name in COLUMNS}
+        {name: row.get(name, "") for name in columns}
         for row in rows
         if None not in row.values()  # too short
         and row.get("env_steps", "").isdecimal()

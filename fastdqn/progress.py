@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fastdqn.observer import Observer
 from fastdqn.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -19,17 +20,20 @@ if TYPE_CHECKING:
 
 _REDRAW_S = 0.1
 _LINE_S = 2.0
+_FIRST_LOOK_S = 0.5
+_LOOK_S = 1.0
 _LINE_FRACTION = 0.05
 _HISTORY = 240  # rows whose returns are drawn
 _CURVE, _LEAST_CURVE = 60, 8  # characters
 
 
-class Progress:
-    """Shows the rows of ``metrics.csv`` while they come.
+class Progress(Observer):
+    """Shows what a run is, and how far it has come.
 
-    Nothing is shown before the first row, so that a run which is refused leaves nothing but its
-    error. A run must not die of its display: when the stream is closed, or its reader has gone,
-    this falls silent.
+    Nothing is shown before the run has begun, so that one which is refused leaves nothing but its
+    error. Rows of ``metrics.csv`` are shown as they come; while there is none, or the next takes
+    long, what the clock knows. A run must not die of its display: when the stream is closed, or its
+    reader has gone, this falls silent.
 
     Args:
         total_env_steps: Length of the run.
@@ -56,6 +60,8 @@ class Progress:
         self._shown_env_steps = 0.0
         self._started_at: float | None = None  # None: nothing shown yet
         self._pending = False  # the newest row is not on display yet
+        self._next_look = 0.0  # seconds; before that a step is not looked at
+        self._speed_from: tuple[float, float, float] | None = None  # seconds, env steps, updates
         self._returns: deque[float] = deque(maxlen=_HISTORY)
         self._silent = self._stream is None  # as under pythonw, or after ">&-"
 
@@ -70,17 +76,44 @@ class Progress:
     ) -> None:
         self.close()
 
-    def update(self, row: Mapping[str, Any]) -> None:
-        """Take a row of metrics; show it if the last one has been on display long enough."""
+    def started(self, title: str, header: str) -> None:
+        """Show what runs."""
+        self._title = title
+        self._start()
+        self.message(header)
+        self._look_again(_FIRST_LOOK_S)
+
+    def stepped(self, env_steps: int, updates: int) -> None:
+        """Show how far the run is, if nothing else was shown for a while."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        if self._speed_from is not None and self._shown_env_steps < env_steps:
+            since, steps_then, updates_then = self._speed_from
+            seconds = max(now - since, 1e-9)
+            self._row["env_steps_per_s"] = (env_steps - steps_then) / seconds
+            self._row["updates_per_s"] = (updates - updates_then) / seconds
+            self._row["env_steps"] = env_steps
+            self._show()
+        self._speed_from = now, env_steps, updates
+        self._look_again()
+
+    def evaluated(self, row: Mapping[str, float]) -> None:
+        """Say what an evaluation has found."""
+        self._speed_from = None  # the time it took is not that of the steps
+        env_steps, cut = _count(row["env_steps"]), row["unfinished"]
+        self.message(
+            f"evaluation at {env_steps} env steps: mean return {row['mean']:.1f} over "
+            f"{row['episodes']:.0f} episodes" + (f" ({cut:.0f} of them cut short)" if cut else "")
+        )
+
+    def logged(self, row: Mapping[str, Any]) -> None:
+        """Take a row of metrics.csv; show it if the last one has been on display long enough."""
         self._start()
         self._row = {key: _number(value) for key, value in row.items()}
         self._pending = True
         if math.isfinite(mean := self._value("return_mean")):
             self._returns.append(mean)
-        evaluation = self._row.get("eval_return_mean", math.nan)
-        if not math.isnan(evaluation):
-            env_steps = _count(self._row.get("env_steps", math.nan))
-            self.message(f"evaluation at {env_steps} env steps: mean return {evaluation:.1f}")
         if self._is_due():
             self._show()
 
@@ -116,13 +149,23 @@ class Progress:
         if self._live is not None:
             return waited >= _REDRAW_S
         env_steps = self._row.get("env_steps", 0.0)
-        # The pause between lines grows with the run, so that the log of a day stays readable.
-        pause = max(_LINE_S, (now - (self._started_at or now)) / 50)
         far = env_steps - self._shown_env_steps >= _LINE_FRACTION * self._total
-        return waited >= pause or far or env_steps >= self._total
+        return waited >= self._pause(now) or far or env_steps >= self._total
+
+    def _pause(self, now: float) -> float:
+        """Seconds between plain lines; grows, so that the log of a day stays readable."""
+        return max(_LINE_S, (now - (self._started_at or now)) / 50)
+
+    def _look_again(self, seconds: float | None = None) -> None:
+        """Leave steps alone for so long: as long as a row is shown."""
+        now = time.monotonic()
+        if seconds is None:
+            seconds = _LOOK_S if self._live is not None else 1.5 * self._pause(now)
+        self._next_look = now + seconds
 
     def _show(self) -> None:
         self._shown_at = time.monotonic()
+        self._look_again()
         self._shown_env_steps = self._row.get("env_steps", 0.0)
         self._pending = False
         if self._live is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +14,9 @@ from fastdqn.config import Config
 from fastdqn.errors import TrainingError
 from fastdqn.evaluation import EvalResult
 from fastdqn.faults import DiskFaults
-from fastdqn.info import device_name, versions
 from fastdqn.learner import Learner
-from fastdqn.metrics import EpisodeStatistics, FiniteFrames, MetricsFile
+from fastdqn.metrics import EVALUATION_COLUMNS, EpisodeStatistics, FiniteFrames, MetricsFile
+from fastdqn.record import utc_now
 from fastdqn.replay import ReplayBuffer
 from fastdqn.types import TimeStep
 
@@ -45,8 +47,9 @@ class Report:
         self.numbers = FiniteFrames()
         self.clock = Clock()
         self.file: MetricsFile | None = None
+        self.evaluations: MetricsFile | None = None
         self.evaluation: EvalResult | None = None  # the newest
-        self._unwritten = False  # whether it is still to go into metrics.csv
+        self.evaluated_at: int | None = None  # its env step
         self._last: dict[str, float] = {
             "env_steps": 0, "updates": 0, "transitions": 0, "train_s": 0.0,
         }  # fmt: skip
@@ -57,9 +60,44 @@ class Report:
         self.episodes.add(step)
         self.numbers.add(step)
 
-    def add_evaluation(self, result: EvalResult) -> None:
-        """Take in an evaluation; the next row carries it."""
-        self.evaluation, self._unwritten = result, True
+    def open_files(self, run_dir: Path, keep_until_env_steps: int | None) -> None:
+        """Start metrics.csv and evaluations.csv, or go on with them; OSError as the disk has it."""
+        self.file = MetricsFile(run_dir / "metrics.csv", keep_until_env_steps)
+        self.evaluations = MetricsFile(
+            run_dir / "evaluations.csv", keep_until_env_steps, EVALUATION_COLUMNS
+        )
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self.file, self.evaluations):
+            if file is not None:
+                file.close()
+
+    def add_evaluation(
+        self, result: EvalResult, env_steps: int, *, final: bool
+    ) -> dict[str, float]:
+        """Take in an evaluation of the policy as it is now: one row of evaluations.csv."""
+        self.evaluation, self.evaluated_at = result, env_steps
+        row: dict[str, float] = {
+            "env_steps": env_steps,
+            "updates": self.learner.updates,
+            "wall_s": self.clock.wall_s,
+            "episodes": result.episodes,
+            "unfinished": result.unfinished,
+            "final": int(final),
+        }
+        for name in ("mean", "std", "median", "min", "max"):
+            row[name] = getattr(result, name)
+        if self.evaluations is not None:
+            with self.disk.survived("evaluations.csv"):
+                self.evaluations.write(row)
+        return row
+
+    def score(self, env_steps: int) -> float | None:
+        """What the policy of this very step was found to earn; None: it was not evaluated."""
+        if self.evaluation is None or self.evaluated_at != env_steps:
+            return None
+        return self.evaluation.mean
 
     def has_row(self, env_steps: int) -> bool:
         """Whether the newest row was written at this step."""
@@ -94,9 +132,8 @@ class Report:
         }
         for name in ("loss", "td_error_abs", "q_mean"):
             row[name] = sums[name] / updates if updates else math.nan
-        if self._unwritten and self.evaluation is not None:
-            row["eval_return_mean"] = self.evaluation.mean
-            self._unwritten = False
+        if (score := self.score(env_steps)) is not None:
+            row["eval_return_mean"] = score
         row["env_steps_per_s"] = since["transitions"] / seconds
         row["frames_per_s"] = row["env_steps_per_s"] * self.frame_skip
         row["updates_per_s"] = updates / seconds
@@ -107,9 +144,11 @@ class Report:
         return row
 
     def flush(self) -> None:
-        """Write rows that the disk has refused before; OSError where it still does."""
-        if self.file is not None:
-            self.file.flush()
+        """Write rows that the disk has refused before."""
+        for what, file in (("metrics.csv", self.file), ("evaluations.csv", self.evaluations)):
+            if file is not None:
+                with self.disk.survived(what):
+                    file.flush()
 
     def check_finite(self, env_steps: int) -> None:
         """Raise TrainingError where a number since the last row was NaN or infinite.
@@ -146,8 +185,16 @@ class Report:
                 f"earlier ones are intact."
             )
 
-    def summary(self, stopped_by: str, env_steps: int) -> dict[str, Any]:
-        """What the run came to; also summary.json."""
+    def summary(
+        self, stopped_by: str, env_steps: int, session: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What the run came to; also summary.json.
+
+        Args:
+            stopped_by: Why it ended.
+            env_steps: And when.
+            session: Of this process, as in run.json.
+        """
         c, result = self.config, self.evaluation
         episodes, reset_rows, return_mean, _ = self.episodes.read()
         train_s = max(self.clock.train_s, 1e-9)
@@ -164,8 +211,13 @@ class Report:
             "train_return_mean": _finite(return_mean),
             "eval_return_mean": mean,
             "eval_return_std": None if result is None else _finite(result.std),
+            "eval_return_median": None if result is None else _finite(result.median),
+            "eval_return_min": None if result is None else _finite(result.min),
+            "eval_return_max": None if result is None else _finite(result.max),
+            "eval_env_steps": self.evaluated_at,
             "eval_episodes": 0 if result is None else result.episodes,
             "eval_unfinished_episodes": 0 if result is None else result.unfinished,
+            "eval_given_up": "" if result is None else result.given_up,
             "reward_threshold": self.threshold,
             "solved": solved,
             "wall_s": self.clock.wall_s,
@@ -175,12 +227,8 @@ class Report:
             "updates_per_s": self.learner.updates / train_s,
             "replay_ratio": c.replay_ratio,
             "replay_bytes": self.replay.nbytes(),
-            "mode": self.learner.mode,
-            "precision": self.learner.precision,
-            "updates_per_launch": self.learner.updates_per_launch,
-            "torch_threads": torch.get_num_threads(),
-            "device": device_name(self.learner.device),
-            "versions": versions(),
+            **{name: value for name, value in session.items() if name != "from_env_steps"},
+            "ended": utc_now(),
         }
 
     def state_dict(self) -> dict[str, Any]:

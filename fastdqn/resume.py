@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdqn.actor import Actor
+from fastdqn.envs.arrays import without_tensors
 from fastdqn.errors import CheckpointError
 from fastdqn.learner import Learner
 from fastdqn.replay import ReplayBuffer
@@ -51,10 +52,17 @@ def restore_actions(state: Any, num_envs: int, num_actions: int) -> Tensor:
     return actions
 
 
-def restore_envs(state: Any, envs: Any) -> None:
-    """Load the state of envs that can; whatever they raise is the checkpoint's fault."""
+def restore_envs(state: Any, envs: Any, *, arrays: bool) -> None:
+    """Load the state of envs that can; whatever they raise is the checkpoint's fault.
+
+    Args:
+        state: What they gave.
+        envs: The envs.
+        arrays: Whether that held numpy arrays, which a checkpoint makes tensors of.
+    """
     try:
-        envs.load_state_dict(materialize(state))
+        found = materialize(state)
+        envs.load_state_dict(without_tensors(found) if arrays else found)
     except Exception as error:
         raise CheckpointError(
             f"The envs refuse their state in the checkpoint ({type(error).__name__}: {error})."

@@ -18,6 +18,9 @@ from fastdqn.errors import CheckpointError, ConfigError
 # What a resumed run may change: nothing that the numbers of the part already run depend on.
 _MAY_CHANGE = {
     "total_env_steps",
+    "schedule_env_steps",  # see continuation.py, as for the next two
+    "replan_schedules",
+    "precision",
     "run_dir",
     "resume",
     "device",
@@ -31,6 +34,7 @@ _MAY_CHANGE = {
     "eval_period_env_steps",
     "eval_epsilon",
     "eval_max_env_steps",
+    "eval_patience_env_steps",
     "log_period_env_steps",
     "checkpoint_period_env_steps",
     "checkpoint_keep",
@@ -39,7 +43,15 @@ _MAY_CHANGE = {
     "save_final_checkpoint",
 }
 
-_OURS = ("config.json", "metrics.csv", "summary.json", "returns.png", "checkpoints")
+_OURS = (
+    "config.json",
+    "run.json",
+    "metrics.csv",
+    "evaluations.csv",
+    "summary.json",
+    "returns.png",
+    "checkpoints",
+)
 
 
 def open_run_dir(config: Config) -> tuple[Path, bool]:

@@ -26,6 +26,8 @@ _NOT_COMPARED = {
     "eval_num_envs",
     "eval_period_env_steps",
     "eval_max_env_steps",
+    "eval_patience_env_steps",
+    "replan_schedules",
 }
 _BOOTSTRAP_FROM = 5
 _RESAMPLES = 2_000

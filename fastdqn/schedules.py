@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from fastdqn.config import Config
+
 
 def linear_schedule(step: float, start: float, end: float, begin: float, duration: float) -> float:
     """From ``start`` at ``begin`` to ``end`` at ``begin + duration``, constant outside."""
@@ -21,3 +23,31 @@ def exponential_schedule(
 
 
 SCHEDULES = {"linear": linear_schedule, "exponential": exponential_schedule}
+
+
+class Schedules:
+    """What a run's clock determines, from its configuration alone."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.end = config.schedules_end_env_steps
+        """Env step at which those end that last as long as the run."""
+
+    def epsilon(self, env_steps: int) -> float:
+        """Chance of a random action."""
+        c = self.config
+        schedule = SCHEDULES[c.epsilon_schedule]
+        begin, duration = c.learning_starts_env_steps, c.epsilon_duration_env_steps
+        return schedule(env_steps, c.epsilon_start, c.epsilon_end, begin, duration)
+
+    def beta(self, env_steps: int) -> float:
+        """Exponent of the importance weights."""
+        c = self.config
+        return linear_schedule(env_steps, c.priority_beta_start, c.priority_beta_end, 0, self.end)
+
+    def learning_rate(self, env_steps: int) -> float:
+        """Step size."""
+        c = self.config
+        if c.learning_rate_final is None:
+            return c.learning_rate
+        return linear_schedule(env_steps, c.learning_rate, c.learning_rate_final, 0, self.end)

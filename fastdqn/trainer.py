@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +17,20 @@ from fastdqn.assembly import (
     as_stream,
     build_learner,
     build_network,
-    eval_seed,
+    eval_patience,
     make_stream,
     mode_of_parts,
     policy_spec,
     replay_arguments,
-    reward_threshold,
     set_up_torch,
-    subseed,
 )
 from fastdqn.checkpoint import open_newest, refusing, save_checkpoint
 from fastdqn.config import Config
+from fastdqn.continuation import check_precision, continued, say_what_becomes, say_what_differs
 from fastdqn.devices import resolve_device
-from fastdqn.envs import EnvStream
+from fastdqn.envs import EnvStream, arrays
+from fastdqn.envs.made import reward_threshold
+from fastdqn.envs.stream import saves_state
 from fastdqn.errors import (
     CheckpointError,
     ConfigError,
@@ -40,10 +40,13 @@ from fastdqn.errors import (
 )
 from fastdqn.evaluation import evaluate
 from fastdqn.faults import DiskFaults, explain_out_of_memory
+from fastdqn.header import header
+from fastdqn.info import device_name
 from fastdqn.memory import MemoryPlan, format_bytes
-from fastdqn.metrics import MetricsFile
+from fastdqn.observer import Observer, OnLog, as_observer
 from fastdqn.plots import plot_returns
 from fastdqn.policy import Policy
+from fastdqn.record import describe_envs, describe_network, resolved, session, write_record
 from fastdqn.replay import ReplayBuffer
 from fastdqn.report import Report
 from fastdqn.resume import (
@@ -54,11 +57,10 @@ from fastdqn.resume import (
     restore_run,
 )
 from fastdqn.run_dir import open_run_dir, write_json
-from fastdqn.schedules import SCHEDULES, linear_schedule
+from fastdqn.schedules import Schedules
+from fastdqn.seeds import eval_seed, periodic_eval_seed, restart_seed, subseed
 from fastdqn.signals import StopSignals
 from fastdqn.watchdog import Watchdog
-
-OnLog = Callable[[Mapping[str, float]], bool | None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def train(
     envs: VectorEnv | EnvStream | None = None,
     eval_envs: VectorEnv | EnvStream | None = None,
     network: nn.Module | None = None,
-    on_log: OnLog | None = None,
+    on_log: OnLog | Observer | None = None,
 ) -> TrainResult:
     """Train an agent and leave a run directory.
 
@@ -87,7 +89,8 @@ def train(
         eval_envs: For evaluation; with ``envs`` and without these there is none.
         network: Instead of ``config.network``: maps observations [B, S, *O] or [B, *O] to Q
             [B, A]. It is trained in place.
-        on_log: Called with every row of metrics.csv; True stops the run.
+        on_log: Called with every row of metrics.csv; True stops the run. Or an
+            :class:`fastdqn.observer.Observer`, which is told more, and more often.
 
     Raises:
         FastDQNError: ConfigError, EnvError, MemoryPlanError or CheckpointError, all before the
@@ -152,11 +155,12 @@ class Trainer:
         if self.device.type == "cuda":  # streams, events and captures go to the current device
             torch.cuda.set_device(self.device)
         self.signals: StopSignals | None = None
+        self.observer = Observer()
         self._resources = ExitStack()
         dog = self._resources.enter_context(
             Watchdog(config.step_timeout_s, lambda: self.interrupted)
         )
-        name = config.env_id if envs is None else str(envs)
+        self.name = name = config.env_id if envs is None else str(envs)
         try:
             self.envs = make_stream(config) if envs is None else as_stream(envs, config)
         except BaseException:
@@ -183,6 +187,10 @@ class Trainer:
             set_up_torch(config, network, self.device)
             self.learner = build_learner(config, network, self.device)
             self.run_dir, self.resuming = open_run_dir(config)  # what is refused leaves none
+            self.before = config
+            if self.resuming:
+                self.before = Config.load(self.run_dir / "config.json")
+                self.config = config = continued(config, self.before, self.run_dir)
             with explain_out_of_memory(MemoryPlanError, no_room_for(plan)):
                 self.replay = ReplayBuffer(**arguments, mode=mode_of_parts(self.learner))
         except BaseException:
@@ -196,9 +204,17 @@ class Trainer:
             mode=mode_of_parts(self.learner),
             seed=subseed(config.seed, "actor"),
         )
-        threshold = reward_threshold(config) if envs is None else None
         self.disk = DiskFaults()
+        threshold = reward_threshold(self.envs)
         self.report = Report(config, self.learner, self.replay, threshold, self.disk)
+        self.schedules = Schedules(config)
+        self.plan = plan
+        self.resolved = resolved(self.learner, torch.get_num_threads())
+        self.session: dict[str, Any] = {}  # from `begin` on
+        self.described = (
+            describe_envs(self.envs, envs, config),
+            describe_network(network, made_from_config=not own_network),
+        )
         self.spec = policy_spec(self.envs, self.learner, own_network)
         names = ("frame_stack", "stack_padding", "action_start")
         self.policy = self.learner.policy(**{name: self.spec[name] for name in names})
@@ -206,26 +222,30 @@ class Trainer:
         self.learning_from = config.learning_starts_env_steps  # later after a resume without replay
         self.updates_before = 0  # updates made before `learning_from`
 
-    def run(self, on_log: OnLog | None, signals: StopSignals) -> TrainResult:
+    def run(self, on_log: OnLog | Observer | None, signals: StopSignals) -> TrainResult:
         """Train to the end, or to the first reason to stop."""
-        self.signals = signals
+        self.signals, self.observer = signals, as_observer(on_log)
         self.actions = self.begin()
         try:
-            stopped_by = signals.name or self.loop(on_log, signals)
+            stopped_by = signals.name or self.loop(signals)
         except EnvFailure:
             if not signals.came():
                 raise
             stopped_by = str(signals.name)  # env workers got it, too: their step never was
-        return self.end(stopped_by, on_log)
+        return self.end(stopped_by)
 
-    def loop(self, on_log: OnLog | None, signals: StopSignals) -> str:
+    def loop(self, signals: StopSignals) -> str:
         """Step, learn, store, act; returns why it stopped."""
         config, envs, report = self.config, self.envs, self.report
         learner, replay, actor = self.learner, self.replay, self.actor
+        beta, stepped = self.schedules.beta, self.observer.stepped
         while self.env_steps < config.total_env_steps:
             envs.send(self.actions)  # the envs work ...
             learner.update_from(  # ... while the device learns from what came before
-                replay, self.updates_due(), batch_size=config.batch_size, beta=self.beta()
+                replay,
+                self.updates_due(),
+                batch_size=config.batch_size,
+                beta=beta(self.env_steps),
             )
             step = envs.recv()
             replay.add(step, self.actions)
@@ -233,10 +253,11 @@ class Trainer:
             self.env_steps += config.num_envs
             self.set_schedules()
             self.actions = actor.act_from(replay)
+            stepped(self.env_steps, learner.updates)
 
             if self.is_due(config.eval_period_env_steps) and self.is_good_enough():
                 return "stop_eval_return"
-            if self.is_due(config.log_every_env_steps) and (reason := self.log(on_log)):
+            if self.is_due(config.log_every_env_steps) and (reason := self.log()):
                 return reason
             if self.is_due(config.checkpoint_period_env_steps):
                 self.try_save(with_replay=config.checkpoint_replay == "every")
@@ -266,35 +287,11 @@ class Trainer:
             return False
         return self.env_steps // period > (self.env_steps - self.config.num_envs) // period
 
-    def beta(self) -> float:
-        """Exponent of the importance weights now."""
-        c = self.config
-        return linear_schedule(
-            self.env_steps, c.priority_beta_start, c.priority_beta_end, 0, c.total_env_steps
-        )
-
-    def epsilon(self) -> float:
-        """Chance of a random action now."""
-        c = self.config
-        schedule = SCHEDULES[c.epsilon_schedule]
-        return schedule(
-            self.env_steps,
-            c.epsilon_start,
-            c.epsilon_end,
-            c.learning_starts_env_steps,
-            c.epsilon_duration_env_steps,
-        )
-
     def set_schedules(self) -> None:
         """Bring what the clock determines up to date on the device."""
-        c = self.config
-        self.actor.epsilon.fill_(self.epsilon())
-        if c.learning_rate_final is not None:
-            self.learner.set_learning_rate(
-                linear_schedule(
-                    self.env_steps, c.learning_rate, c.learning_rate_final, 0, c.total_env_steps
-                )
-            )
+        self.actor.epsilon.fill_(self.schedules.epsilon(self.env_steps))
+        if self.config.learning_rate_final is not None:
+            self.learner.set_learning_rate(self.schedules.learning_rate(self.env_steps))
 
     # --- start and end -------------------------------------------------------------------------
 
@@ -302,20 +299,21 @@ class Trainer:
         """Reset the envs or go on from the checkpoint; the first actions."""
         c = self.config
         actions = self.restore() if self.resuming else None
+        self.session = session(self.env_steps, self.resolved)
         try:
             self.write_config()
-            self.report.file = MetricsFile(
-                self.run_dir / "metrics.csv", self.env_steps if self.resuming else None
-            )
+            write_record(self.run_dir, *self.described, self.session)
+            self.report.open_files(self.run_dir, self.env_steps if self.resuming else None)
         except OSError as error:
             raise ConfigError(
                 f"run_dir = {str(self.run_dir)!r} cannot be written to ({error.strerror}); make "
                 f"room, or name another."
             ) from None
-        self._resources.callback(self.report.file.close)
+        self._resources.callback(self.report.close)
+        self.observer.started(self.title, self.header())
         if actions is None:
             # After a resume the envs must not play the episodes of the first start again.
-            seed = subseed(c.seed, str(self.env_steps)) % 2**30 if self.resuming else c.seed
+            seed = restart_seed(c, self.env_steps) if self.resuming else c.seed
             raw = self.envs.reset(seed=seed)
             # Envs that live on the device take their actions there; nothing waits for them.
             self.actor.to_host = not getattr(raw.observation, "is_cuda", False)
@@ -327,29 +325,41 @@ class Trainer:
         self.report.clock.start()
         return actions
 
-    def end(self, stopped_by: str, on_log: OnLog | None) -> TrainResult:
+    @property
+    def title(self) -> str:
+        """What runs, in a few words."""
+        return f"{self.name}, seed {self.config.seed}"
+
+    def header(self) -> str:
+        """What runs, in some lines."""
+        rows = header(self.config, self.name, self.envs, self.learner, self.plan)
+        if self.resuming:
+            rows["resumed"] = f"at {self.env_steps:,} env steps, {self.learner.updates:,} updates"
+        rows["files"] = str(self.run_dir)
+        return "\n".join(f"{name:<12}{text}" for name, text in rows.items())
+
+    def end(self, stopped_by: str) -> TrainResult:
         """Evaluate the final parameters, save, sum up."""
         c = self.config
         if stopped_by == "total_env_steps":
+            beta = self.schedules.beta(self.env_steps)
             self.learner.update_from(
-                self.replay, self.updates_due(), batch_size=c.batch_size, beta=self.beta()
+                self.replay, self.updates_due(), batch_size=c.batch_size, beta=beta
             )
         if not self.interrupted:
-            self.evaluate(seed=eval_seed(c))
+            self.evaluate(final=True)
         if not self.report.has_row(self.env_steps) and not self.interrupted:
-            self.log(on_log)
+            self.log()
         stopped_by = self.interrupted or stopped_by
         if c.save_final_checkpoint:
             self.try_save(with_replay=c.checkpoint_replay != "none")
-        summary = self.report.summary(stopped_by, self.env_steps)
-        with self.disk.survived("metrics.csv"):
-            self.report.flush()
+        summary = self.report.summary(stopped_by, self.env_steps, self.session)
+        self.report.flush()
         with self.disk.survived("summary.json"):
             write_json(self.run_dir / "summary.json", summary)
         lost = dict(self.disk.failed)
         with self.disk.survived("returns.png"):
-            title = f"{c.env_id}, seed {c.seed}"
-            plot_returns(self.run_dir, threshold=self.report.threshold, title=title)
+            plot_returns(self.run_dir, threshold=self.report.threshold, title=self.title)
         if lost:
             raise TrainingError(
                 f"The run came to its end ({stopped_by}, {self.env_steps} env steps), but could "
@@ -365,15 +375,12 @@ class Trainer:
     # --- reports -------------------------------------------------------------------------------
 
     def is_good_enough(self) -> bool:
-        """Evaluate during the run; whether ``stop_eval_return`` is reached.
+        """Evaluate during the run; whether ``stop_eval_return`` is reached."""
+        self.evaluate(final=False)
+        target, score = self.config.stop_eval_return, self.report.score(self.env_steps)
+        return target is not None and score is not None and score >= target
 
-        On other episodes than at the end: what was chosen by some must be judged by others.
-        """
-        self.evaluate(seed=subseed(self.config.seed, "evaluation") % 2**30)
-        target, result = self.config.stop_eval_return, self.report.evaluation
-        return target is not None and result is not None and result.mean >= target
-
-    def evaluate(self, seed: int) -> None:
+    def evaluate(self, *, final: bool) -> None:
         """Play whole episodes on envs and with random numbers of their own."""
         c = self.config
         if self.eval_envs is None or c.eval_episodes == 0:
@@ -386,7 +393,8 @@ class Trainer:
                     episodes_per_env=-(-c.eval_episodes // self.eval_envs.num_envs),
                     epsilon=c.eval_epsilon,
                     max_env_steps=c.eval_max_env_steps,
-                    seed=seed,
+                    patience_env_steps=eval_patience(c, self.eval_envs),
+                    seed=eval_seed(c) if final else periodic_eval_seed(c),
                     stop=lambda: self.interrupted is not None,
                 )
             except EnvFailure:
@@ -394,30 +402,33 @@ class Trainer:
                     raise
                 return
         if not self.interrupted:
-            self.report.add_evaluation(result)
+            row = self.report.add_evaluation(result, self.env_steps, final=final)
+            self.observer.evaluated(row)
 
     @property
     def interrupted(self) -> str | None:
         """Name of the signal that asks to stop, if one came."""
         return None if self.signals is None else self.signals.name
 
-    def log(self, on_log: OnLog | None) -> str | None:
+    def log(self) -> str | None:
         """One row of metrics.csv; why to stop after it, if at all.
 
         The only place in the loop that waits for the device, beside the actions.
         """
-        row = self.report.write_row(self.env_steps, self.epsilon())
-        if on_log is not None and on_log(row):
+        c = self.config
+        row = self.report.write_row(self.env_steps, self.schedules.epsilon(self.env_steps))
+        if self.observer.logged(row):
             return "on_log"
-        target = self.config.stop_return
-        return "stop_return" if target is not None and row["return_mean"] >= target else None
+        if c.stop_return is None or row["episodes"] < c.stop_window:
+            return None
+        return "stop_return" if row["return_mean"] >= c.stop_return else None
 
     # --- files ---------------------------------------------------------------------------------
 
     def write_config(self) -> None:
-        """Leave the configuration in the run's directory."""
-        text = self.config.replace(run_dir=str(self.run_dir)).to_json()
-        write_json(self.run_dir / "config.json", text)
+        """Leave the configuration in the run's directory: what the run is, not how it began."""
+        config = self.config.replace(run_dir=str(self.run_dir), resume="never")
+        write_json(self.run_dir / "config.json", config.to_json())
 
     def try_save(self, *, with_replay: bool) -> None:
         """Write a checkpoint if the disk allows; what was trained is worth going on with."""
@@ -431,10 +442,11 @@ class Trainer:
         with self.report.clock.paused():
             self.report.check_finite(self.env_steps)
             self.report.check_parameters()
-            saves_envs = getattr(self.envs, "can_save_state", False)
+            envs = self.envs.state_dict() if saves_state(self.envs) else None  # type: ignore[attr-defined]
             run = {
                 "config": json.loads(self.config.to_json()),
                 "spec": self.spec,
+                "resolved": self.resolved,
                 "env_steps": self.env_steps,
                 "learning_from": self.learning_from,
                 "updates_before": self.updates_before,
@@ -442,19 +454,19 @@ class Trainer:
                 "report": self.report.state_dict(),
                 "actions": self.actions,
                 "actions_to_host": self.actor.to_host,
-                "envs": self.envs.state_dict() if saves_envs else None,  # type: ignore[attr-defined]
+                "envs": envs,
+                "envs_of_arrays": envs is not None and not arrays.has_tensors(envs),
             }
             state = {"run": run, "learner": self.learner.state_dict()}
             if with_replay:
                 state["replay"] = self.replay.state_dict()
             directory = self.run_dir / "checkpoints"
-            evaluation = self.report.evaluation
             save_checkpoint(
                 directory,
                 self.env_steps,
                 state,
                 self.config.checkpoint_keep,
-                score=None if evaluation is None else evaluation.mean,
+                score=self.report.score(self.env_steps),
                 keep_best=self.config.checkpoint_keep_best,
             )
 
@@ -467,6 +479,8 @@ class Trainer:
         c = self.config
         path, state = open_newest(self.run_dir / "checkpoints")
         with refusing(path):
+            saved = "bf16" if state["run"]["spec"]["bf16"] else "fp32"
+            check_precision(c, saved, self.learner.precision, device_name(self.device))
             restore_learner(state["learner"], self.learner)
             names = ("env_steps", "learning_from", "updates_before")
             counters = {name: getattr(self, name) for name in names}
@@ -482,15 +496,17 @@ class Trainer:
                     f"which no run of this configuration does; take another checkpoint."
                 )
             self.set_schedules()
+            say_what_differs(run.get("resolved", {}), self.resolved)
+            say_what_becomes(c, self.before, self.env_steps)
             if "replay" not in state:
                 # An empty replay must fill first; updates missed meanwhile are not made up.
                 self.learning_from = self.env_steps + c.learning_starts_env_steps
                 self.updates_before = self.learner.updates
                 return None
             restore_replay(state["replay"], self.replay, self.envs.num_actions)
-            if run["envs"] is None or not getattr(self.envs, "can_save_state", False):
+            if run["envs"] is None or not saves_state(self.envs):
                 return None
             actions = restore_actions(run["actions"], c.num_envs, self.envs.num_actions)
             self.actor.to_host = bool(run["actions_to_host"])
-            restore_envs(run["envs"], self.envs)
+            restore_envs(run["envs"], self.envs, arrays=bool(run.get("envs_of_arrays")))
             return actions

@@ -69,7 +69,9 @@ def trainer(monkeypatch, tmp_path):
     def train(config, *, on_log):
         module.configs.append(config)
         for env_steps in (8, config.total_env_steps):
-            module.answers.append(on_log({"env_steps": env_steps, "env_steps_per_s": 1_000.0}))
+            module.answers.append(
+                on_log.logged({"env_steps": env_steps, "env_steps_per_s": 1_000.0})
+            )
         if module.error is not None:
             raise module.error
         return types.SimpleNamespace(
@@ -297,17 +299,17 @@ OPTIONS = """
     checkpoint-period-env-steps checkpoint-replay config deterministic device double dry-run
     dueling env-id env-kwargs env-threads env-vectorization epsilon-duration-env-steps
     epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps
-    eval-num-envs eval-period-env-steps frame-stack gamma help hidden-sizes huber-delta
-    impala-width
-    learning-rate learning-rate-final learning-starts-env-steps log-period-env-steps loss
-    max-grad-norm max-grad-value mode n-step network no-atari-full-action-space no-batch-norm
-    no-checkpoint-keep-best no-deterministic no-double no-dueling no-prioritized
-    no-rmsprop-centred no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision
-    prioritized priority-alpha priority-beta-end priority-beta-start priority-epsilon
+    eval-num-envs eval-patience-env-steps eval-period-env-steps frame-stack gamma help
+    hidden-sizes huber-delta impala-width learning-rate learning-rate-final
+    learning-starts-env-steps log-period-env-steps loss max-grad-norm max-grad-value mode n-step
+    network no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic
+    no-double no-dueling no-prioritized no-replan-schedules no-rmsprop-centred
+    no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision prioritized
+    priority-alpha priority-beta-end priority-beta-start priority-epsilon replan-schedules
     replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
-    save-final-checkpoint seed step-timeout-s stop-eval-return stop-return stop-window
-    target-period-updates target-tau torch-threads total-env-steps update-period-env-steps
-    updates-per-launch
+    save-final-checkpoint schedule-env-steps seed step-timeout-s stop-eval-return stop-return
+    stop-window target-period-updates target-tau torch-threads total-env-steps
+    update-period-env-steps updates-per-launch
 """
 
 
@@ -606,8 +608,9 @@ def evaluation(monkeypatch, tmp_path):
             raise calls["error"]
         returns = np.array([1.0, 3.0])
         return types.SimpleNamespace(
-            returns=returns, lengths=np.array([10, 30]), mean=2.0, std=1.0, episodes=2, unfinished=1
-        )
+            returns=returns, lengths=np.array([10, 30]), mean=2.0, std=1.0, episodes=2,
+            unfinished=1, given_up="after 1,000 env steps",
+        )  # fmt: skip
 
     saved_policy = _install(monkeypatch, "saved_policy", load=load)
     assembly = _install(
@@ -615,7 +618,7 @@ def evaluation(monkeypatch, tmp_path):
         "assembly",
         make_stream=make_stream,
         set_up_torch=set_up_torch,
-        eval_seed=lambda config: 1_000 + config.seed,
+        eval_patience=lambda config, envs: 777,
     )
     _install(monkeypatch, "evaluation", evaluate=evaluate)
     monkeypatch.setattr(playing, "saved_policy", saved_policy)
@@ -627,7 +630,8 @@ def test_eval_plays_as_the_run_did(evaluation, capsys):
     run = evaluation["run"]
     assert main(["eval", str(run)]) == 0
     assert capsys.readouterr().out == (
-        "CartPole-v1: 2.0 +- 1.0 over 2 greedy episodes (1 of them cut short)\n"
+        "CartPole-v1: 2.0 +- 1.0 over 2 greedy episodes (1 of them cut short: after 1,000 env "
+        "steps)\n"
     )
     assert evaluation["load"] == (str(run), "auto")
     config, num_envs, is_evaluation = evaluation["stream"]
@@ -637,7 +641,8 @@ def test_eval_plays_as_the_run_did(evaluation, capsys):
         "episodes_per_env": 25,
         "epsilon": 0.0,
         "max_env_steps": 1_000,
-        "seed": 1_001,
+        "patience_env_steps": 777,
+        "seed": 2**30 + 1,
         "stop": evaluation["evaluate"]["stop"],
     }
     assert evaluation["torch"] == ("network", "cpu")
@@ -658,7 +663,7 @@ def test_eval_options(evaluation, capsys):
     assert evaluation["stream"][1] == 3
     assert evaluation["stream"][0].step_timeout_s == 7
     assert evaluation["evaluate"]["episodes_per_env"] == 3
-    assert evaluation["evaluate"]["seed"] == 5
+    assert evaluation["evaluate"]["seed"] == 2**30 + 5, "an episode that training never plays"
 
 
 def test_eval_takes_no_more_envs_than_episodes(evaluation):
@@ -853,7 +858,8 @@ def test_eval_repeats_the_evaluation_of_the_run(tmp_path, capsys):
     assert main(["train", "--run-dir", str(run), "--eval-epsilon", "0.2", *SHORT]) == 0
     out = capsys.readouterr().out
     assert "over 4 episodes at epsilon 0.2, threshold 475" in out
-    assert f"files: {run} (returns.png, metrics.csv, summary.json, checkpoints)" in out
+    assert f"files: {run} (returns.png, metrics.csv, evaluations.csv, summary.json, " in out
+    assert " checkpoints)" in out
     assert f"evaluate again: fastdqn eval '{run}'" in out
     summary = json.loads((run / "summary.json").read_text())
     assert main(["eval", str(run), "--episodes", "4", "--device", "cpu", "--json"]) == 0
@@ -903,5 +909,6 @@ def test_a_signal_saves_and_the_printed_command_goes_on(tmp_path, capsys, number
     assert command[:2] == ["fastdqn", "train"]
     stopped_at = json.loads((run / "summary.json").read_text())["env_steps"]
     more = ["--total-env-steps", str(stopped_at + 80), "--eval-episodes", "0"]
-    assert main([*command[1:], *more]) == 0
+    with pytest.warns(UserWarning, match="in another way than before: mode compile -> eager"):
+        assert main([*command[1:], *more]) == 0  # so short a run does not repay compiling
     assert json.loads((run / "summary.json").read_text())["env_steps"] == stopped_at + 80

@@ -1,15 +1,15 @@
 """The presets after well-known texts: their fields, short runs of each, and that they learn."""
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
 
 import fastdqn
 from benchmarks.teaching import SYSTEMS, LastObservations, held_at_target, stopped_in_time, table
-from fastdqn.assembly import make_stream, reward_threshold
+from fastdqn.assembly import make_stream
 from fastdqn.checkpoint import find_checkpoint
 from fastdqn.config import Config
+from fastdqn.envs.made import reward_threshold
 from fastdqn.networks import make_network
 from fastdqn.recipes import preset
 from fastdqn.trainer import Trainer, train
@@ -160,11 +160,15 @@ def test_native_envs_live_on_the_gpu_of_the_run(tmp_path):
         ("fastdqn/CartPole-v1", {"max_episode_steps": 100}, None),
         ("fastdqn/Catch-v0", {}, None),
         ("CartPole-v1", {}, 475.0),
+        ("CartPole-v1", {"max_episode_steps": 500}, 475.0),
+        ("CartPole-v1", {"max_episode_steps": 50}, None),
+        ("CartPole-v1", {"sutton_barto_reward": True}, None),
     ],
 )
 def test_no_threshold_where_returns_count_something_else(env_id, kwargs, threshold):
-    gymnasium.make_vec(env_id, 1, **kwargs).close()  # the options exist
-    assert reward_threshold(Config(env_id=env_id, env_kwargs=kwargs)) == threshold
+    envs = make_stream(Config(env_id=env_id, env_kwargs=kwargs, num_envs=1))
+    envs.close()
+    assert reward_threshold(envs) == threshold
 
 
 # --- the measurements ----------------------------------------------------------------------------

@@ -18,12 +18,12 @@ from scripted_env import Script, ScriptedVectorEnv
 from torch import nn
 
 import fastdqn
-from fastdqn.assembly import eval_seed
 from fastdqn.checkpoint import find_checkpoint, load_checkpoint
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError, EnvError, MemoryPlanError, TrainingError
 from fastdqn.evaluation import EvalResult
 from fastdqn.metrics import TIME_COLUMNS
+from fastdqn.seeds import eval_seed
 from fastdqn.signals import StopSignals
 from fastdqn.trainer import Trainer, train
 
@@ -90,7 +90,10 @@ def test_a_run_leaves_its_files_and_true_counters(tmp_path):
     config = small(tmp_path, checkpoint_period_env_steps=600, eval_period_env_steps=800)
     result = train(config)
     names = {path.name for path in result.run_dir.iterdir()}
-    assert names == {"config.json", "metrics.csv", "checkpoints", "summary.json", "returns.png"}
+    assert names == {
+        "config.json", "run.json", "metrics.csv", "evaluations.csv", "checkpoints", "summary.json",
+        "returns.png",
+    }  # fmt: skip
     assert (result.run_dir / "returns.png").read_bytes().startswith(b"\x89PNG")
     summary = json.loads((result.run_dir / "summary.json").read_text())
     assert summary == json.loads(json.dumps(result.summary))
@@ -153,9 +156,8 @@ def test_schedules_follow_the_clock(tmp_path):
             trainer.set_schedules()
             assert trainer.actor.epsilon.item() == pytest.approx(epsilon)
         assert trainer.learner._optimizer.learning_rate == 0.0
-        assert trainer.beta() == 1.0
-        trainer.env_steps = 1000
-        assert trainer.beta() == pytest.approx(0.7)
+        assert trainer.schedules.beta(2000) == 1.0
+        assert trainer.schedules.beta(1000) == pytest.approx(0.7)
     finally:
         trainer.close()
 
@@ -266,7 +268,7 @@ def test_a_signal_during_the_final_evaluation_counts(tmp_path):
     trainer = Trainer(small(tmp_path, eval_episodes=10_000), envs=None)
     timer = threading.Timer(0.0, os.kill, (os.getpid(), signal.SIGINT))
     evaluate = trainer.evaluate
-    trainer.evaluate = lambda seed: (timer.start(), evaluate(seed))  # type: ignore[method-assign]
+    trainer.evaluate = lambda final: (timer.start(), evaluate(final=final))  # type: ignore[method-assign]
     try:
         with StopSignals() as signals:
             result = trainer.run(None, signals)
@@ -384,8 +386,8 @@ def test_resume_just_before_the_wrap(tmp_path):
 
 
 def test_envs_without_state_start_anew_and_the_run_goes_on(tmp_path):
-    first = train(small(tmp_path, total_env_steps=1_000))
-    again = train(small(tmp_path, resume="require"))
+    first = train(small(tmp_path, total_env_steps=1_000, learning_rate_final=None))
+    again = train(small(tmp_path, resume="require", learning_rate_final=None))
     assert again.summary["env_steps"] == 2_000
     assert again.summary["updates"] == 225, "neither a burst nor a gap"
     seen = [int(row["env_steps"]) for row in read_rows(first.run_dir)]
@@ -393,10 +395,11 @@ def test_envs_without_state_start_anew_and_the_run_goes_on(tmp_path):
 
 
 def test_a_resume_without_the_replay_fills_it_first(tmp_path):
-    train(small(tmp_path, total_env_steps=1_000, checkpoint_replay="none"), envs=scripted())
+    config = small(tmp_path, checkpoint_replay="none", learning_rate_final=None)
+    train(config.replace(total_env_steps=1_000), envs=scripted())
     seen = []
     train(
-        small(tmp_path, resume="require", checkpoint_replay="none", log_period_env_steps=40),
+        config.replace(resume="require", log_period_env_steps=40),
         envs=scripted(),
         on_log=lambda row: seen.append((row["env_steps"], row["updates"])) and None,
     )
@@ -434,7 +437,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"learner-00000\.safetensors is damaged"):
-        train(config.replace(resume="require", total_env_steps=800))
+        train(config.replace(resume="require"))
     with pytest.raises(CheckpointError, match="damaged"):
         fastdqn.load(config.run_dir)
 

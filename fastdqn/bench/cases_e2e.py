@@ -167,7 +167,7 @@ class MeteredLoop:
         """So many turns: step, learn, store, act."""
         self._until.env_steps = self._trainer.env_steps + turns * self._trainer.config.num_envs
         began = time.perf_counter()
-        self._trainer.loop(None, self._until)  # type: ignore[arg-type]
+        self._trainer.loop(self._until)  # type: ignore[arg-type]
         if self._on_cuda:
             torch.cuda.synchronize(self._trainer.device)
             self.learn_s += sum(a.elapsed_time(b) / 1e3 for a, b in self._events)

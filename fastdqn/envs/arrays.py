@@ -59,6 +59,15 @@ def without_tensors(nest: Any) -> Any:
     return to_numpy(nest) if isinstance(nest, Tensor) else nest
 
 
+def has_tensors(nest: Any) -> bool:
+    """Whether there is a tensor in ``nest`` of dictionaries and lists."""
+    if isinstance(nest, dict):
+        return any(map(has_tensors, nest.values()))
+    if isinstance(nest, list | tuple):
+        return any(map(has_tensors, nest))
+    return isinstance(nest, Tensor)
+
+
 def copy(x: Any) -> Any:
     """``x`` in memory of its own."""
     return x.clone() if isinstance(x, Tensor) else x.copy()

@@ -156,6 +156,11 @@ class GymnasiumStream(EnvStream):
                 process.join()
             self._base.closed = True
 
+    @property
+    def vector_env(self) -> VectorEnv:
+        """The envs, as they were handed over."""
+        return self._envs
+
     # --- state ---------------------------------------------------------------------------------
 
     @property

@@ -17,8 +17,10 @@ class EnvStream(Protocol):
     """N environments as one stream of rows (see :class:`fastdqn.types.TimeStep`).
 
     Actions are counted from 0 here; a stream whose space starts elsewhere adds ``action_start``
-    itself. Optional: ``state_dict()`` and ``load_state_dict(state)``, which make a resumed run
-    exact.
+    itself. Optional: ``state_dict()`` and ``load_state_dict(state)``, called between :meth:`recv`
+    and :meth:`send`, which make a resumed run exact. The state is made of dictionaries, lists,
+    numbers, texts, and arrays or tensors (not both: arrays come back as arrays, tensors as tensors
+    on the host).
     """
 
     num_envs: int
@@ -52,3 +54,9 @@ def is_stream(envs: object) -> bool:
     """
     names = (*EnvStream.__annotations__, "reset", "send", "recv", "close")
     return all(hasattr(envs, name) for name in names)
+
+
+def saves_state(envs: object) -> bool:
+    """Whether its state can be saved; a stream that may be unable says so in ``can_save_state``."""
+    both = hasattr(envs, "state_dict") and hasattr(envs, "load_state_dict")
+    return both and bool(getattr(envs, "can_save_state", True))
