@@ -31,8 +31,9 @@ def header(
     return {
         "envs": f"{name}, {envs.num_envs} side by side, {envs.num_actions} actions, frames "
         f"{shape} {envs.observation_space.dtype}" + (f", {stack} stacked" if stack else ""),
-        "network": f"{kind}{parameters:,} parameters, {learner.precision}, {learner.mode}, "
-        f"{learner.device} ({device_name(learner.device)})",
+        "network": f"{kind}{parameters:,} parameters, {learner.precision}, "
+        f"{learner.device} ({device_name(learner.device)}), {learner.mode}"
+        + (" (the first updates wait for the compiler)" if learner.mode != "eager" else ""),
         "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
         f"without learning",
         "updates": f"{c.expected_updates:,} with batches of {c.batch_size}; replay ratio "

@@ -16,6 +16,9 @@ class Observer:
     def stepped(self, env_steps: int, updates: int) -> None:
         """After every vector step; must cost next to nothing."""
 
+    def evaluating(self, episodes: int) -> None:
+        """Before the final evaluation."""
+
     def evaluated(self, row: Mapping[str, float]) -> None:
         """A row of evaluations.csv."""
 

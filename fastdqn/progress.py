@@ -60,6 +60,7 @@ class Progress(Observer):
         self._shown_env_steps = 0.0
         self._started_at: float | None = None  # None: nothing shown yet
         self._pending = False  # the newest row is not on display yet
+        self._looked = False  # at a step
         self._next_look = 0.0  # seconds; before that a step is not looked at
         self._speed_from: tuple[float, float, float] | None = None  # seconds, env steps, updates
         self._returns: deque[float] = deque(maxlen=_HISTORY)
@@ -81,22 +82,27 @@ class Progress(Observer):
         self._title = title
         self._start()
         self.message(header)
-        self._look_again(_FIRST_LOOK_S)
 
     def stepped(self, env_steps: int, updates: int) -> None:
         """Show how far the run is, if nothing else was shown for a while."""
         now = time.monotonic()
         if now < self._next_look:
             return
-        if self._speed_from is not None and self._shown_env_steps < env_steps:
-            since, steps_then, updates_then = self._speed_from
-            seconds = max(now - since, 1e-9)
-            self._row["env_steps_per_s"] = (env_steps - steps_then) / seconds
-            self._row["updates_per_s"] = (updates - updates_then) / seconds
+        if self._shown_env_steps < env_steps:
             self._row["env_steps"] = env_steps
+            if self._speed_from is not None:
+                since, steps_then, updates_then = self._speed_from
+                seconds = max(now - since, 1e-9)
+                self._row["env_steps_per_s"] = (env_steps - steps_then) / seconds
+                self._row["updates_per_s"] = (updates - updates_then) / seconds
             self._show()
         self._speed_from = now, env_steps, updates
-        self._look_again()
+        self._look_again(None if self._looked else _FIRST_LOOK_S)
+        self._looked = True
+
+    def evaluating(self, episodes: int) -> None:
+        """Say what takes so long."""
+        self.message(f"evaluating the final parameters over {episodes} episodes")
 
     def evaluated(self, row: Mapping[str, float]) -> None:
         """Say what an evaluation has found."""

@@ -385,12 +385,15 @@ class Trainer:
         c = self.config
         if self.eval_envs is None or c.eval_episodes == 0:
             return
+        episodes_per_env = -(-c.eval_episodes // self.eval_envs.num_envs)
+        if final:
+            self.observer.evaluating(episodes_per_env * self.eval_envs.num_envs)
         with self.report.clock.paused():
             try:
                 result = evaluate(
                     self.policy,
                     self.eval_envs,
-                    episodes_per_env=-(-c.eval_episodes // self.eval_envs.num_envs),
+                    episodes_per_env=episodes_per_env,
                     epsilon=c.eval_epsilon,
                     max_env_steps=c.eval_max_env_steps,
                     patience_env_steps=eval_patience(c, self.eval_envs),

@@ -450,8 +450,6 @@ class ScriptedStream:
         stack_padding: Attribute of the stream.
     """
 
-    can_save_state = True
-
     def __init__(
         self,
         script: Script,

@@ -328,3 +328,53 @@ def test_by_default_it_writes_to_stdout(capsys):
     with Progress(1_000, title="x") as progress:
         progress.logged(row(1_000))
     assert capsys.readouterr().out.startswith("x\n1,000/1,000 (100%)")
+
+
+# --- before there is a row -----------------------------------------------------------------------
+
+
+def steps(stream, clock, *, seconds, every=0.01, per_step=8, total=1_000_000):
+    """Steps without a row, each taking ``every`` seconds."""
+    with Progress(total, title="x", stream=stream) as progress:
+        progress.started("Pong, seed 1", "envs   Pong\nfiles  runs/a")
+        for step in range(1, round(seconds / every) + 1):
+            clock.now += every
+            progress.stepped(step * per_step, 0)
+    return stream.getvalue().splitlines()
+
+
+def test_the_header_and_the_first_step_come_at_once(clock):
+    lines = steps(io.StringIO(), clock, seconds=0.01)
+    assert lines[:3] == ["Pong, seed 1", "envs   Pong", "files  runs/a"]
+    assert re.match(r" +8/1,000,000 .*return -  epsilon -  - steps/s  - updates/s  ETA -", lines[3])
+
+
+def test_steps_are_shown_from_the_first_second_with_their_speed(clock):
+    lines = steps(io.StringIO(), clock, seconds=1.0)
+    assert len(lines) == 5 and "800 steps/s  0 updates/s  ETA -" in lines[4]
+
+
+@pytest.mark.parametrize(("seconds", "fewest", "most"), [(60, 15, 35), (3_000, 60, 170)])
+def test_a_day_without_a_row_stays_readable(clock, seconds, fewest, most):
+    assert fewest <= len(steps(io.StringIO(), clock, seconds=seconds, every=0.05)) <= most
+
+
+def test_a_row_and_an_evaluation_start_the_measure_of_speed_anew(clock):
+    stream = io.StringIO()
+    with Progress(1_000_000, title="x", stream=stream) as progress:
+        progress.started("x", "y")
+        progress.stepped(8, 0)
+        clock.now += 100.0  # of an evaluation
+        progress.evaluated(evaluation(8, 1.0))
+        for step in range(2, 1_000):
+            clock.now += 0.01
+            progress.stepped(8 * step, step)
+    shown = re.findall(r"([0-9,]+) steps/s  ([0-9]+) updates/s", stream.getvalue())
+    assert shown and all(found == ("800", "100") for found in shown)
+
+
+def test_the_end_says_that_it_evaluates(clock):
+    stream = io.StringIO()
+    with Progress(10, title="x", stream=stream) as progress:
+        progress.evaluating(100)
+    assert "evaluating the final parameters over 100 episodes\n" in stream.getvalue()
