@@ -290,6 +290,8 @@ def test_the_record_of_a_resumed_run_can_be_run_again(tmp_path):
     config = small(tmp_path, eval_episodes=0, learning_rate_final=None)
     train(config.replace(total_env_steps=1_000))
     train(config.replace(resume="require"))
+    recorded = Config.load(Path(config.run_dir) / "config.json")
+    assert (recorded.resume, recorded.run_dir) == ("never", config.run_dir)
     again, _ = train_config(["--config", config.run_dir, "--total-env-steps", "400"])
     assert (again.resume, again.run_dir, again.total_env_steps) == ("never", None, 400)
     assert again.replace(total_env_steps=2_000) == config.replace(run_dir=None)

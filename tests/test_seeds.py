@@ -1,7 +1,7 @@
 """Seeds: the ranges that envs take for training, evaluations and the final one are apart."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastdqn.config import Config
@@ -29,6 +29,8 @@ def taken(config: Config, asked: int | None, env_steps: int) -> dict[str, range]
     eval_num_envs=st.sampled_from([1, 65_536]) | st.integers(1, 65_536),
     env_steps=st.integers(0, 2**53),
 )
+@example(seed=2**30 - 3, asked=1, num_envs=8, eval_num_envs=1, env_steps=0)
+@example(seed=2**30 - 1, asked=None, num_envs=65_536, eval_num_envs=65_536, env_steps=0)
 def test_no_env_of_an_evaluation_plays_an_episode_of_training(
     seed, asked, num_envs, eval_num_envs, env_steps
 ):
@@ -53,6 +55,9 @@ def test_by_hand():
     assert eval_seed(config, 7) == 2**30 + 7
     assert eval_seed(config.replace(seed=2**30 + 5)) == 5 + 2**18
     assert restart_seed(config, 400) != restart_seed(config, 401)
+    for seed in (1, 2**30 + 5):
+        again = restart_seed(config.replace(seed=seed), 400)
+        assert again >> 30 == seed >> 30, "in the half of training"
 
 
 @pytest.mark.parametrize("name", ["network", "replay"])
