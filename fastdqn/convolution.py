@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fastdqn.exporting import is_exporting
+
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
     torch.ops.mkldnn, "_convolution_pointwise"
 )
@@ -22,13 +24,17 @@ _DTYPES = {torch.float32} | (
 
 
 def has_conv_relu(device_type: str, dtype: torch.dtype) -> bool:
-    """Whether :func:`conv_relu` runs there, outside of autocast, on weights of that dtype."""
+    """Whether :func:`conv_relu` runs there, outside of autocast, on weights of that dtype.
+
+    Not while the network is exported: other programs do not know the operator.
+    """
     return (
         _HAS_ONEDNN
         and device_type == "cpu"
         and dtype in _DTYPES
         and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")
+        and not is_exporting()
     )
 
 

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fastdqn.exporting import is_exporting
+
 _WORTH_IT = 2_000_000  # multiplications
 _HAS_ONEDNN = (
     platform.machine() in ("x86_64", "AMD64")
@@ -36,6 +38,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x weight^T + bias``, as torch.nn.functional.linear."""
     if (
         _HAS_ONEDNN
+        and not is_exporting()
         and x.shape[0] * weight.numel() >= _WORTH_IT
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
