@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import warnings
@@ -15,7 +16,7 @@ import tyro
 
 from fastdqn.arguments import parse
 from fastdqn.errors import CheckpointError, ConfigError
-from fastdqn.runs import Run, config_to_play, read_run
+from fastdqn.runs import Evaluation, Run, config_to_play, read_run
 from fastdqn.seeds import eval_seed
 from fastdqn.sparkline import sparkline
 
@@ -67,7 +68,7 @@ def _has_rows(run: Run) -> bool:
 
 
 def _summary(runs: Sequence[Run]) -> list[str]:
-    """A line per run: its returns as a sparkline, and the newest."""
+    """A line per run: its returns as a sparkline, the newest, and the newest evaluation."""
     width = max(len(str(run.path)) for run in runs)
     lines = []
     for run in runs:
@@ -75,8 +76,15 @@ def _summary(runs: Sequence[Run]) -> list[str]:
         at = f"at {run.curve('env_steps')[0][-1]:,.0f} env steps"
         marks = sparkline(returns, _SPARKLINE, stream=sys.stdout)
         newest = f"return {returns[-1]:.1f} {at}" if returns else f"no episode yet {at}"
-        lines.append(f"{run.path!s:<{width}}  {marks:<{_SPARKLINE}}  {newest}")
+        score = f"; {_score(run.evaluations[-1])}" if run.evaluations else ""
+        lines.append(f"{run.path!s:<{width}}  {marks:<{_SPARKLINE}}  {newest}{score}")
     return lines
+
+
+def _score(newest: Evaluation) -> str:
+    spread = f" +- {newest.std:.1f}" if math.isfinite(newest.std) else ""
+    when = "final evaluation" if newest.final else f"evaluated at {newest.env_steps:,.0f}"
+    return f"{when}: {newest.mean:.1f}{spread}"
 
 
 @dataclass(frozen=True, kw_only=True)

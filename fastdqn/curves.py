@@ -25,7 +25,7 @@ def plot_curves(runs: Sequence[Run], path: Path) -> list[Group]:
 
     Runs that differ only in their seed share a colour: the thick line is their mean, as far as
     all of them have come, the band their interval, and thin lines are the single runs. Dots are
-    evaluations.
+    evaluations, diamonds those of a run's end.
 
     Args:
         runs: At least one.
@@ -66,21 +66,8 @@ def plot_curves(runs: Sequence[Run], path: Path) -> list[Group]:
             if axes is large:
                 line.set_label(f"{group.label} ({_seeds(group)})")
                 handles.append(line)
-        # Not those without: an empty line that is not clipped counts as a point at 0, 0 to the
-        # layout, which then makes room down to there.
-        for evaluation in (run.curve("eval_return_mean") for run in group.runs):
-            if not evaluation[0]:
-                continue
-            large.plot(
-                *evaluation,
-                linestyle="",
-                marker="o",
-                markersize=6,
-                markerfacecolor=color,
-                markeredgecolor="white",
-                zorder=5,
-                clip_on=False,
-            )
+        for run in group.runs:
+            _draw_evaluations(large, run, color)
     thresholds = {run.reward_threshold for run in runs} - {None}
     if len(thresholds) == 1 and len({run.config.env_id for run in runs}) == 1:
         large.axhline(thresholds.pop(), color=figures.GREY, linewidth=1.0, linestyle="--", zorder=1)
@@ -123,12 +110,34 @@ def _draw(axes: Any, group: Group, name: str, color: str, style: str) -> Any:
     return axes.plot(total.env_steps, total.mean, marker=marker, markersize=4, **strong)[0]
 
 
+def _draw_evaluations(axes: Any, run: Run, color: str) -> None:
+    for final, marker in ((False, "o"), (True, "D")):
+        rows = [row for row in run.evaluations if row.final == final]
+        # Not those without: an empty line that is not clipped counts as a point at 0, 0 to the
+        # layout, which then makes room down to there.
+        if not rows:
+            continue
+        axes.plot(
+            [row.env_steps for row in rows],
+            [row.mean for row in rows],
+            linestyle="",
+            marker=marker,
+            markersize=7 if final else 5,
+            markerfacecolor=color,
+            markeredgecolor="white",
+            zorder=6 if final else 5,
+            clip_on=False,
+        )
+
+
 def _scale(small: Sequence[Any]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     epsilon, td_error, _, speed = small
     epsilon.set_ylim(-0.02, 1.02)
     td_error.set_ylim(bottom=0)
+    if not any(y > 0 for line in speed.get_lines() for y in line.get_ydata()):
+        return  # a logarithmic axis has no place for it
     # Before learning starts a run is many times faster: a linear axis would show nothing else.
     speed.set_yscale("log")
     speed.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -158,8 +167,9 @@ def _key(groups: Sequence[Group], runs: Sequence[Run]) -> str:
     if several:
         names = sorted({interval_name(count) for count in several})
         parts.append("thick: mean of the runs; band: " + " or ".join(names) + "; thin: each run")
-    if any(run.curve("eval_return_mean")[0] for run in runs):
-        parts.append("dots: evaluation")
+    kinds = {row.final for run in runs for row in run.evaluations}
+    parts += ["dots: evaluation"] if False in kinds else []
+    parts += ["diamonds: final evaluation"] if True in kinds else []
     thresholds = {run.reward_threshold for run in runs} - {None}
     if len(thresholds) == 1 and len({run.config.env_id for run in runs}) == 1:
         parts.append(f"dashed: solved at {thresholds.pop():g}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastdqn import figures
-from fastdqn.runs import curve, read_columns
+from fastdqn.runs import Evaluation, curve, read_columns, read_evaluations
+
+_MOST_WHISKERS = 40  # more of them would be a band anyway
 
 
 def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = "") -> Path:
-    """Draw ``metrics.csv`` of a run into ``returns.png`` beside it.
+    """Draw ``metrics.csv`` and ``evaluations.csv`` of a run into ``returns.png`` beside them.
 
     Args:
         run_dir: Directory of the run.
@@ -19,6 +23,9 @@ def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = 
 
     Returns:
         The path of the picture.
+
+    Raises:
+        OSError: Where a file cannot be read, or the picture not be written.
     """
     columns = read_columns(Path(run_dir) / "metrics.csv")
     figure = figures.new_figure(8.0, 4.5)
@@ -30,7 +37,7 @@ def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = 
     figures.count_axis(axes.xaxis)
 
     train = curve(columns, "return_mean")
-    evaluation = curve(columns, "eval_return_mean")
+    evaluations = read_evaluations(Path(run_dir), columns)
     if train[0]:
         # A single row would be a line of no length.
         axes.plot(
@@ -41,18 +48,8 @@ def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = 
             markersize=4,
             label="training, mean of the last episodes (lags)",
         )
-    if evaluation[0]:
-        axes.plot(
-            *evaluation,
-            color=figures.VERMILION,
-            linewidth=0.8 if len(evaluation[0]) > 1 else 0.0,
-            marker="o",
-            markersize=6,
-            clip_on=False,
-            zorder=5,
-            label=f"evaluation, last {evaluation[1][-1]:.1f}",
-        )
-    empty = not train[0] and not evaluation[0]
+    _draw_evaluations(axes, evaluations)
+    empty = not train[0] and not evaluations
     if threshold is not None and not empty:
         axes.axhline(
             threshold,
@@ -81,11 +78,54 @@ def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = 
             handles,
             labels,
             loc="outside lower center",
-            ncols=len(handles),
+            ncols=len(handles) if len(handles) < 4 else -(-len(handles) // 2),
             frameon=False,
             fontsize=9,
         )
     return figures.save(figure, Path(run_dir) / "returns.png")
+
+
+def _draw_evaluations(axes: Any, evaluations: Sequence[Evaluation]) -> None:
+    """Means with the range of the episodes around them; the final one has a mark of its own."""
+    during = [row for row in evaluations if not row.final]
+    final = [row for row in evaluations if row.final]
+    many = len(during) > _MOST_WHISKERS
+    color = figures.VERMILION
+    for rows, as_band in ((during, many), (final, False)):
+        ranges = [row for row in rows if math.isfinite(row.min + row.max)]
+        limits = ([row.min for row in ranges], [row.max for row in ranges])
+        x = [row.env_steps for row in ranges]
+        if as_band:
+            axes.fill_between(x, *limits, color=color, alpha=0.15, linewidth=0, zorder=3)
+        elif ranges:
+            axes.vlines(x, *limits, color=color, alpha=0.45, linewidth=1.4, zorder=4)
+    if during:
+        spread = " with its range" if any(math.isfinite(row.min) for row in during) else ""
+        axes.plot(
+            [row.env_steps for row in during],
+            [row.mean for row in during],
+            color=color,
+            linewidth=0.8 if len(during) > 1 else 0.0,
+            marker="o",
+            markersize=3 if many else 6,
+            clip_on=False,
+            zorder=5,
+            label=f"evaluation{spread}, last {during[-1].mean:.1f}",
+        )
+    if final:
+        # Of other episodes than those before: no line leads to it.
+        axes.plot(
+            [row.env_steps for row in final],
+            [row.mean for row in final],
+            color=color,
+            linewidth=0.0,
+            marker="D",
+            markersize=8,
+            markeredgecolor="white",
+            clip_on=False,
+            zorder=6,
+            label=f"final evaluation {final[-1].mean:.1f}",
+        )
 
 
 def _epsilon_axis(axes: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import errno
 import json
 import math
 from dataclasses import dataclass
@@ -16,6 +18,23 @@ from fastdqn.errors import CheckpointError, ConfigError
 Curve = tuple[list[float], list[float]]  # env steps, ascending, and values: all finite
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Whole episodes played with the policy of one moment; NaN where a run did not say."""
+
+    env_steps: float
+    mean: float  # of the returns, as are the next four
+    std: float = math.nan
+    median: float = math.nan
+    min: float = math.nan
+    max: float = math.nan
+    updates: float = math.nan
+    wall_s: float = math.nan
+    episodes: float = math.nan
+    unfinished: float = math.nan  # of the episodes, counted as they stood
+    final: bool = False  # of the run's end
+
+
 @dataclass(frozen=True)
 class Run:
     """What a run has left so far."""
@@ -24,6 +43,7 @@ class Run:
     config: Config
     columns: dict[str, list[float]]  # of metrics.csv; NaN where there is nothing
     reward_threshold: float | None  # of a finished run whose env has one
+    evaluations: tuple[Evaluation, ...] = ()  # in the order of env steps
 
     def curve(self, name: str) -> Curve:
         """A column over env steps, where it has numbers."""
@@ -31,25 +51,44 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read the configuration, the rows and the summary of a run directory.
+    """Read the configuration, the rows, the evaluations and the summary of a run directory.
 
     Raises:
-        CheckpointError: Where it is no run directory.
+        CheckpointError: As :func:`check_run` and :func:`read_figures`.
         ConfigError: Where its config.json cannot be read.
     """
+    check_run(path)
+    threshold = read_object(path / "summary.json").get("reward_threshold")
+    config = Config.load(path / "config.json")
+    columns, evaluations = read_figures(path)
+    known = threshold if isinstance(threshold, int | float) else None
+    return Run(path, config, columns, known, evaluations)
+
+
+def read_figures(path: Path) -> tuple[dict[str, list[float]], tuple[Evaluation, ...]]:
+    """The columns of metrics.csv and the evaluations; CheckpointError where they are unreadable."""
+    try:
+        columns = read_columns(path / "metrics.csv")
+        return columns, read_evaluations(path, columns)
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename} cannot be read ({error.strerror}); make it readable, or remove it."
+        ) from None
+
+
+def check_run(path: Path) -> None:
+    """CheckpointError where there is no run directory."""
     if not (path / "config.json").is_file():
         raise CheckpointError(_no_run(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object that a run may have left; empty where there is none that can be read."""
     try:
-        summary = json.loads(read_bounded(path / "summary.json"))
-        threshold = summary.get("reward_threshold")
-    except (OSError, ValueError, AttributeError):
-        threshold = None
-    return Run(
-        path,
-        Config.load(path / "config.json"),
-        read_columns(path / "metrics.csv"),
-        threshold if isinstance(threshold, int | float) else None,
-    )
+        body = json.loads(read_bounded(path)) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def run_config(path: Path) -> Config:
@@ -102,9 +141,14 @@ def read_columns(path: Path) -> dict[str, list[float]]:
 
     Lines that are not whole are left out: the last one may be torn, and 12 is no 12345. No file
     is no rows.
+
+    Raises:
+        OSError: Where there is one that cannot be read.
     """
     columns: dict[str, list[float]] = {}
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise OSError(errno.EINVAL, "it is no file", str(path))
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             for row in csv.DictReader(line for line in file if line.endswith("\n")):
                 if None in row or None in row.values():  # too long or too short
@@ -114,6 +158,33 @@ def read_columns(path: Path) -> dict[str, list[float]]:
     except (FileNotFoundError, csv.Error):
         pass  # stopped before the first row; or the rest of it is no text
     return columns
+
+
+def read_evaluations(run_dir: Path, metrics: dict[str, list[float]]) -> tuple[Evaluation, ...]:
+    """The evaluations of a run, of equal env steps in the order they were made.
+
+    They are the rows of evaluations.csv, read as tolerantly as :func:`read_columns` reads. Runs of
+    a fastdqn without that file left some means in metrics.csv: those from before its first row
+    come first.
+
+    Args:
+        run_dir: Directory of the run.
+        metrics: The columns of its metrics.csv.
+
+    Raises:
+        OSError: Where the file cannot be read.
+    """
+    columns = read_columns(run_dir / "evaluations.csv")
+    names = [field.name for field in dataclasses.fields(Evaluation) if field.name in columns]
+    rows = []
+    for values in zip(*(columns[name] for name in names), strict=True):
+        row: dict[str, Any] = dict(zip(names, values, strict=True))
+        if math.isfinite(row.get("env_steps", math.nan) + row.get("mean", math.nan)):
+            rows.append(Evaluation(**{**row, "final": row.get("final") == 1}))
+    first = min((row.env_steps for row in rows), default=math.inf)
+    older = zip(*curve(metrics, "eval_return_mean"), strict=True)
+    rows += [Evaluation(env_steps=x, mean=y) for x, y in older if x < first]
+    return tuple(sorted(rows, key=lambda row: row.env_steps))
 
 
 def curve(columns: dict[str, list[float]], name: str) -> Curve:

@@ -54,6 +54,19 @@ def test_plot_in_a_pipe(run_dir, tmp_path):
     assert is_picture(tmp_path / "c.png")
 
 
+def test_plot_says_the_newest_evaluation(run_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        shutil.copytree(run_dir, name)
+    header = "env_steps,mean,std,final\n240,7.25,1.5,0\n"
+    (tmp_path / "a" / "evaluations.csv").write_text(header)
+    (tmp_path / "b" / "evaluations.csv").write_text(header + "400,9.5,2,1\n")
+    assert main(["plot", "a", "b"]) == 0
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.endswith(" at 400 env steps; evaluated at 240: 7.2 +- 1.5")
+    assert second.endswith(" at 400 env steps; final evaluation: 9.5 +- 2.0")
+
+
 def test_plot_where_there_are_no_blocks(run_dir, tmp_path):
     done = fastdqn("plot", str(run_dir), cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")

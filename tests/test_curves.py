@@ -97,6 +97,31 @@ def test_evaluations_threshold_and_legend(tmp_path, drawn, runs):
     assert "band: min to max" in key and "evaluation" in key and "solved at 475" in key
 
 
+def test_every_evaluation_is_drawn_and_the_final_one_is_a_diamond(tmp_path, drawn, runs):
+    (tmp_path / "b" / "evaluations.csv").write_text(
+        "env_steps,mean,final\n100,3,0\n200,4,0\n300,5,0\n300,6,1\n"
+    )
+    plot_curves([runs[0], read_run(tmp_path / "b")], tmp_path / "c.png")
+    marks = {
+        (line.get_markerfacecolor(), line.get_marker()): list(line.get_ydata())
+        for line in drawn[0].axes[0].get_lines()
+        if line.get_linestyle() == "None"
+    }
+    own, other = figures.PALETTE[:2]
+    assert marks == {(own, "o"): [77], (other, "o"): [3, 4, 5], (other, "D"): [6]}
+    assert "dots: evaluation; diamonds: final evaluation" in drawn[0]._supxlabel.get_text()
+
+
+@pytest.mark.parametrize("speed", ["", "0"])
+def test_without_any_speed_there_is_no_logarithmic_axis(tmp_path, drawn, speed):
+    path = tmp_path / "r"
+    path.mkdir()
+    (path / "config.json").write_text(Config().to_json())
+    (path / "metrics.csv").write_text(f"env_steps,return_mean,env_steps_per_s\n8,1,{speed}\n")
+    plot_curves([read_run(path)], tmp_path / "c.png")
+    assert drawn[0].axes[4].get_yscale() == "linear"
+
+
 def test_five_seeds_say_bootstrap(tmp_path, drawn):
     runs = [write_run(tmp_path / f"r{k}", straight(k), seed=k) for k in range(1, 6)]
     plot_curves(runs, tmp_path / "c.png")

@@ -39,6 +39,59 @@ def test_the_curves_are_those_of_the_file(tmp_path, drawn):
     assert len(_texts(drawn[0])) == 4
 
 
+def write_evaluations(path, rows):
+    """Rows are (env_steps, mean, min, max, final)."""
+    lines = ["env_steps,updates,wall_s,episodes,mean,std,median,min,max,unfinished,final"]
+    lines += [f"{x},1,1.0,10,{y},1,{y},{low},{high},0,{final}" for x, y, low, high, final in rows]
+    (path / "evaluations.csv").write_text("\n".join(lines) + "\n")
+
+
+def whiskers(axes):
+    """(env steps, low, high) of the vertical lines."""
+    return [
+        (a[0], a[1], b[1])
+        for collection in axes.collections
+        for a, b in (collection.get_segments() if hasattr(collection, "get_segments") else [])
+    ]
+
+
+def test_every_evaluation_is_drawn_with_its_range_and_the_final_one_marked(tmp_path, drawn):
+    (tmp_path / "metrics.csv").write_text(HEADER + "100,0,0,5,1.0,0,\n320,1,2,20,0.5,0.1,7\n")
+    rows = [(100, 7, 6, 9, 0), (200, 11, 8, 20, 0), (300, 30, 25, 31, 0), (300, 28, 9, 32, 1)]
+    write_evaluations(tmp_path, rows)
+    plot_returns(tmp_path, threshold=475.0)
+    axes = drawn[0].axes[0]
+    lines = _lines(axes)
+    assert lines["evaluation with its range, last 30.0"] == ([100, 200, 300], [7, 11, 30])
+    assert lines["final evaluation 28.0"] == ([300], [28])
+    assert whiskers(axes) == [(100, 6, 9), (200, 8, 20), (300, 25, 31), (300, 9, 32)]
+    (final,) = [line for line in axes.get_lines() if line.get_marker() == "D"]
+    assert list(final.get_ydata()) == [28]
+    assert lines["solved at 475"][1] == [475, 475]
+    # Nothing of the legend is cut off.
+    drawn[0].canvas.draw()
+    box = drawn[0].legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= drawn[0].bbox.width
+
+
+def test_many_ranges_are_a_band(tmp_path, drawn):
+    rows = [(x, x, x - 1, x + 2, 0) for x in range(1, 101)] + [(100, 50, 3, 70, 1)]
+    write_evaluations(tmp_path, rows)
+    plot_returns(tmp_path)
+    axes = drawn[0].axes[0]
+    assert whiskers(axes) == [(100, 3, 70)]
+    (band,) = [c for c in axes.collections if not hasattr(c, "get_segments")]
+    corners = band.get_paths()[0].vertices
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (0, 102)
+    assert not axes.texts  # evaluations without finished training episodes are something
+
+
+def test_only_a_final_evaluation(tmp_path, drawn):
+    write_evaluations(tmp_path, [(300, 28, 9, 32, 1)])
+    plot_returns(tmp_path)
+    assert _lines(drawn[0].axes[0]) == {"final evaluation 28.0": ([300], [28])}
+
+
 def test_a_run_directory_may_be_a_string_and_name_the_picture(tmp_path, drawn):
     (tmp_path / "metrics.csv").write_text(HEADER + "100,1,1,5,1,0,\n")
     plot_returns(str(tmp_path))  # type: ignore[arg-type]

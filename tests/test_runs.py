@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.run_groups import aggregate, group_runs, interval_name
-from fastdqn.runs import Run, curve, read_columns, read_run, run_config
+from fastdqn.runs import Run, curve, read_columns, read_evaluations, read_run, run_config
 
 # --- reading --------------------------------------------------------------------------------------
 
@@ -59,6 +60,7 @@ def run_dir(tmp_path):
         (json.dumps({"reward_threshold": None}), None),
         ("{", None),
         ("[1]", None),
+        ("[" * 5_000, None),
         (None, None),
     ],
 )
@@ -69,6 +71,53 @@ def test_a_run_in_progress_has_less(run_dir, summary, threshold):
     assert run.config == Config(seed=7)
     assert run.columns == {}
     assert run.reward_threshold == threshold
+
+
+EVALUATIONS = "env_steps,updates,wall_s,episodes,mean,std,median,min,max,unfinished,final\n"
+
+
+def test_every_evaluation_is_read_and_the_final_one_is_known(run_dir):
+    (run_dir / "evaluations.csv").write_text(
+        EVALUATIONS
+        + "800,80,1.5,10,20.5,2,20,17,24,0,0\n"
+        + "1600,160,3.5,10,nan,nan,nan,nan,nan,10,0\n"  # nothing to draw
+        + "1600,160,4.5,10,41,4,42,31,51,2,0\n"
+        + "1600,160,5.5,20,39,1,38,37,50,0,1\n"
+        + "2400,240,7.5,20,39"  # torn
+    )
+    (run_dir / "metrics.csv").write_text("env_steps,eval_return_mean\n900,20.5\n1600,39\n")
+    first, second, last = read_run(run_dir).evaluations
+    assert (first.env_steps, first.mean, first.std, first.median) == (800, 20.5, 2, 20)
+    assert (first.min, first.max, first.episodes, first.final) == (17, 24, 10, False)
+    assert (second.mean, second.unfinished, second.final) == (41, 2, False)
+    assert (last.mean, last.episodes, last.final) == (39, 20, True)
+    assert (last.updates, last.wall_s) == (160, 5.5)
+
+
+@pytest.mark.parametrize("text", [None, "", EVALUATIONS, EVALUATIONS + "800,80,1", "a,b\n1,2\n"])
+def test_older_runs_have_their_evaluations_in_metrics(run_dir, text):
+    if text is not None:
+        (run_dir / "evaluations.csv").write_text(text)
+    (run_dir / "metrics.csv").write_text("env_steps,eval_return_mean\n8,\n900,20.5\n1600,39\n")
+    found = read_run(run_dir).evaluations
+    assert [(row.env_steps, row.mean, row.final) for row in found] == [
+        (900, 20.5, False), (1600, 39, False)
+    ]  # fmt: skip
+    assert math.isnan(found[0].std) and math.isnan(found[0].episodes)
+
+
+def test_what_an_older_version_has_left_comes_before_what_the_newer_one_wrote(tmp_path):
+    (tmp_path / "evaluations.csv").write_text(EVALUATIONS + "1600,1,1,9,41,4,42,31,51,2,0\n")
+    metrics = {"env_steps": [900.0, 1650.0], "eval_return_mean": [20.5, 41.0]}
+    found = read_evaluations(tmp_path, metrics)
+    assert [(row.env_steps, row.mean) for row in found] == [(900, 20.5), (1600, 41)]
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "evaluations.csv"])
+def test_rows_that_cannot_be_read_are_named(run_dir, name):
+    os.mkfifo(run_dir / name)  # opening it would wait for ever
+    with pytest.raises(CheckpointError, match=rf"{name} cannot be read \(it is no file\); make"):
+        read_run(run_dir)
 
 
 def test_what_is_no_run_is_named(run_dir, tmp_path):
