@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fastdqn import __version__, cli_figures
+from fastdqn import __version__, cli_compare, cli_figures
 from fastdqn.arguments import parse, unknown, words_of
 from fastdqn.bounded_json import read_bounded
 from fastdqn.config import Config
@@ -511,5 +511,6 @@ COMMANDS: dict[str, Command] = {
     "info": Command(_info, "info [--json]", "versions, devices, memory"),
     "bench": Command(_bench, "bench [--cases GLOB]", "measure this machine, part by part"),
     "plot": Command(cli_figures.plot, "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),
+    "compare": Command(cli_compare.compare, "compare RUN RUN [RUN ...]", "show what differs"),
     "saliency": Command(cli_figures.saliency, "saliency RUN [--out FILE]", "draw where it looks"),
 }
