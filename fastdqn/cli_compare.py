@@ -230,12 +230,13 @@ def _table(rows: Sequence[Row], left: int, width: int) -> list[str]:
 
 def _fit(values: Sequence[str], width: int) -> list[str]:
     """Values cut to a width, with the place where they part in view."""
-    if len(set(values)) < 2:
-        return [_cut(value, 0, width) for value in values]
-    letters = enumerate(zip(*values, strict=False))
-    parted = (place for place, each in letters if len(set(each)) > 1)
-    shared = next(parted, min(map(len, values)))
-    start = shared - width // 3 if shared > width // 2 else 0
+    long = {value for value in values if len(value) > width}
+    start = 0
+    if len(long) > 1:
+        letters = enumerate(zip(*long, strict=False))
+        parted = (place for place, each in letters if len(set(each)) > 1)
+        shared = next(parted, min(map(len, long)))
+        start = shared - width // 3 if shared > width // 2 else 0
     return [_cut(value, start, width) for value in values]
 
 

@@ -235,10 +235,10 @@ def test_it_fits_the_width_and_shows_where_long_values_part(
     assert main(["compare", "c0", "c1", "whole", "older", "going"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
-    for other in ("c1", "c2", "c3"):
-        assert main(["compare", "c0", other]) == 0
-        (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("  command")]
-        _, first, second = re.split(r"  +", line.strip())
+    for other in (["c1"], ["c2"], ["c3"], ["c1", "older"]):
+        assert main(["compare", "c0", *other]) == 0
+        line, *_ = [x for x in capsys.readouterr().out.splitlines() if x.startswith("  command")]
+        _, first, second, *_ = re.split(r"  +", line.strip())
         assert first.startswith("...") and first.removesuffix("...") != second.removesuffix("...")
 
 
