@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fastdqn.errors import ConfigError
+
 _ALIGN = 64  # elements
 
 
@@ -23,11 +25,13 @@ class FlatParameters:
         self.parameters = list(module.parameters())
         self.names = [name for name, _ in module.named_parameters()]
         if not self.parameters:
-            raise ValueError("The network has no parameters to train.")
-        if any(parameter.dtype != torch.float32 for parameter in self.parameters):
-            raise ValueError(
-                "The network's parameters must be float32; precision='bf16' lowers it."
-            )
+            raise ConfigError("The network has no parameters to train; pass one that has.")
+        for name, parameter in module.named_parameters():
+            if parameter.dtype != torch.float32:
+                raise ConfigError(
+                    f"The network's parameter {name!r} is {parameter.dtype}; make it float32 with "
+                    f"network.float() (precision = 'bf16' lowers it while it trains)."
+                )
         sizes = [parameter.numel() for parameter in self.parameters]
         gaps = [-size % _ALIGN for size in sizes]
         self._chunks = [size for pair in zip(sizes, gaps, strict=True) for size in pair]

@@ -5,7 +5,7 @@ This is what gets compiled. It writes to nothing but the running statistics of n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,7 +37,8 @@ def make_gradients(
     """The function, over networks whose parameters stay where they are.
 
     Args:
-        network: In training mode; its parameters correspond to those of ``flat``.
+        network: In training mode; its parameters correspond to those of ``flat``. Frozen ones
+            (``requires_grad = False``) have a gradient of zeros.
         acting_network: The same parameters in evaluation mode: chooses a' of double Q-learning.
         target_network: Values a'.
         flat: Packs the gradient.
@@ -51,6 +52,7 @@ def make_gradients(
         :data:`STATISTICS`, [4]; the TD errors, [B]; and the priorities, [B].
     """
     parameters = list(network.parameters())
+    trained = [parameter.requires_grad for parameter in parameters]
     q, q_acting, q_target = (
         partial(forward_q, module, autocast=autocast)
         for module in (network, acting_network, target_network)
@@ -60,7 +62,7 @@ def make_gradients(
         mean_loss, values, td = temporal_difference(
             q, q_acting, q_target, *batch, loss=loss, double=double
         )
-        gradient = flat.pack(torch.autograd.grad(mean_loss, parameters))
+        gradient = flat.pack(gradients_of(mean_loss, parameters, trained))
         summary, priority = summarize(mean_loss, values, td)
         return gradient, summary, td.detach(), priority
 
@@ -92,6 +94,18 @@ def temporal_difference(
     values = q(observation)
     td = losses.td_error(values, action, target)
     return (weight * loss(td)).mean(), values, td
+
+
+def gradients_of(
+    mean_loss: Tensor, parameters: Sequence[Tensor], trained: Sequence[bool]
+) -> list[Tensor]:
+    """The loss's gradient of each parameter, shaped like it; zeros for those not trained."""
+    wanted = [p for p, counts in zip(parameters, trained, strict=True) if counts]
+    found = iter(torch.autograd.grad(mean_loss, wanted))
+    return [
+        next(found) if counts else torch.zeros_like(p)
+        for p, counts in zip(parameters, trained, strict=True)
+    ]
 
 
 def attached(values: Tensor, zero: Tensor) -> Tensor:

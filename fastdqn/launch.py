@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fastdqn.gradients import attached, summarize, temporal_difference
+from fastdqn.gradients import attached, gradients_of, summarize, temporal_difference
 from fastdqn.networks import forward_q, to_q
 from fastdqn.optimizers import Optimizer
 
@@ -56,6 +56,7 @@ def make_launch(
         None if target_network is None else partial(forward_q, target_network, autocast=False)
     )
     names = [name for name, _ in network.named_parameters()]
+    trained = [parameter.requires_grad for parameter in network.parameters()]
     zero = torch.zeros((), requires_grad=True)
 
     def q_with(module: nn.Module, parameters: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
@@ -95,7 +96,7 @@ def make_launch(
                 loss=loss,
                 double=double,
             )
-            gradients = clipped(torch.autograd.grad(mean_loss, leaves))
+            gradients = clipped(gradients_of(mean_loss, leaves, trained))
             with torch.no_grad():
                 parameters, moments = optimizer.pure_step(
                     parameters, gradients, moments, learning_rate

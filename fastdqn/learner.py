@@ -47,7 +47,8 @@ class Learner:
     Args:
         network: Maps observations [B, ...] to its head's output; ``network.q_values(output)``
             gives Q, [B, A] (a network without that method outputs Q itself). It is moved to the
-            device and its parameters into one flat buffer.
+            device and its parameters into one flat buffer. Parameters that are frozen
+            (``requires_grad = False``) stay as they are.
         double: Double Q-learning (van Hasselt 2016).
         loss: ``huber`` or ``mse``, of the TD error.
         huber_delta: Where the Huber loss turns linear.
@@ -122,6 +123,11 @@ class Learner:
 
         self.network = training = network.to(self.device).train()
         self.flat = FlatParameters(self.network)
+        if not any(parameter.requires_grad for parameter in self.network.parameters()):
+            raise ConfigError(
+                "Every parameter of the network is frozen; set requires_grad = True on those to "
+                "train."
+            )
         # What computes: the networks themselves, or their twins in bfloat16.
         self._twin: Bfloat16Twin | None = None
         self._target_twin: Bfloat16Twin | None = None
@@ -366,7 +372,10 @@ class Learner:
             kwargs: As for :class:`fastdqn.policy.Policy`, e.g. ``frame_stack``.
         """
         kwargs = {"device": self.device, "seed": self.seed, "autocast": self.autocast, **kwargs}
-        return Policy(self.acting_network, **kwargs)
+        if self._twin is None:
+            return Policy(self.acting_network, **kwargs)
+        masters = share_in_evaluation_mode(self.network)
+        return Policy(masters, lowered=self.acting_network, **kwargs)
 
     @property
     def bf16(self) -> bool:

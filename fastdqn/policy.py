@@ -16,13 +16,14 @@ class Policy:
     """Acts on single frames and keeps the stacks itself.
 
     Args:
-        network: In evaluation mode; maps observations to Q (see fastdqn.networks).
+        network: In evaluation mode, float32; maps observations to Q (see fastdqn.networks).
         frame_stack: S; None: observations are used as they come.
         stack_padding: What precedes an episode's first frame, as in training.
         action_start: Added to actions, for spaces that do not start at 0.
         device: Where the network lives.
         autocast: Run the network under autocast to bfloat16.
         seed: Of the exploration.
+        lowered: Acts instead of the network: the same with its body in bfloat16.
     """
 
     def __init__(
@@ -35,14 +36,21 @@ class Policy:
         device: torch.device | str = "cpu",
         autocast: bool = False,
         seed: int = 0,
+        lowered: nn.Module | None = None,
     ) -> None:
         self.network = network
+        self._lowered = lowered
         self.frame_stack, self.stack_padding = frame_stack, stack_padding
         self.action_start = action_start
         self.device = torch.device(device)
         self.autocast = autocast
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._stack: Tensor | None = None
+
+    @property
+    def acting_network(self) -> nn.Module:
+        """What computes the actions: the network, or its copy in lower precision."""
+        return self.network if self._lowered is None else self._lowered
 
     @torch.no_grad()
     def act(
@@ -61,7 +69,7 @@ class Policy:
         """
         frames = as_tensor(observation).to(self.device)
         frames = frames if frames.dtype == torch.uint8 else frames.float()
-        q = forward_q(self.network, self._observe(frames, first), self.autocast)
+        q = forward_q(self.acting_network, self._observe(frames, first), self.autocast)
         uniform = torch.rand((2, q.shape[0]), generator=self.generator, device=self.device)
         actions = epsilon_greedy(q, epsilon, uniform) + self.action_start
         return actions.cpu().numpy() if isinstance(observation, np.ndarray) else actions

@@ -106,7 +106,7 @@ def play_episode(
 @contextmanager
 def _watched(policy: Policy) -> Iterator[_Recorder]:
     recorder = _Recorder()
-    handle = policy.network.register_forward_pre_hook(recorder)
+    handle = policy.acting_network.register_forward_pre_hook(recorder)
     try:
         yield recorder
     finally:

@@ -79,23 +79,23 @@ def _policy(
                 impala_width=config.impala_width,
             )
         _check_network(network, saved)
-        network = network.to_empty(device=device).eval().requires_grad_(False)
+        network = network.to_empty(device=device).eval()
         materialize(saved, into=network.state_dict())
     else:
-        network = network.to(device).eval().requires_grad_(False)
+        network = network.to(device).eval()
         _check_network(network, saved)
         load_network(network, materialize(saved))
-    low = spec["bf16"]
-    if low and isinstance(network, QNetwork):  # as it acted in training; others under autocast
-        network, low = lower(network), False
+    low: bool = spec["bf16"]  # as it acted in training
+    lowered = lower(network) if low and isinstance(network, QNetwork) else None
     return Policy(
         network,
         frame_stack=spec["frame_stack"],
         stack_padding=spec["stack_padding"],
         action_start=spec["action_start"],
         device=device,
-        autocast=low,
+        autocast=low and lowered is None,
         seed=config.seed,
+        lowered=lowered,
     )
 
 

@@ -26,6 +26,7 @@ from fastdqn.checkpoint import (
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError
 from fastdqn.learner import Learner
+from fastdqn.low_precision import lower
 from fastdqn.networks import make_network
 from fastdqn.saved_policy import load
 
@@ -600,9 +601,36 @@ def test_load_gives_the_policy_that_was_saved(tmp_path):
         policy = load(where, device="cpu")
         assert policy.act(frames).tolist() == wanted
         assert (policy.frame_stack, policy.stack_padding) == (2, "repeat")
-        assert not policy.network.training
-        assert not any(p.requires_grad for p in policy.network.parameters())
+        assert not policy.network.training and policy.acting_network is policy.network
+        assert all(p.requires_grad for p in policy.network.parameters()), "it can be trained on"
     assert len(set(wanted)) > 1
+
+
+def test_of_a_bfloat16_run_the_network_is_float32_and_its_lowered_copy_acts(tmp_path):
+    network = mlp()
+    save_checkpoint(tmp_path / "checkpoints", 7, run_state(network, bf16=True), keep=1)
+    policy = load(tmp_path, device="cpu")
+    assert same(policy.network.state_dict(), network.state_dict())
+    assert {p.dtype for p in policy.network.parameters()} == {torch.float32}
+    lowered = lower(network)
+    assert same(policy.acting_network.state_dict(), lowered.state_dict())
+    seen = []
+    policy.acting_network.register_forward_hook(lambda _, given, q: seen.append((given[0], q)))
+    policy.act(np.ones((4, 3), np.float32))
+    ((given, q),) = seen
+    assert torch.equal(q, lowered(given)) and not torch.equal(q, network(given))
+
+
+def test_a_network_passed_to_load_keeps_what_is_frozen_of_it(tmp_path):
+    network = mlp()
+    save_checkpoint(tmp_path / "checkpoints", 7, run_state(network, own_network=True), keep=1)
+    own = mlp()
+    own.torso.requires_grad_(False)
+    load(tmp_path, device="cpu", network=own)
+    assert {n for n, p in own.named_parameters() if p.requires_grad} == {
+        "head.q.weight",
+        "head.q.bias",
+    }
 
 
 def test_an_own_network_must_be_passed(tmp_path):

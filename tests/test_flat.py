@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastdqn.errors import ConfigError
 from fastdqn.flat import FlatParameters
 from fastdqn.networks import make_network
 
@@ -171,7 +172,7 @@ def test_a_parameter_used_twice_is_stored_once():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="no parameters to train"):
+    with pytest.raises(ConfigError, match="no parameters to train"):
         FlatParameters(nn.ReLU())
-    with pytest.raises(ValueError, match="must be float32"):
+    with pytest.raises(ConfigError, match=r"'weight' is torch.float64; make it float32"):
         FlatParameters(nn.Linear(2, 2).double())

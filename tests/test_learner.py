@@ -347,6 +347,64 @@ def test_the_learning_rate_can_change():
     assert torch.equal(learner.flat.data, before)
 
 
+# --- frozen parameters ---------------------------------------------------------------------------
+
+
+def frozen(**kwargs):
+    net = network(**kwargs)
+    net.torso.layers[0].requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize("mode", ["eager", "compile"])
+def test_frozen_parameters_stay_and_the_others_learn_as_in_a_plain_loop(mode):
+    start = frozen()
+    net, target = copy.deepcopy(start), copy.deepcopy(start)
+    learner = Learner(
+        start, mode=mode, compile_backend="aot_eager", learning_rate=1e-2, max_grad_norm=0.05
+    )
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-2)
+    for i in range(5):
+        plain_update(net, target, optimizer, batch(i), double=True, loss="huber", clip_norm=0.05)
+        learner.update(batch(i))
+    before, expected = target.state_dict(), net.state_dict()
+    for name, value in learner.network.state_dict().items():
+        if name.startswith("torso.layers.0"):
+            assert torch.equal(value, before[name]), name
+        else:
+            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
+            assert not torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_frozen_parameters_stay_in_a_compiled_launch(optimizer):
+    options = {"updates_per_launch": 4, "optimizer": optimizer, "learning_rate": 1e-2}
+    whole = Learner(frozen(), mode="compile", compile_backend="aot_eager", **options)
+    plain = Learner(frozen(), mode="eager", **options)
+    assert whole._launch is not None
+    for learner in (whole, plain):
+        learner.update_from(filled_replay(prioritized=False), 8, batch_size=8)
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(value, plain.network.state_dict()[name], rtol=1e-4, atol=1e-6)
+        stays = name.startswith("torso.layers.0")
+        assert torch.equal(value, frozen().state_dict()[name]) == stays, name
+
+
+def test_a_frozen_body_stays_in_bfloat16_too():
+    start = cnn()
+    start.torso.requires_grad_(False)
+    before = copy.deepcopy(start.state_dict())
+    learner = Learner(start, precision="bf16", learning_rate=1e-2)
+    learner.update(images())
+    changed = {n for n, v in learner.network.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"head.q.weight", "head.q.bias"}
+
+
+def test_a_network_that_is_frozen_whole_is_refused():
+    with pytest.raises(ConfigError, match="Every parameter of the network is frozen; set requires"):
+        Learner(network().requires_grad_(False))
+
+
 # --- launches of several updates ------------------------------------------------------------------
 
 

@@ -102,6 +102,17 @@ def test_loading_a_state_reaches_the_twins():
     assert torch.equal(a.td_error, b.td_error)
 
 
+def test_a_learners_policy_has_the_masters_and_acts_with_their_twins():
+    learner = Learner(nature(), precision="bf16", learning_rate=1e-2)
+    policy = learner.policy(frame_stack=2)
+    for seed in range(2):
+        assert {p.dtype for p in policy.network.parameters()} == {torch.float32}
+        assert not policy.network.training and policy.acting_network is learner.acting_network
+        for name, master in learner.network.state_dict().items():
+            assert torch.equal(policy.network.state_dict()[name], master), name
+        learner.update(batch(seed=seed))
+
+
 def test_gradients_are_near_those_of_float32():
     low, full = (Learner(nature(), precision=p, learning_rate=0.0) for p in ("bf16", "fp32"))
     a, b = (learner._gradients(*batch()[:6])[0] for learner in (low, full))
