@@ -212,7 +212,8 @@ def _shown(section: str, name: str, value: Any) -> str:
 
 def _plain(text: str) -> str:
     """In one line, and without what would steer a terminal: a run may be somebody else's."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(printable.split())
 
 
 def _table(rows: Sequence[Row], left: int, width: int) -> list[str]:

@@ -267,7 +267,7 @@ def test_what_somebody_else_wrote_does_no_harm(tmp_path, monkeypatch, capsys):
     path = write(tmp_path / "odd", record=odd, summary=summary, rows=ROWS)
     assert main(["compare", "good", "odd"]) == 0
     printed = capsys.readouterr().out
-    assert "\x1b" not in printed and " [31mred line" in printed
+    assert "\x1b" not in printed and "[31mred line" in printed
     assert max(map(len, printed.splitlines())) <= 100
     for text in ("{", "[1]", "[" * 5_000, '{"sessions": 1, "envs": 2}', "\x00"):
         for name in ("run.json", "summary.json"):
