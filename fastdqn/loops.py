@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fastdqn.errors import ConfigError
+from fastdqn.priorities import LARGEST_PRIORITY
 
 try:
     from numba import njit
@@ -24,6 +25,7 @@ except ImportError:
     njit = None
 
 _ALMOST_ONE = np.float32(1.0 - 2.0**-24)  # the largest float32 below 1
+_LARGEST = np.float32(LARGEST_PRIORITY)
 
 
 def choose_loops(device: torch.device, compiled: bool | None = None) -> bool:
@@ -165,7 +167,7 @@ def set_priorities(  # type: ignore[no-untyped-def]
         if not np.isfinite(raw):
             nonfinite[()] = True
             raw = before
-        raw = max(raw, np.float32(0))
+        raw = min(max(raw, np.float32(0)), _LARGEST)
         largest[()] = max(largest[()], raw)
         value[i] = (raw + epsilon) ** alpha if tree[index[i]] > 0 else np.float32(0)
     return set_leaves(tree, starts, shift, capacity, index, value)

@@ -24,6 +24,7 @@ from fastdqn.devices import resolve_device, restore_generator
 from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.frame_ring import FrameRing, row_bytes
 from fastdqn.memory import MemoryPlan, make_plan
+from fastdqn.priorities import LARGEST_PRIORITY, check_exponent_and_epsilon
 from fastdqn.staging import HostStaging
 from fastdqn.sum_tree import SumTree, level_sizes, to_array
 from fastdqn.types import Array, Batch, StackPadding, TimeStep
@@ -44,8 +45,8 @@ class ReplayBuffer:
         gamma: Discount per step.
         reward_clip: Store rewards clipped to [-reward_clip, reward_clip].
         prioritized: Proportional prioritized replay (Schaul 2016); otherwise uniform.
-        alpha: Exponent of the priorities: leaf = (priority + priority_epsilon)^alpha.
-        priority_epsilon: Added to every priority, so that none becomes undrawable.
+        alpha: Exponent of the priorities, 0 to 1: leaf = (priority + priority_epsilon)^alpha.
+        priority_epsilon: Added to every priority, so that none becomes undrawable; 1e-12 to 1.
         device: Where everything lives.
         seed: Of the generator that draws.
         compiled: Whether Numba's loops do the work on a CPU; None: where it is installed.
@@ -56,7 +57,8 @@ class ReplayBuffer:
 
     Raises:
         FastDQNError: Where a column has fewer than S + n + 1 rows.
-        ConfigError: Where the device does not exist here, or the mode is not possible on it.
+        ConfigError: Where alpha or priority_epsilon is out of its range, the device does not exist
+            here, or the mode is not possible on it.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class ReplayBuffer:
         mode: str = "auto",
         compile_backend: str = "inductor",
     ) -> None:
+        check_exponent_and_epsilon(alpha, priority_epsilon)
         self.rows = _rows(capacity, num_envs, frame_stack, n_step)
         lost = ((frame_stack or 1) + n_step) / self.rows
         if lost > _LOST_ROWS_WORTH_A_WARNING:
@@ -425,7 +428,8 @@ class ReplayBuffer:
         """Set priorities (Schaul 2016); of duplicates the largest wins.
 
         A row that is not drawable stays so, whatever is written to it. A non-finite priority
-        becomes the largest seen and raises ``nonfinite_priority``.
+        becomes the largest seen and raises ``nonfinite_priority``. A finite one counts as at most
+        2^86; :mod:`fastdqn.priorities` says why.
 
         Args:
             index: int64 [B], from a batch.
@@ -449,7 +453,8 @@ class ReplayBuffer:
     def _priorities_of(self, index: Tensor, priority: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Leaves, [B], the largest priority ever, and whether one was not finite; pure."""
         finite = torch.isfinite(priority)
-        priority = torch.where(finite, priority, self.max_priority).clamp(min=0)
+        priority = torch.where(finite, priority, self.max_priority)
+        priority = priority.clamp(0.0, LARGEST_PRIORITY)
         drawable = self.tree.get(index) > 0
         return (
             torch.where(drawable, self._leaf(priority), 0.0),
@@ -489,6 +494,7 @@ class ReplayBuffer:
         self.tree.load_state_dict(state["tree"])
         for name in ("cursor", "max_priority", "nonfinite_priority"):
             getattr(self, name).copy_(state[name])
+        self.max_priority.clamp_(max=LARGEST_PRIORITY)
         self._newest.copy_(self._index(self.cursor))
         restore_generator(self.generator, state["generator"])
         self._rows_added = state["rows_added"]

@@ -89,6 +89,8 @@ def priorities_written(device):
         priority = (4 * torch.randn(200, generator=g)).to(device)
         if turn == 1:
             priority[:2] = torch.tensor([float("nan"), float("inf")])
+        if turn == 2:
+            priority[2] = torch.finfo(torch.float32).max
         tree.set_priorities(
             index, priority, mine.max_priority, mine.nonfinite_priority,
             alpha=mine.alpha, epsilon=mine.priority_epsilon,

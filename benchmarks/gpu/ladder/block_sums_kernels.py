@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 _ALMOST_ONE: tl.constexpr = tl.constexpr(1.0 - 2.0**-24)
+_LARGEST: tl.constexpr = tl.constexpr(2.0**86)  # fastdqn.priorities.LARGEST_PRIORITY
 
 
 @triton.jit
@@ -55,9 +56,9 @@ def draw(
 
 @triton.jit
 def _cleaned(priority, largest):
-    """Priorities >= 0; one that is not finite becomes the largest seen before this batch."""
+    """Priorities in bounds; one that is not finite becomes the largest seen before this batch."""
     finite = tl.abs(priority) < float("inf")  # false of NaN
-    return tl.maximum(tl.where(finite, priority, largest), 0.0)
+    return tl.minimum(tl.maximum(tl.where(finite, priority, largest), 0.0), _LARGEST)
 
 
 @triton.jit
