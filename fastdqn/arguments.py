@@ -122,3 +122,13 @@ def words_of(args: list[str], option: str) -> list[str]:
             after = itertools.takewhile(lambda w: not w.startswith("--"), args[index + 1 :])
             words = [rest] if equals else list(after)
     return words
+
+
+def options_in(args: list[str]) -> set[str]:
+    """The options that stand there, by their fields' names; a switch counts with its ``no``."""
+    names = {
+        word.partition("=")[0].lstrip("-").replace("-", "_")
+        for word in args
+        if word.startswith("--")
+    }
+    return names | {name.removeprefix("no_") for name in names}

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import tyro
 
 from fastdqn import __version__, cli_compare, cli_figures
-from fastdqn.arguments import parse, unknown, words_of
+from fastdqn.arguments import options_in, parse, unknown, words_of
 from fastdqn.bounded_json import read_bounded
 from fastdqn.config import Config
 from fastdqn.env_ids import check_env_id
@@ -193,22 +193,33 @@ def train_config(args: list[str]) -> tuple[Config, bool]:
     # at the front is kept from it: its help would leave out an argument that it has already got.
     name = args[0] if args and not args[0].startswith("-") else None
     words = args if name is None else args[1:]
-    flags = _parse_train(words, name, next(iter(words_of(words, "--config")), None))
+    base, flags = _parse_train(words, name, next(iter(words_of(words, "--config")), None))
     if name is not None and flags.preset is not None:
         raise ConfigError(unknown(flags.preset, _TrainFlags, "fastdqn train"))
     if name is None and flags.preset is not None:  # it stood after some options
-        flags = _parse_train(words, flags.preset, flags.config)
-    return Config(**_config_fields(flags)), flags.dry_run
+        base, flags = _parse_train(words, flags.preset, flags.config)
+    typed = options_in(words)
+    changes = {
+        name: value
+        for name, value in _config_fields(flags).items()
+        if name in typed or value != getattr(base, name)
+    }
+    return base.replace(**changes), flags.dry_run
 
 
-def _parse_train(words: list[str], name: str | None, file: str | None) -> _TrainFlags:
-    return parse(
+def _parse_train(
+    words: list[str], name: str | None, file: str | None
+) -> tuple[Config, _TrainFlags]:
+    """What the options start from, and what they make of it."""
+    base = _base(name, file)
+    flags = parse(
         _TrainFlags,
         words,
         prog="fastdqn train",
         description=f"Train an agent. Defaults are those of {file or name or DEFAULT_PRESET}.",
-        default=_TrainFlags(**_config_fields(_base(name, file))),
+        default=_TrainFlags(**_config_fields(base)),
     )
+    return base, flags
 
 
 def _config_fields(config: Config) -> dict[str, Any]:
@@ -263,13 +274,9 @@ def _check_run_dir(config: Config) -> str | None:
     A job that is requeued with the same command line may find nothing left to do. open_run_dir
     checks more.
     """
-    if config.resume == "never":
+    if config.resume == "never" or config.run_dir is None:  # None goes with never only
         refuse_occupied(config)
         return None
-    if config.run_dir is None:
-        raise ConfigError(
-            f"resume = {config.resume!r} needs the directory to go on in; name it with run_dir."
-        )
     run_dir = Path(config.run_dir)
     try:
         summary = json.loads(read_bounded(run_dir / "summary.json"))

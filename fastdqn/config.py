@@ -11,18 +11,18 @@ import dataclasses
 import functools
 import json
 import math
-import re
-import reprlib
 import sys
 import types
 import typing
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from fastdqn.bounded_json import read_bounded
+from fastdqn.combinations import check_pairs, settled, shown, without_rivals
 from fastdqn.errors import ConfigError, nearest
 
 FORMAT_VERSION = 1
@@ -82,10 +82,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epsilon_end": (0.0, 1.0),
     "epsilon_duration_env_steps": (1, 2**53),
     "replay_capacity": (1, 2**40),
-    "priority_alpha": (0.0, 10.0),
+    "priority_alpha": (0.0, 1.0),
     "priority_beta_start": (0.0, 1.0),
     "priority_beta_end": (0.0, 1.0),
-    "priority_epsilon": (_ABOVE_ZERO, 1.0),
+    "priority_epsilon": (1e-12, 1.0),
     "eval_episodes": (0, 1_000_000),
     "eval_num_envs": (1, 65_536),
     "eval_period_env_steps": (1, 2**53),
@@ -102,7 +102,11 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything a run depends on. The defaults are the preset ``cartpole``."""
+    """Everything a run depends on. The defaults are the preset ``cartpole``.
+
+    A value other than the default is refused where nothing would use it, such as a ``huber_delta``
+    of 2 with ``loss = 'mse'``.
+    """
 
     # --- environment ---------------------------------------------------------------------------
     env_id: str = "CartPole-v1"
@@ -195,7 +199,7 @@ class Config:
     gamma: float = 0.99
     """Discount per env step."""
     double: bool = True
-    """Double Q-learning (van Hasselt 2016)."""
+    """Double Q-learning (van Hasselt 2016). Off without a target network, where it is the same."""
     loss: Literal["huber", "mse"] = "huber"
     """Of the TD error; mse is td^2, huber is quadratic up to huber_delta."""
     huber_delta: float = 1.0
@@ -213,7 +217,7 @@ class Config:
     rmsprop_alpha: float = 0.95
     """Smoothing of RMSprop's averages."""
     max_grad_norm: float | None = 10.0
-    """Scale the whole gradient down to this 2-norm."""
+    """Scale the whole gradient down to this 2-norm. It and max_grad_value exclude each other."""
     max_grad_value: float | None = None
     """Clamp each gradient entry to [-x, x]."""
     target_period_updates: int | None = 100
@@ -237,7 +241,7 @@ class Config:
     prioritized: bool = False
     """Proportional prioritized replay (Schaul 2016)."""
     priority_alpha: float = 0.6
-    """Exponent of the priorities."""
+    """Exponent of the priorities: 0 draws uniformly, 1 in proportion."""
     priority_beta_start: float = 0.4
     """Exponent of the importance weights at the start ..."""
     priority_beta_end: float = 1.0
@@ -284,101 +288,26 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check types, choices, ranges and pairs; raise ConfigError with one sentence."""
-        if isinstance(self.hidden_sizes, list):  # as JSON has it
-            object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        for name, hint in _hints().items():
-            value = getattr(self, name)
-            check_type(name, value, hint)
-            if name in _RANGES and value is not None:
-                low, high = _RANGES[name]
-                if not low <= value <= high:  # also refuses NaN
-                    raise ConfigError(
-                        f"{name} = {_shown(value)} is out of range; use {_range(low, high)}."
-                    )
-        self._check_pairs()
-
-    def _check_pairs(self) -> None:
-        def refuse(name: str, why: str) -> None:
-            raise ConfigError(f"{name} = {_shown(getattr(self, name))} {why}.")
-
-        if not self.env_id or not self.env_id.isprintable():
-            refuse("env_id", "is no name; use one such as CartPole-v1 or ALE/Pong-v5")
-        if self.run_dir is not None and (not self.run_dir or "\0" in self.run_dir):
-            refuse("run_dir", "is no path; name a directory, or None for a fresh one")
+        values = _checked(vars(self))
+        was_set = [name for name, value in values.items() if value != _defaults()[name]]
+        vars(self).update(settled(values, was_set, _defaults()))
         try:  # a copy that JSON has seen, so that a resumed run gets equal values
-            object.__setattr__(self, "env_kwargs", _plain_json(self.env_kwargs))
+            vars(self)["env_kwargs"] = _plain_json(self.env_kwargs)
         except (TypeError, ValueError, RecursionError):
-            refuse("env_kwargs", "cannot be written as a JSON object of names and plain values")
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", self.device):
-            refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")
-        wanted = self.hidden_sizes or (self.network == "batchnorm_cnn" and not self.dueling)
-        if not wanted or any(not 1 <= size <= 65_536 for size in self.hidden_sizes):
-            refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
-        if self.batch_norm and self.network in ("nature", "impala", "batchnorm_cnn"):
-            refuse("batch_norm", f"is for network = 'mlp', not {self.network!r}; leave it out")
-        if self.batch_norm and self.batch_size < 2:
-            refuse("batch_norm", "needs a variance, so a batch_size of 2 or more")
-        if self.impala_width != 1 and self.network != "impala":
-            refuse(
-                "impala_width",
-                f"is for network = 'impala', not {self.network!r}; leave it out or use that one",
-            )
-        if self.mode == "graph" and self.device == "cpu":
-            refuse("mode", "needs a CUDA device; use eager or compile with device = 'cpu'")
-        stack = self.frame_stack or 1
-        rows = self.replay_capacity // self.num_envs
-        need = stack + self.n_step + 1
-        if rows < need:
-            refuse(
-                "replay_capacity",
-                f"leaves {rows} rows for each of {self.num_envs} envs; with frame_stack = {stack} "
-                f"and n_step = {self.n_step} use at least {need * self.num_envs}",
-            )
-        if self.batch_size > self.replay_capacity:
-            refuse("batch_size", f"exceeds replay_capacity = {self.replay_capacity}; lower it")
-        launch, period = self.updates_per_launch or 1, self.target_period_updates
-        if self.drawn_at_once(launch) > self.replay_capacity:
-            refuse(
-                "updates_per_launch",
-                f"draws {self.drawn_at_once(launch)} transitions at once, more than "
-                f"replay_capacity = {self.replay_capacity}; lower it",
-            )
-        if period is not None and 1 < period < launch:
-            refuse(
-                "updates_per_launch",
-                f"exceeds target_period_updates = {period}, and the target moves between launches "
-                f"only; lower it",
-            )
-        lowest = self.num_envs * (self.n_step + 2)
-        if self.learning_starts_env_steps < lowest:
-            refuse(
-                "learning_starts_env_steps",
-                f"comes before the replay can hold a transition; use at least {lowest} "
-                f"(num_envs * (n_step + 2))",
-            )
-        if self.max_grad_norm is not None and self.max_grad_value is not None:
-            refuse(
-                "max_grad_value", "and max_grad_norm exclude each other; set one of them to None"
-            )
-        if self.target_period_updates is None and self.target_tau != 1.0:
-            refuse("target_tau", "has no target network to move; set target_period_updates")
-        if self.eval_period_env_steps is not None and self.eval_episodes == 0:
-            refuse("eval_period_env_steps", "has no episodes to play; set eval_episodes")
-        if self.learning_rate_final == 0.0 and self.schedules_end_env_steps < self.total_env_steps:
-            refuse(
-                "schedule_env_steps",
-                f"leaves a learning rate of 0 until total_env_steps = {self.total_env_steps}; "
-                f"raise learning_rate_final, or set it to None",
-            )
-        if self.stop_eval_return is not None and self.eval_period_env_steps is None:
-            refuse("stop_eval_return", "has no evaluation to look at; set eval_period_env_steps")
-        if not self.save_final_checkpoint and self.checkpoint_period_env_steps is not None:
-            refuse("save_final_checkpoint", "contradicts checkpoint_period_env_steps; unset one")
+            raise ConfigError(
+                f"env_kwargs = {shown(self.env_kwargs)} cannot be written as a JSON object of "
+                f"names and plain values."
+            ) from None
+        check_pairs(self)
 
     def replace(self, **changes: Any) -> Config:
-        """A copy with some fields changed; an unknown name is refused with the nearest one."""
+        """A copy with some fields changed; an unknown name is refused with the nearest one.
+
+        A change that has no effect is refused; what it leaves without effect falls back to its
+        default: ``replace(loss="mse")`` forgets ``huber_delta``.
+        """
         _refuse_unknown(changes)
-        return dataclasses.replace(self, **changes)
+        return _settled({**vars(self), **changes}, changes)
 
     def to_json(self) -> str:
         """The whole configuration as a JSON object."""
@@ -387,21 +316,26 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """Read what :meth:`to_json` wrote (or a part of it); unknown keys are refused."""
+        """Read what :meth:`to_json` wrote (or a part of it); unknown keys are refused.
+
+        With ``format_version`` it is the record of a run: what has no effect in it is left over.
+        Without, somebody wrote it, and that is refused.
+        """
         try:
             body = json.loads(text, object_pairs_hook=_without_duplicates)
         except (ValueError, RecursionError) as error:  # ValueError: also an int of 5,000 digits
             raise ConfigError(f"The configuration is not valid JSON ({error}).") from None
         if not isinstance(body, dict):
             raise ConfigError("The configuration must be a JSON object of field names and values.")
+        record = "format_version" in body
         version = body.pop("format_version", FORMAT_VERSION)
         if type(version) is not int or version != FORMAT_VERSION:
             raise ConfigError(
-                f"format_version = {_shown(version)} is not known; this fastdqn reads "
+                f"format_version = {shown(version)} is not known; this fastdqn reads "
                 f"{FORMAT_VERSION}."
             )
         _refuse_unknown(body)
-        return cls(**body)
+        return _settled({**_defaults(), **body}, () if record else body)
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
@@ -459,6 +393,37 @@ def _hints() -> dict[str, Any]:
     return typing.get_type_hints(Config)
 
 
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in dataclasses.fields(Config)
+    }
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all fields; ConfigError where one is of another type or out of its range."""
+    values = dict(values)
+    if isinstance(values["hidden_sizes"], list):  # as JSON has it
+        values["hidden_sizes"] = tuple(values["hidden_sizes"])
+    for name, hint in _hints().items():
+        value = values[name]
+        check_type(name, value, hint)
+        if name in _RANGES and value is not None:
+            low, high = _RANGES[name]
+            if not low <= value <= high:  # also refuses NaN
+                raise ConfigError(
+                    f"{name} = {shown(value)} is out of range; use {_range(low, high)}."
+                )
+    return values
+
+
+def _settled(values: Mapping[str, Any], was_set: Collection[str]) -> Config:
+    """The configuration of these values, of which somebody meant those that were set."""
+    values = without_rivals(_checked(values), was_set)
+    return Config(**settled(values, was_set, _defaults()))
+
+
 def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
     if not all(isinstance(name, str) for name in value):
         raise TypeError("names must be strings")
@@ -474,19 +439,12 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return body
 
 
-def _shown(value: Any) -> str:
-    """``repr``, cut short where it would fill pages."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 100
-    return short.repr(value)
-
-
 def _refuse_unknown(names: typing.Iterable[str]) -> None:
     known = [f.name for f in dataclasses.fields(Config)]
     for name in names:
         if name not in known:
             hint = nearest(str(name), known) or "; 'fastdqn train --help' lists them"
-            raise ConfigError(f"{_shown(name)} is not a field of Config{hint}.")
+            raise ConfigError(f"{shown(name)} is not a field of Config{hint}.")
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:
@@ -500,7 +458,7 @@ def check_type(name: str, value: Any, hint: Any) -> None:
                 return
             hint_text = nearest(str(value), list(choices))
             raise ConfigError(
-                f"{name} = {_shown(value)} must be one of {', '.join(choices)}{hint_text}."
+                f"{name} = {shown(value)} must be one of {', '.join(choices)}{hint_text}."
             )
         if option is type(None) and value is None:
             return
@@ -513,10 +471,10 @@ def check_type(name: str, value: Any, hint: Any) -> None:
         if option is float and type(value) in (int, float):
             if not -sys.float_info.max <= value <= sys.float_info.max:
                 allowed = _range(*_RANGES[name]) if name in _RANGES else "a finite number"
-                raise ConfigError(f"{name} = {_shown(value)} is not finite; use {allowed}.")
+                raise ConfigError(f"{name} = {shown(value)} is not finite; use {allowed}.")
             return
     names = " or ".join(_type_name(option) for option in options)
-    raise ConfigError(f"{name} = {_shown(value)} has the wrong type; use {names}.")
+    raise ConfigError(f"{name} = {shown(value)} has the wrong type; use {names}.")
 
 
 def _number(value: float) -> str:

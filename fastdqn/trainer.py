@@ -25,6 +25,7 @@ from fastdqn.assembly import (
     set_up_torch,
 )
 from fastdqn.checkpoint import open_newest, refusing, save_checkpoint
+from fastdqn.combinations import check_unevaluated
 from fastdqn.config import Config
 from fastdqn.continuation import check_precision, continued, say_what_becomes, say_what_differs
 from fastdqn.devices import resolve_device
@@ -151,6 +152,8 @@ class Trainer:
     ) -> None:
         if envs is not None and eval_envs is envs:
             raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
+        if envs is not None and eval_envs is None:
+            check_unevaluated(config)
         self.device = resolve_device(config.device)
         if self.device.type == "cuda":  # streams, events and captures go to the current device
             torch.cuda.set_device(self.device)

@@ -80,9 +80,12 @@ BAD = [
     ("replay_capacity", 0),
     ("replay_capacity", 23),  # 8 envs * (1 + 1 + 1) is the least
     ("priority_alpha", -0.5),
+    ("priority_alpha", 1.1),
+    ("priority_alpha", math.nan),
     ("priority_beta_start", 2.0),
     ("priority_beta_end", -1.0),
     ("priority_epsilon", 0.0),
+    ("priority_epsilon", 1e-13),
     ("eval_episodes", -1),
     ("eval_num_envs", 0),
     ("eval_period_env_steps", 0),
@@ -133,13 +136,74 @@ BAD_JSON = [
 BAD_PAIRS = [
     ({"mode": "graph", "device": "cpu"}, "mode"),
     ({"max_grad_norm": 10.0, "max_grad_value": 1.0}, "max_grad_value"),
-    ({"target_period_updates": None, "target_tau": 0.5}, "target_tau"),
-    ({"save_final_checkpoint": False, "checkpoint_period_env_steps": 10}, "save_final_checkpoint"),
     ({"replay_capacity": 100, "num_envs": 10, "frame_stack": 8, "n_step": 2}, "replay_capacity"),
     ({"batch_size": 64, "replay_capacity": 63}, "batch_size"),
     ({"num_envs": 1_000, "learning_starts_env_steps": 2_999}, "learning_starts_env_steps"),
+    # What nothing would use.
+    ({"env_id": "ALE/Pong-v5", "env_kwargs": {"x": 1}}, "env_kwargs"),
+    ({"env_id": "ALE/Pong-v5", "env_vectorization": "async"}, "env_vectorization"),
+    ({"env_id": "fastdqn/Catch-v0", "env_vectorization": "sync"}, "env_vectorization"),
+    ({"env_threads": 2}, "env_threads"),
+    ({"atari_protocol": "classic"}, "atari_protocol"),
+    ({"atari_full_action_space": True}, "atari_full_action_space"),
+    ({"env_id": "fastdqn/Breakout-v0", "atari_frame_skip": 2}, "atari_frame_skip"),
+    ({"atari_noop_max": 0}, "atari_noop_max"),
+    ({"atari_max_episode_frames": 1_000}, "atari_max_episode_frames"),
+    ({"resume": "auto"}, "resume"),
+    ({"replan_schedules": True}, "replan_schedules"),
+    ({"schedule_env_steps": 200_000, "learning_rate_final": None}, "schedule_env_steps"),
+    ({"network": "nature", "impala_width": 2}, "impala_width"),
+    ({"network": "nature", "batch_norm": True}, "batch_norm"),
+    ({"target_period_updates": None, "double": True}, "double"),
+    ({"target_period_updates": None, "target_tau": 0.5}, "target_tau"),
+    ({"target_period_updates": 10, "updates_per_launch": 11}, "updates_per_launch"),
+    ({"loss": "mse", "huber_delta": 2.0}, "huber_delta"),
+    ({"optimizer": "adam", "rmsprop_alpha": 0.9}, "rmsprop_alpha"),
+    ({"rmsprop_centred": False}, "rmsprop_centred"),
+    ({"priority_alpha": 0.5}, "priority_alpha"),
+    ({"priority_beta_start": 0.5}, "priority_beta_start"),
+    ({"priority_beta_end": 0.5}, "priority_beta_end"),
+    ({"priority_epsilon": 1e-3}, "priority_epsilon"),
     ({"eval_episodes": 0, "eval_period_env_steps": 100}, "eval_period_env_steps"),
     ({"stop_eval_return": 475.0}, "stop_eval_return"),
+    ({"eval_episodes": 0, "stop_eval_return": 475.0}, "stop_eval_return"),
+    ({"eval_episodes": 0, "checkpoint_keep_best": True}, "checkpoint_keep_best"),
+    ({"save_final_checkpoint": False, "checkpoint_keep_best": True}, "checkpoint_keep_best"),
+    ({"save_final_checkpoint": False, "checkpoint_keep": 3}, "checkpoint_keep"),
+    ({"save_final_checkpoint": False, "checkpoint_replay": "none"}, "checkpoint_replay"),
+    (
+        {"save_final_checkpoint": False, "checkpoint_period_env_steps": 10},
+        "checkpoint_period_env_steps",
+    ),
+]
+
+# (arguments, what the message must hold): what was typed and has no effect, beside presets.
+IDLE = [
+    (["--loss", "mse", "--huber-delta", "2"], ["huber_delta = 2.0", "loss = 'mse'"]),
+    (["--huber_delta=2", "--loss=mse"], ["huber_delta = 2.0", "loss = 'huber'"]),
+    (["cartpole-mlp", "--huber-delta", "0.5"], ["huber_delta = 0.5", "loss = 'mse'"]),
+    (["cartpole-pixels", "--optimizer", "adam", "--no-rmsprop-centred"], ["rmsprop_centred"]),
+    (["--target-period-updates", "None", "--double"], ["double = True", "target_period_updates"]),
+    (
+        ["double-dueling-per-atari", "--no-prioritized", "--priority-alpha", "0.5"],
+        ["priority_alpha = 0.5", "prioritized = True"],
+    ),
+    (
+        ["dqn-atari", "--env-id", "CartPole-v1", "--atari-noop-max", "0"],
+        ["atari_noop_max = 0", "'CartPole-v1'"],
+    ),
+    (
+        ["cartpole-batchnorm", "--eval-episodes", "0", "--checkpoint-keep-best"],
+        ["checkpoint_keep_best = True", "eval_episodes"],
+    ),
+    (
+        ["cartpole-batchnorm", "--eval-episodes", "0", "--stop-eval-return", "400"],
+        ["stop_eval_return = 400.0", "eval_episodes"],
+    ),
+    (
+        ["catch", "--updates-per-launch", "101"],
+        ["updates_per_launch = 101", "target_period_updates = 100"],
+    ),
 ]
 
 # Files that hold no configuration.

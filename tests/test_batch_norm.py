@@ -295,4 +295,4 @@ def test_a_loaded_policy_acts_as_the_run_did(tmp_path):
 )
 def test_refusals(changes, message):
     with pytest.raises(ConfigError, match=message):
-        Config(batch_norm=True).replace(**changes)
+        Config().replace(**{"batch_norm": True, **changes})

@@ -368,7 +368,7 @@ def test_options_replace_fields_of_the_preset_wherever_it_stands():
 
 
 def test_a_config_file_is_the_base(tmp_path):
-    config = preset("dqn-atari").replace(env_kwargs={"x": 1}, seed=9)
+    config = preset("catch").replace(env_kwargs={"x": 1}, seed=9)
     path = tmp_path / "my own.json"
     path.write_text(config.to_json())
     for args in (["--config", str(path)], [f"--config={path}"]):

@@ -112,7 +112,9 @@ def test_constant_schedules_just_go_on():
 
 def test_another_end_of_the_schedules_must_be_asked_for():
     before = Config(learning_rate_final=1e-5, total_env_steps=1_000)
-    more = before.replace(total_env_steps=5_000, schedule_env_steps=3_000)
+    more = before.replace(
+        total_env_steps=5_000, schedule_env_steps=3_000, resume="require", run_dir=str(RUN)
+    )
     with pytest.raises(ConfigError, match=r"schedule_env_steps = 3000 differs from the 1000"):
         continued(more, before, RUN)
     assert continued(more.replace(replan_schedules=True), before, RUN) == more

@@ -31,7 +31,7 @@ def config(work: Work, run_dir: str) -> Config:
         changes["max_grad_norm"] = None
     fields: dict[str, Any] = {
         "env_id": "ALE/Pong-v5" if pixels else task.env_id,
-        "atari_protocol": "classic",
+        **({"atari_protocol": "classic"} if pixels else {}),
         "num_envs": task.num_envs,
         "frame_stack": STACK if pixels else None,
         "reward_clip": 1.0 if pixels else None,

@@ -112,7 +112,7 @@ def judge(case: Case, code: int, err: str, seconds: float) -> list[dict[str, Any
 def cases(scratch: Path) -> list[Case]:
     """All of them; files go to ``scratch``."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from malformed import BAD, BAD_JSON, BAD_PAIRS, BAD_TEXT, UNKNOWN
+    from malformed import BAD, BAD_JSON, BAD_PAIRS, BAD_TEXT, IDLE, UNKNOWN
 
     def file(text: str) -> list[str]:
         path = scratch / f"{len(list(scratch.iterdir()))}.json"
@@ -130,7 +130,7 @@ def cases(scratch: Path) -> list[Case]:
     found += [Case(file(json.dumps({n: v})), [n, shown(v)]) for n, v in BAD_JSON]
     found += [Case(file(json.dumps(changes)), [name]) for changes, name in BAD_PAIRS]
     found += [Case(file(text), []) for text in BAD_TEXT]
-    found += [Case(["train", *args], words) for args, words in UNKNOWN]
+    found += [Case(["train", *args], words) for args, words in [*UNKNOWN, *IDLE]]
     return found
 
 
