@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 MAX_JSON = 2 * 1024**2  # bytes of a header or of a JSON file
 MAX_JSON_VALUES = 100_000  # parsed, each may take 100 times its text
@@ -24,3 +26,14 @@ def read_bounded(path: Path) -> str:
         data = file.read(MAX_JSON + 1)
     check_json(data)
     return data.decode("utf-8")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file's JSON object; empty where there is none that can be read."""
+    try:
+        if not path.is_file():  # reading a pipe would wait for ever
+            return {}
+        body = json.loads(read_bounded(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}

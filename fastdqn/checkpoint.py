@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
 import warnings
 import zlib
@@ -26,6 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastdqn.checkpoint_names import NAME, REPLACED, list_checkpoints
+from fastdqn.checkpoint_names import find_checkpoint as find_checkpoint
+from fastdqn.checkpoint_names import latest_checkpoint as latest_checkpoint
 from fastdqn.errors import CheckpointError, FastDQNError, cut_short
 from fastdqn.saved_tensors import (
     cut_into_lots,
@@ -44,10 +46,6 @@ from fastdqn.tensor_file import (
 )
 
 FORMAT_VERSION = 1
-# While a checkpoint is written again, the one before it has another name for a moment.
-_REPLACED = ".tmp-replaced"
-_NAME = re.compile(rf"step_(\d{{12}})({re.escape(_REPLACED)})?", re.ASCII)
-
 # What reading a damaged or forged file can raise beside CheckpointError.
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError,
@@ -92,7 +90,7 @@ def save_checkpoint(
         clean(directory)
         temporary.mkdir()
         _write(temporary, env_steps, state, score)
-        replaced = directory / f"{final.name}{_REPLACED}"
+        replaced = directory / f"{final.name}{REPLACED}"
         if os.path.lexists(final):  # out of the way until the new one is in its place
             final.rename(replaced)
         temporary.rename(final)
@@ -111,15 +109,15 @@ def save_checkpoint(
 def clean(directory: Path) -> None:
     """Remove what a killed save has left."""
     for orphan in directory.glob("step_*.tmp-*"):
-        whole = orphan.with_name(orphan.name.removesuffix(_REPLACED))
-        if orphan.name.endswith(_REPLACED) and not os.path.lexists(whole):
+        whole = orphan.with_name(orphan.name.removesuffix(REPLACED))
+        if orphan.name.endswith(REPLACED) and not os.path.lexists(whole):
             orphan.rename(whole)  # the save was killed between its two renames
         else:
             _remove(orphan)
 
 
 def _prune(directory: Path, newest: Path, keep: int, keep_best: bool) -> None:
-    found = _list(directory)
+    found = list_checkpoints(directory)
     ours = found[: found.index(newest) + 1]
     kept = set(ours[-keep:])
     if keep_best:
@@ -141,7 +139,7 @@ def _score(path: Path) -> float | None:
 
 def _remove(path: Path) -> None:
     """As far as it goes; of a link, the link. A kill leaves no half under the name of a whole."""
-    if _NAME.fullmatch(path.name) and os.path.lexists(path):
+    if NAME.fullmatch(path.name) and os.path.lexists(path):
         hidden = path.with_name(f"{path.name}.tmp-removed")
         with suppress(OSError):
             path.rename(hidden)
@@ -184,12 +182,6 @@ def _write(temporary: Path, env_steps: int, state: Mapping[str, Any], score: flo
         (temporary / name).write_bytes(data)
         _sync(temporary / name)
     _sync(temporary)
-
-
-def latest_checkpoint(directory: Path) -> Path | None:
-    """The newest checkpoint in a run's ``checkpoints``, or None."""
-    found = _list(directory)
-    return found[-1] if found else None
 
 
 def load_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -236,7 +228,7 @@ def open_newest(
         CheckpointError: Where none is whole.
     """
     bad: list[str] = []
-    for path in reversed(_list(directory)):
+    for path in reversed(list_checkpoints(directory)):
         try:
             state = open_checkpoint(path, parts=parts)
         except CheckpointError as error:
@@ -264,33 +256,6 @@ def refusing(path: Path) -> Iterator[None]:
         raise CheckpointError(
             f"{path} does not hold what it should ({cut_short(error)})."
         ) from None
-
-
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a path means: itself, or the newest of a run directory."""
-    if os.path.lexists(path / "manifest.json"):
-        return path
-    if not path.is_dir():
-        wrong = "is a file" if path.exists() else "does not exist"
-        raise CheckpointError(f"{path} {wrong}; name a run directory or a checkpoint.")
-    found = latest_checkpoint(path / "checkpoints")
-    if found is None:
-        raise CheckpointError(
-            f"{path} holds no checkpoint; name a run directory of `fastdqn train` that wrote one."
-        )
-    return found
-
-
-def _list(directory: Path) -> list[Path]:
-    """Checkpoints, oldest first. Links are none."""
-    if not directory.is_dir():
-        return []
-    found: list[tuple[str, bool, Path]] = []
-    for path in directory.iterdir():
-        name = _NAME.fullmatch(path.name)
-        if name and path.is_dir() and not path.is_symlink():
-            found.append((name[1], name[2] is None, path))
-    return [path for _, _, path in sorted(found)]
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
