@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
 
-from fastdqn.envs import arrays
+from fastdqn.envs import arrays, make_envs
 from fastdqn.envs.stream import EnvStream
 from fastdqn.policy import Policy
+from fastdqn.spaces import check_played
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class EvalResult:
 
 def evaluate(
     policy: Policy,
-    envs: EnvStream,
+    envs: VectorEnv | EnvStream,
     *,
     episodes_per_env: int,
     epsilon: float = 0.0,
@@ -69,7 +72,8 @@ def evaluate(
 
     Args:
         policy: Its stacks start anew.
-        envs: Their state is lost; never the training envs.
+        envs: Their state is lost; never the training envs. A VectorEnv is adapted by
+            :func:`fastdqn.make_envs`.
         episodes_per_env: Episodes of each env.
         epsilon: Chance of a random action.
         max_env_steps: Give up after so many steps over all envs.
@@ -77,7 +81,13 @@ def evaluate(
             of its quota.
         seed: Of the envs and of the random actions; None leaves both as they are.
         stop: Asked before every step; True gives up.
+
+    Raises:
+        ConfigError: Where the envs have other spaces than those that the policy is for.
     """
+    envs = make_envs(envs) if isinstance(envs, gymnasium.Env | VectorEnv) else envs
+    if policy.spaces is not None:
+        check_played(policy.spaces, envs)
     total = np.zeros(envs.num_envs)
     length = np.zeros(envs.num_envs, dtype=np.int64)
     finished: list[list[tuple[float, int]]] = [[] for _ in range(envs.num_envs)]

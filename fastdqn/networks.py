@@ -12,9 +12,9 @@ is 0.25, more than a typical TD error.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import chain, pairwise
 from typing import cast
 
 import torch
@@ -268,6 +268,57 @@ def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor
     with torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext():
         output = network(observation)
     return to_q(network, output.float())
+
+
+@contextmanager
+def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards every submodule in the mode that it had."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def check_network(
+    network: nn.Module, observation_shape: Sequence[int], dtype: torch.dtype, num_actions: int
+) -> None:
+    """Show a network of the caller's one observation of zeros.
+
+    Modes, buffers and torch's default generator stay as they are.
+
+    Args:
+        network: On any device.
+        observation_shape: [S, *O] or O.
+        dtype: uint8 or float32.
+        num_actions: A.
+
+    Raises:
+        ConfigError: Where it raises, or returns something else than Q, [1, A].
+    """
+    tensors = chain(network.parameters(), network.buffers())
+    device = next((t.device for t in tensors), torch.device("cpu"))
+    shape = (1, *observation_shape)
+    shown = f"an observation of shape {shape} {str(dtype).removeprefix('torch.')}"
+    gpus = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(gpus), evaluation_mode(network), torch.no_grad():
+            q = to_q(network, network(torch.zeros(shape, dtype=dtype, device=device)))
+    except Exception as error:
+        why = (str(error).strip() or "no reason given").splitlines()[0]
+        raise ConfigError(
+            f"The network ({type(network).__name__}) does not take {shown} "
+            f"({type(error).__name__}: {why}); pass one that maps those to Q, [1, {num_actions}]."
+        ) from error
+    found = list(q.shape) if isinstance(q, Tensor) else type(q).__name__
+    if found != [1, num_actions]:
+        raise ConfigError(
+            f"The network ({type(network).__name__}) makes {found} of {shown}, where the envs have "
+            f"{num_actions} actions; pass one that makes Q, [1, {num_actions}]."
+        )
 
 
 def make_network(

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.actor import epsilon_greedy
+from fastdqn.errors import ConfigError
 from fastdqn.networks import forward_q
+from fastdqn.spaces import Spaces
 from fastdqn.staging import as_tensor
 from fastdqn.types import Array, StackPadding
 
@@ -24,6 +26,8 @@ class Policy:
         autocast: Run the network under autocast to bfloat16.
         seed: Of the exploration.
         lowered: Acts instead of the network: the same with its body in bfloat16.
+        spaces: Of the envs it is for: others are refused. They stand for the three arguments about
+            stacks and actions, too.
     """
 
     def __init__(
@@ -37,8 +41,13 @@ class Policy:
         autocast: bool = False,
         seed: int = 0,
         lowered: nn.Module | None = None,
+        spaces: Spaces | None = None,
     ) -> None:
         self.network = network
+        self.spaces = spaces
+        if spaces is not None:
+            frame_stack, stack_padding = spaces.frame_stack, spaces.stack_padding
+            action_start = spaces.action_start
         self._lowered = lowered
         self.frame_stack, self.stack_padding = frame_stack, stack_padding
         self.action_start = action_start
@@ -66,8 +75,17 @@ class Policy:
 
         Returns:
             int64 [N]; numpy if the observation is numpy, else a tensor on the device.
+
+        Raises:
+            ConfigError: Where the frames have another shape than those of ``spaces``.
         """
-        frames = as_tensor(observation).to(self.device)
+        frames = as_tensor(observation)
+        if self.spaces is not None and tuple(frames.shape[1:]) != self.spaces.frame_shape:
+            raise ConfigError(
+                f"observation has shape {tuple(frames.shape)}, where this policy takes a frame of "
+                f"shape {self.spaces.frame_shape} for each of N envs; pass all N as one array."
+            )
+        frames = frames.to(self.device)
         frames = frames if frames.dtype == torch.uint8 else frames.float()
         q = forward_q(self.acting_network, self._observe(frames, first), self.autocast)
         uniform = torch.rand((2, q.shape[0]), generator=self.generator, device=self.device)

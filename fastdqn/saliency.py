@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
 from fastdqn.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
-from fastdqn.networks import to_q
+from fastdqn.networks import evaluation_mode, to_q
 from fastdqn.policy import Policy
 from fastdqn.staging import as_tensor
 from fastdqn.types import Array
@@ -73,7 +71,7 @@ def input_gradient(
     device = _device(module, network)
     raw = as_tensor(observation).to(device)
     losses = {"huber": lambda td: huber_loss(td, huber_delta), "mse": mse_loss}
-    with _evaluation_mode(module, target_module), torch.inference_mode(False), torch.enable_grad():
+    with evaluation_mode(module, target_module), torch.inference_mode(False), torch.enable_grad():
         floats, unit = float_form(module, raw)
         floats.requires_grad_()
         q = q_of(module, floats)
@@ -153,7 +151,7 @@ def perturbation_saliency(
     height, width = raw.shape[-2:]
     rows, columns = positions(height, stride), positions(width, stride)
     maps = []
-    with _evaluation_mode(module):
+    with evaluation_mode(module):
         floats, _ = float_form(module, raw)
         blurred = _blur(floats, blur_sigma)
         across = _bumps(rows, height, mask_sigma).to(floats)  # [I, H]
@@ -245,19 +243,6 @@ def _device(module: nn.Module, network: Any) -> torch.device:
     if isinstance(network, Policy):
         return network.device
     return next((p.device for p in module.parameters()), torch.device("cpu"))
-
-
-@contextlib.contextmanager
-def _evaluation_mode(*networks: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards every submodule in the mode that it had."""
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    try:
-        for network in networks:
-            network.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _bumps(centres: Tensor, size: int, sigma: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,44 @@ import torch
 from torch import nn
 
 from fastdqn.checkpoint import find_checkpoint, open_checkpoint, open_newest, refusing
+from fastdqn.checkpoint_names import parse_choice
 from fastdqn.config import Config
+from fastdqn.config_network import config_network
 from fastdqn.devices import resolve_device
 from fastdqn.errors import CheckpointError, ConfigError, cut_short
 from fastdqn.learner import load_network
 from fastdqn.low_precision import lower
-from fastdqn.networks import QNetwork, make_network
+from fastdqn.networks import QNetwork, check_network
 from fastdqn.policy import Policy
 from fastdqn.saved_tensors import SavedTensor, materialize
+from fastdqn.spaces import Spaces
 
 PathLike = str | os.PathLike[str]
 
 
-def load(path: PathLike, *, device: str = "auto", network: nn.Module | None = None) -> Policy:
-    """The policy of a run directory's newest checkpoint, or of one checkpoint. Never unpickles.
+@dataclass(frozen=True)
+class SavedNetwork:
+    """What a checkpoint says of the network that it holds; the tensors are still in their files."""
+
+    path: Path
+    spec: dict[str, Any]  # as fastdqn.assembly.policy_spec made it
+    config: Config
+    tensors: dict[str, SavedTensor]  # parameters, float32, and buffers by name
+
+    @property
+    def spaces(self) -> Spaces:
+        """Of the envs it was trained on."""
+        return Spaces.of_spec(self.spec)
+
+
+def load(
+    path: PathLike,
+    *,
+    device: str = "auto",
+    network: nn.Module | None = None,
+    checkpoint: int | str | None = None,
+) -> Policy:
+    """The policy of a run directory's newest checkpoint, or of another. Never unpickles.
 
     Of a run directory whose newest checkpoint is damaged, the newest that is whole is taken, with a
     warning that names the damaged file.
@@ -33,75 +58,91 @@ def load(path: PathLike, *, device: str = "auto", network: nn.Module | None = No
         path: Run directory or checkpoint directory.
         device: ``auto``, ``cpu`` or ``cuda``.
         network: Where the run trained a network of its own; its parameters are overwritten.
+        checkpoint: Of a run directory: ``best``, the one whose evaluation had the highest mean
+            return; ``latest``; or the env steps of one.
 
     Raises:
         CheckpointError: Where there is no checkpoint or it is damaged or does not fit.
+        ConfigError: Where ``checkpoint`` is no such choice, or the network does not take the
+            observations.
     """
     resolved = resolve_device(device)
+    saved = read_network(Path(path), checkpoint)
+    with refusing(saved.path):
+        return _policy(saved, resolved, network)
+
+
+def read_network(path: Path, choice: int | str | None = None) -> SavedNetwork:
+    """What a checkpoint holds of its network, checked.
+
+    Args:
+        path: Run directory or checkpoint directory.
+        choice: As the ``checkpoint`` of :func:`load`.
+
+    Raises:
+        CheckpointError: As :func:`load`.
+        ConfigError: Where the choice is none.
+    """
     parts = ("run", "learner")
-    path = Path(path)
-    found = find_checkpoint(path)
-    if found == path:
-        state = open_checkpoint(path, parts=parts)
+    choice = parse_choice(choice)
+    found = find_checkpoint(path, choice)
+    if found == path or choice is not None:
+        state = open_checkpoint(found, parts=parts)
     else:
         found, state = open_newest(path / "checkpoints", parts=parts)
-    try:
-        with refusing(found):
-            return _policy(found, state, resolved, network)
-    except ConfigError as error:
-        raise CheckpointError(f"{found} does not describe a policy ({error}).") from None
+    with refusing(found):
+        spec = state["run"]["spec"]
+        tensors = state["learner"]["network"]
+        check_spec(found, spec)
+        try:
+            config = Config.from_json(json.dumps(state["run"]["config"]))
+        except ConfigError as error:
+            raise CheckpointError(f"{found} does not describe a policy ({error}).") from None
+        if not isinstance(tensors, dict) or not all(
+            isinstance(tensor, SavedTensor) for tensor in tensors.values()
+        ):
+            raise TypeError("a network that is not made of tensors")
+        return SavedNetwork(found, spec, config, tensors)
 
 
-def _policy(
-    path: Path, state: dict[str, Any], device: torch.device, network: nn.Module | None
-) -> Policy:
-    spec = state["run"]["spec"]
-    saved = state["learner"]["network"]
-    _check_spec(path, spec)
-    config = Config.from_json(json.dumps(state["run"]["config"]))
+def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None) -> Policy:
+    spec, config, spaces = saved.spec, saved.config, saved.spaces
     if network is None:
         if spec["own_network"]:
             raise CheckpointError(
-                f"{path} was trained with a network of its own; pass it as load(..., network=)."
+                f"{saved.path} was trained with a network of its own; pass it as load(..., "
+                f"network=)."
             )
-        if len(config.hidden_sizes) > len(saved):
-            raise CheckpointError(f"{path} describes more layers than it has parameters for.")
-        with torch.device("meta"):  # no memory until the shapes are known to be those of the file
-            network = make_network(
-                spec["frame_shape"],
-                spec["num_actions"],
-                kind=config.network,
-                frame_stack=spec["frame_stack"],
-                image=spec["image"],
-                hidden_sizes=config.hidden_sizes,
-                dueling=config.dueling,
-                batch_norm=config.batch_norm,
-                impala_width=config.impala_width,
-            )
-        _check_network(network, saved)
+        if len(config.hidden_sizes) > len(saved.tensors):
+            raise CheckpointError(f"{saved.path} describes more layers than it has parameters for.")
+        try:
+            with torch.device("meta"):  # no memory until the shapes are known to be the file's
+                network = config_network(config, spaces)
+        except ConfigError as error:
+            raise CheckpointError(f"{saved.path} does not describe a policy ({error}).") from None
+        _check_network(network, saved.tensors)
         network = network.to_empty(device=device).eval()
-        materialize(saved, into=network.state_dict())
+        materialize(saved.tensors, into=network.state_dict())
     else:
         network = network.to(device).eval()
-        _check_network(network, saved)
-        load_network(network, materialize(saved))
+        if spaces.frame_dtype is not None:
+            dtype = torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32
+            check_network(network, spaces.observation_shape, dtype, spaces.num_actions)
+        _check_network(network, saved.tensors)
+        load_network(network, materialize(saved.tensors))
     low: bool = spec["bf16"]  # as it acted in training
     lowered = lower(network) if low and isinstance(network, QNetwork) else None
     return Policy(
         network,
-        frame_stack=spec["frame_stack"],
-        stack_padding=spec["stack_padding"],
-        action_start=spec["action_start"],
         device=device,
         autocast=low and lowered is None,
         seed=config.seed,
         lowered=lowered,
+        spaces=spaces,
     )
 
 
-def _check_network(network: nn.Module, saved: Any) -> None:
-    if not isinstance(saved, dict) or not all(isinstance(s, SavedTensor) for s in saved.values()):
-        raise TypeError("a network that is not made of tensors")
+def _check_network(network: nn.Module, saved: dict[str, SavedTensor]) -> None:
     own = network.state_dict()
     for name in sorted(own.keys() ^ saved.keys()):
         where = "missing from the checkpoint" if name in own else "unknown to this network"
@@ -118,7 +159,9 @@ def _check_network(network: nn.Module, saved: Any) -> None:
             )
 
 
-def _check_spec(path: Path, spec: dict[str, Any]) -> None:
+def check_spec(path: Path, spec: dict[str, Any]) -> None:
+    """Refuse what no :func:`fastdqn.assembly.policy_spec` is, by a CheckpointError or KeyError."""
+
     def count(value: Any, low: int = 1) -> bool:
         return type(value) is int and low <= value <= 2**31
 
@@ -131,6 +174,9 @@ def _check_spec(path: Path, spec: dict[str, Any]) -> None:
         "stack_padding": spec["stack_padding"] in ("zero", "repeat"),
         "action_start": type(spec["action_start"]) is int and abs(spec["action_start"]) < 2**62,
         **{name: type(spec[name]) is bool for name in ("image", "bf16", "own_network")},
+        # Younger than the others: older checkpoints do without.
+        "frame_dtype": spec.get("frame_dtype") in (None, "uint8", "float32"),
+        "own_envs": type(spec.get("own_envs", False)) is bool,
     }
     for name, good in right.items():
         if not good:
