@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 
 from fastdqn.config import Config
+from fastdqn.config_network import config_network, is_config_network
 from fastdqn.devices import check_deterministic_products, convolves, resolve_device
 from fastdqn.env_ids import is_native
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
 from fastdqn.envs.made import max_episode_steps
 from fastdqn.envs.stream import is_stream
+from fastdqn.flat import check_parameters
 from fastdqn.header import header
 from fastdqn.host import keep_freed_memory, usable_cpus
 from fastdqn.learner import Learner
 from fastdqn.memory import format_bytes
-from fastdqn.networks import make_network
+from fastdqn.networks import check_network
 from fastdqn.replay import ReplayBuffer
 from fastdqn.seeds import eval_seed, subseed
+from fastdqn.spaces import Spaces
+from fastdqn.warm_start import find_initial, load_initial
 
 # Steps of each env without the end of an episode after which an evaluation is given up: more than
 # the 27,000 of an Atari game.
@@ -75,25 +78,26 @@ def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:
     )
 
 
-def build_network(config: Config, envs: EnvStream) -> nn.Module:
-    """The network that the config names, with weights drawn from its seed.
+def build_network(config: Config, envs: EnvStream, network: nn.Module | None = None) -> nn.Module:
+    """The network that the config names, with weights drawn from its seed; or the caller's.
 
     Raises:
         ConfigError: Where it does not fit the observations.
     """
+    spaces = Spaces.of(envs)
+    if network is not None:
+        check_parameters(network)
+        dtype = torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32
+        check_network(network, spaces.observation_shape, dtype, spaces.num_actions)
+        return network
     with torch.random.fork_rng(devices=[]):  # the caller's global generator is not ours to move
         torch.default_generator.manual_seed(subseed(config.seed, "network"))
-        return make_network(
-            envs.observation_space.shape,
-            envs.num_actions,
-            kind=config.network,
-            frame_stack=envs.frame_stack,
-            image=is_image(envs),
-            hidden_sizes=config.hidden_sizes,
-            dueling=config.dueling,
-            batch_norm=config.batch_norm,
-            impala_width=config.impala_width,
-        )
+        return config_network(config, spaces)
+
+
+def is_own_network(config: Config, envs: EnvStream, network: nn.Module) -> bool:
+    """Whether a network is another than the config describes, so that only its maker has it."""
+    return not is_config_network(network, config, Spaces.of(envs))
 
 
 def build_learner(config: Config, network: nn.Module, device: torch.device) -> Learner:
@@ -160,24 +164,23 @@ def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> No
             check_deterministic_products(device)
 
 
-def policy_spec(envs: EnvStream, learner: Learner, own_network: bool) -> dict[str, Any]:
-    """What a checkpoint must know to act without the envs."""
+def policy_spec(
+    envs: EnvStream, learner: Learner, *, own_envs: bool, own_network: bool
+) -> dict[str, Any]:
+    """What a checkpoint must know to act without the envs, and what a command cannot make."""
+    spaces = Spaces.of(envs)
     return {
-        "frame_shape": list(envs.observation_space.shape),
-        "image": is_image(envs),
-        "num_actions": envs.num_actions,
-        "action_start": envs.action_start,
-        "frame_stack": envs.frame_stack,
-        "stack_padding": envs.stack_padding,
+        "frame_shape": list(spaces.frame_shape),
+        "frame_dtype": spaces.frame_dtype,
+        "image": spaces.image,
+        "num_actions": spaces.num_actions,
+        "action_start": spaces.action_start,
+        "frame_stack": spaces.frame_stack,
+        "stack_padding": spaces.stack_padding,
         "bf16": learner.bf16,
+        "own_envs": own_envs,
         "own_network": own_network,
     }
-
-
-def is_image(envs: EnvStream) -> bool:
-    """Frames of two or three dimensions of bytes."""
-    space = envs.observation_space
-    return space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
 def eval_patience(config: Config, envs: EnvStream) -> int:
@@ -201,7 +204,10 @@ def describe(config: Config) -> str:
     try:
         drawn = c.drawn_at_once(c.launch_on(device.type))
         plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=drawn)
-        learner = build_learner(c, build_network(c, envs), device)
+        network = build_network(c, envs)
+        if find_initial(c):
+            load_initial(c, network, Spaces.of(envs), False)
+        learner = build_learner(c, network, device)
     finally:
         envs.close()
     rows = header(c, c.env_id, envs, learner, plan)

@@ -31,11 +31,13 @@ from fastdqn.errors import (
     TrainingError,
     nearest,
 )
+from fastdqn.play_flags import PlayFlags, config_for
 from fastdqn.recipes import describe_presets, preset, presets
 from fastdqn.run_dir import check_same, refuse_occupied
-from fastdqn.runs import config_to_play
+from fastdqn.run_record import refuse_to_train
 from fastdqn.seeds import eval_seed
 from fastdqn.signals import EXIT_CODES, Stopped, exit_at_once, exit_on_signals
+from fastdqn.warm_start import find_initial
 
 DEFAULT_PRESET = "cartpole"
 
@@ -242,6 +244,8 @@ def _train(args: list[str]) -> int:
     config, dry_run = train_config(args)
     check_env_id(config.env_id)  # before torch is imported
     _check_device(config.device)
+    _refuse_runs_from_python(config, args)
+    find_initial(config)
     if dry_run:
         from fastdqn.assembly import describe
 
@@ -266,6 +270,20 @@ def _train(args: list[str]) -> int:
         if not _drop_stdout():
             raise
     return EXIT_CODES.get(str(result.summary.get("stopped_by")), 0)
+
+
+def _refuse_runs_from_python(config: Config, args: list[str]) -> None:
+    """What was passed to a run from Python is not to be had here, to repeat it or to go on."""
+    if config.resume != "never" and config.run_dir is not None:
+        refuse_to_train(Path(config.run_dir), resume=True)
+    file = Path(next(iter(words_of(args, "--config")), "no file"))
+    if file.is_dir() or file.name == "config.json":
+        refuse_to_train(
+            file if file.is_dir() else file.parent,
+            resume=False,
+            env_id=bool(words_of(args, "--env-id")),
+            network=bool(words_of(args, "--network")),
+        )
 
 
 def _check_run_dir(config: Config) -> str | None:
@@ -357,25 +375,15 @@ def _verdict(score: str, threshold: float | None, solved: bool | None) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _EvalFlags:
+class _EvalFlags(PlayFlags):
     """The options of ``fastdqn eval``."""
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """Run directory, or one of its checkpoints."""
     episodes: int = 100
     """Rounded up to a multiple of the envs."""
     epsilon: float | None = None
     """Chance of a random action; None: the run's eval_epsilon."""
     num_envs: int | None = None
     """Envs that play side by side; None: the run's eval_num_envs."""
-    seed: int | None = None
-    """Of the episodes, which are never those of training; None: as in the run's own evaluation."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:<index>."""
-    step_timeout_s: float | None = None
-    """Envs that take longer for a step or a reset end the command; None: the run's."""
-    allow_env_import: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Let the run's env_id name a module (module:Env-v0), which is then imported."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print everything as JSON."""
 
@@ -384,19 +392,18 @@ def _eval(args: list[str]) -> int:
     flags = parse(_EvalFlags, args, prog="fastdqn eval", description="Evaluate a trained agent.")
     if flags.episodes < 1:
         raise ConfigError(f"episodes = {flags.episodes} is out of range; use 1 or more.")
-    config = config_to_play(Path(flags.run), allow_env_import=flags.allow_env_import)
-    changes: dict[str, Any] = {"eval_episodes": flags.episodes, "device": flags.device}
+    changes: dict[str, Any] = {"eval_episodes": flags.episodes}
     if flags.epsilon is not None:
         changes["eval_epsilon"] = flags.epsilon
     if flags.num_envs is not None:
         changes["eval_num_envs"] = flags.num_envs
-    if flags.step_timeout_s is not None:
-        changes["step_timeout_s"] = flags.step_timeout_s
-    config = config.replace(**changes)
+    call = "fastdqn.evaluate({policy}, envs, episodes_per_env=10)"
+    config = config_for(flags, "eval", call=call, **changes)
     num_envs, seed = min(config.eval_num_envs, flags.episodes), eval_seed(config, flags.seed)
     from fastdqn import assembly, evaluation, playing
 
-    with playing.playing(flags.run, config, num_envs=num_envs) as (policy, envs, stop):
+    with playing.playing(flags.run, config, num_envs=num_envs, checkpoint=flags.choice) as played:
+        policy, envs, stop = played
         result = evaluation.evaluate(
             policy,
             envs,

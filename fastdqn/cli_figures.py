@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from fastdqn.arguments import parse
 from fastdqn.errors import CheckpointError, ConfigError
-from fastdqn.runs import Evaluation, Run, config_to_play, read_run
+from fastdqn.play_flags import PlayFlags, config_for
+from fastdqn.runs import Evaluation, Run, read_run
 from fastdqn.seeds import eval_seed
 from fastdqn.sparkline import sparkline
 
@@ -88,27 +89,17 @@ def _score(newest: Evaluation) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SaliencyFlags:
+class _SaliencyFlags(PlayFlags):
     """The options of ``fastdqn saliency``."""
 
-    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """Run directory, or one of its checkpoints."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = "saliency.png"
     """The picture: .png, .svg or .pdf. An existing file is overwritten."""
     frames: int = 8
     """Moments to draw, spread evenly over the episode."""
-    seed: int | None = None
-    """Of the episode, which is never one of training; None: as in the run's own evaluation."""
     epsilon: float = 0.0
     """Chance of a random action."""
     max_env_steps: int = 5_000
     """Look at no more than so many steps of the episode."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:<index>."""
-    step_timeout_s: float | None = None
-    """Envs that take longer for a step or a reset end the command; None: the run's."""
-    allow_env_import: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Let the run's env_id name a module (module:Env-v0), which is then imported."""
 
 
 def saliency(args: list[str]) -> int:
@@ -124,16 +115,14 @@ def saliency(args: list[str]) -> int:
             value = getattr(flags, name)
             raise ConfigError(f"{name} = {value} is out of range; use 1 to {high:,}.")
     out = _picture_path(flags.out)
-    config = config_to_play(Path(flags.run), allow_env_import=flags.allow_env_import)
-    changes: dict[str, Any] = {"eval_epsilon": flags.epsilon, "device": flags.device}
-    if flags.step_timeout_s is not None:
-        changes["step_timeout_s"] = flags.step_timeout_s
-    config = config.replace(**changes)  # which checks them
+    call = "fastdqn.input_gradient({policy}, observations)"
+    config = config_for(flags, "saliency", call=call, eval_epsilon=flags.epsilon)
     seed = eval_seed(config, flags.seed)
 
     from fastdqn import env_names, playing, saliency_play, saliency_plot
 
-    with playing.playing(flags.run, config, num_envs=1) as (policy, envs, stop):
+    with playing.playing(flags.run, config, num_envs=1, checkpoint=flags.choice) as played:
+        policy, envs, stop = played
         episode = saliency_play.play_episode(
             policy,
             envs,

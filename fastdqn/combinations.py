@@ -85,6 +85,11 @@ _DETAILS = [
         "or leave it out",
     ),
     _Detail(
+        "initial_torso_only",
+        lambda c: c.initial is not None,
+        "has no weights to take a part of; set initial, or leave it out",
+    ),
+    _Detail(
         "impala_width",
         lambda c: c.network == "impala",
         "is for network = 'impala', not {network}; leave it out or use that one",
@@ -206,6 +211,8 @@ def check_pairs(config: Config) -> None:
         refuse("env_id", "is no name; use one such as CartPole-v1 or ALE/Pong-v5")
     if c.run_dir is not None and (not c.run_dir or "\0" in c.run_dir):
         refuse("run_dir", "is no path; name a directory, or None for a fresh one")
+    if c.initial is not None and (not c.initial or "\0" in c.initial):
+        refuse("initial", "is no path; name a run directory or a checkpoint")
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", c.device):
         refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")
     wanted = c.hidden_sizes or (c.network == "batchnorm_cnn" and not c.dueling)

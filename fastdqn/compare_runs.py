@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastdqn.bounded_json import read_bounded
+from fastdqn.bounded_json import read_bounded, read_object
 from fastdqn.config import Config
 from fastdqn.errors import ConfigError
-from fastdqn.runs import Evaluation, check_run, read_figures, read_object
+from fastdqn.runs import Evaluation, check_run, read_figures
 from fastdqn.signals import EXIT_CODES
 
 # Where a run lies and how it was started is no setting of it; its command tells.

@@ -37,7 +37,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 # One argument of JSON; tyro's own rule for a dict would take pairs of words.
-_JSON_ARGUMENT: tyro.constructors.PrimitiveConstructorSpec[dict[str, Any]] = (
+JSON_ARGUMENT: tyro.constructors.PrimitiveConstructorSpec[dict[str, Any]] = (
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="JSON",
@@ -111,7 +111,7 @@ class Config:
     # --- environment ---------------------------------------------------------------------------
     env_id: str = "CartPole-v1"
     """Gymnasium id; ids that start with ``ALE/`` run on ALE's own C++ vector env."""
-    env_kwargs: Annotated[dict[str, Any], _JSON_ARGUMENT] = field(default_factory=dict)
+    env_kwargs: Annotated[dict[str, Any], JSON_ARGUMENT] = field(default_factory=dict)
     """Extra keyword arguments for the env, as a JSON object."""
     num_envs: int = 8
     """Environments stepped together (N)."""
@@ -171,6 +171,11 @@ class Config:
     resume: Literal["never", "auto", "require"] = "never"
     """never: run_dir must be new or empty. auto: go on from its latest checkpoint if there is one.
     require: fail if there is none."""
+    initial: str | None = None
+    """Start from the weights of this run (its newest checkpoint, or RUN:best, RUN:120000) or
+    checkpoint, all else anew. A run that is resumed has weights of its own."""
+    initial_torso_only: bool = False
+    """Of these weights leave out the head: for other actions, or dueling where they had none."""
 
     # --- network -------------------------------------------------------------------------------
     network: Literal["auto", "mlp", "nature", "impala", "batchnorm_cnn"] = "auto"

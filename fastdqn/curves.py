@@ -69,7 +69,7 @@ def plot_curves(runs: Sequence[Run], path: Path) -> list[Group]:
         for run in group.runs:
             _draw_evaluations(large, run, color)
     thresholds = {run.reward_threshold for run in runs} - {None}
-    if len(thresholds) == 1 and len({run.config.env_id for run in runs}) == 1:
+    if len(thresholds) == 1 and len({run.env_name for run in runs}) == 1:
         large.axhline(thresholds.pop(), color=figures.GREY, linewidth=1.0, linestyle="--", zorder=1)
     _scale(small)
     for axes in (large, *small):
@@ -148,7 +148,7 @@ def _scale(small: Sequence[Any]) -> None:
 def _return_title(runs: Sequence[Run]) -> str:
     windows = {run.config.stop_window for run in runs}
     episodes = f"the last {windows.pop()}" if len(windows) == 1 else "recent"
-    ids = {run.config.env_id for run in runs}
+    ids = {run.env_name for run in runs}
     env = f"{ids.pop()}: " if len(ids) == 1 else ""
     return f"{env}return, mean of {episodes} training episodes"
 
@@ -171,6 +171,6 @@ def _key(groups: Sequence[Group], runs: Sequence[Run]) -> str:
     parts += ["dots: evaluation"] if False in kinds else []
     parts += ["diamonds: final evaluation"] if True in kinds else []
     thresholds = {run.reward_threshold for run in runs} - {None}
-    if len(thresholds) == 1 and len({run.config.env_id for run in runs}) == 1:
+    if len(thresholds) == 1 and len({run.env_name for run in runs}) == 1:
         parts.append(f"dashed: solved at {thresholds.pop():g}")
     return "; ".join(parts)

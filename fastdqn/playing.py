@@ -18,7 +18,7 @@ from fastdqn.watchdog import Watchdog
 
 @contextlib.contextmanager
 def playing(
-    run: str, config: Config, *, num_envs: int
+    run: str, config: Config, *, num_envs: int, checkpoint: int | str | None = None
 ) -> Iterator[tuple[Policy, EnvStream, Callable[[], bool]]]:
     """The policy of a run, evaluation envs, and the ``stop`` to ask before every step.
 
@@ -28,6 +28,7 @@ def playing(
         run: Run directory, or one of its checkpoints.
         config: That of the run, changed as the caller likes.
         num_envs: Envs to play in; they are closed at the end.
+        checkpoint: Which of the run's; see :func:`fastdqn.load`.
 
     Raises:
         Stopped: Out of ``stop`` and at the end, where a signal has come.
@@ -40,7 +41,7 @@ def playing(
     threads = torch.get_num_threads()
     with StopSignals("stopping after this step") as signals:
         try:
-            policy = saved_policy.load(run, device=config.device)
+            policy = saved_policy.load(run, device=config.device, checkpoint=checkpoint)
             assembly.set_up_torch(config, policy.network, policy.device)
             with Watchdog(config.step_timeout_s, lambda: signals.name) as dog:
                 envs = assembly.make_stream(config, num_envs=num_envs, evaluation=True)

@@ -44,7 +44,7 @@ def describe_envs(
     actions = Discrete(stream.num_actions, start=stream.action_start)
     return {
         "made_from_config": given is None,
-        "name": config.env_id if given is None else str(given),
+        "name": config.env_id if given is None else made.name_of(given),
         **_class(base),
         "num_envs": stream.num_envs,
         "observation_space": str(stream.observation_space),

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fastdqn.actor import Actor
+from fastdqn.checkpoint import refusing
+from fastdqn.checkpoint_names import read_spec
+from fastdqn.config import Config
 from fastdqn.envs.arrays import without_tensors
-from fastdqn.errors import CheckpointError
+from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.learner import Learner
 from fastdqn.replay import ReplayBuffer
+from fastdqn.run_dir import check_same, resumes_from
+from fastdqn.run_record import read_record
+from fastdqn.saved_policy import check_spec
 from fastdqn.saved_tensors import SavedTensor, check_fits, materialize
+from fastdqn.spaces import Spaces, check_resumed
 
 _MOST_ROWS = 2**53  # of one env, ever
 
@@ -20,6 +28,37 @@ _MOST_ROWS = 2**53  # of one env, ever
 class _Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def check_resumable(config: Config, spaces: Spaces, *, envs: bool, network: bool) -> None:
+    """Refuse to go on with a run in other envs, or with another network, than its own.
+
+    Args:
+        config: Of the run; where it does not go on, nothing is checked.
+        spaces: Of its envs now.
+        envs: Whether they were passed from Python.
+        network: Whether the network was.
+
+    Raises:
+        ConfigError: With what to pass, or a field that differs.
+        CheckpointError: Where the checkpoint does not say what it was made for.
+    """
+    checkpoint, run_dir = resumes_from(config), Path(str(config.run_dir))
+    if checkpoint is not None and (run_dir / "config.json").is_file():
+        check_same(Config.load(run_dir / "config.json"), config, run_dir)
+    saved = {} if checkpoint is None else read_spec(checkpoint)
+    if checkpoint is None or not saved:  # not readable: restoring says what is wrong with it
+        return
+    with refusing(checkpoint):
+        check_spec(checkpoint, saved)
+    record = read_record(run_dir)
+    for name, part, given in (("envs", record.envs, envs), ("network", record.network, network)):
+        if not part.made_from_config and not given:
+            raise ConfigError(
+                f"The run in {config.run_dir!r} was trained with {part.what}; pass them again: "
+                f"fastdqn.train(config, {name}={name}), or start in another run_dir."
+            )
+    check_resumed(Spaces.of_spec(saved), spaces, config.run_dir)
 
 
 def restore_learner(state: Any, learner: Learner) -> None:

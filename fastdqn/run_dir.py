@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastdqn.checkpoint_names import latest_checkpoint
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
 
@@ -54,18 +55,22 @@ _OURS = (
 )
 
 
-def open_run_dir(config: Config) -> tuple[Path, bool]:
+def open_run_dir(config: Config, env_name: str | None = None) -> tuple[Path, bool]:
     """The directory to write to, and whether to go on from a checkpoint in it.
 
     Nothing is changed in a directory that is refused.
+
+    Args:
+        config: Of the run.
+        env_name: What a fresh directory is called by; None: ``config.env_id``.
 
     Raises:
         ConfigError: Where the directory is in use, cannot be written, or holds another run.
         CheckpointError: Where ``resume = 'require'`` finds no checkpoint.
     """
-    from fastdqn.checkpoint import clean, latest_checkpoint
+    from fastdqn.checkpoint import clean
 
-    path = Path(config.run_dir) if config.run_dir else _fresh(config)
+    path = Path(config.run_dir) if config.run_dir else _fresh(config, env_name or config.env_id)
     occupied = refuse_occupied(config)
     has_checkpoint = latest_checkpoint(path / "checkpoints") is not None
     if config.resume == "require" and not has_checkpoint:
@@ -91,6 +96,13 @@ def open_run_dir(config: Config) -> tuple[Path, bool]:
     with contextlib.suppress(OSError):
         clean(path / "checkpoints")
     return path, has_checkpoint
+
+
+def resumes_from(config: Config) -> Path | None:
+    """The newest checkpoint that a run is to go on from, whole or not; None: it starts anew."""
+    if config.resume == "never" or config.run_dir is None:
+        return None
+    return latest_checkpoint(Path(config.run_dir) / "checkpoints")
 
 
 def refuse_occupied(config: Config) -> bool:
@@ -151,8 +163,8 @@ def write_json(path: Path, body: Mapping[str, Any] | str) -> None:
         raise
 
 
-def _fresh(config: Config) -> Path:
-    env = re.sub(r"[^A-Za-z0-9.-]+", "-", config.env_id).strip("-")
+def _fresh(config: Config, env_name: str) -> Path:
+    env = re.sub(r"[^A-Za-z0-9.-]+", "-", env_name).strip("-")
     stem = Path("runs") / f"{env}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = stem, 1
     while path.exists():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastdqn.config import Config
 from fastdqn.runs import Curve, Run
 
 # What does not make a run another experiment.
@@ -57,9 +56,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Runs whose configurations agree but for seed and bookkeeping, in the order they came."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(repr(_compared(run.config)), []).append(run)
+        found.setdefault(repr(_compared(run)), []).append(run)
     groups = list(found.values())
-    first = [_compared(members[0].config) for members in groups]
+    first = [_compared(members[0]) for members in groups]
     differing = [name for name in first[0] if len({repr(config[name]) for config in first}) > 1]
     names = [members[0].path.name for members in groups]
     labels = [_label(*pair, differing) for pair in zip(first, names, strict=True)]
@@ -74,8 +73,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     ]
 
 
-def _compared(config: Config) -> dict[str, object]:
-    return {name: value for name, value in vars(config).items() if name not in _NOT_COMPARED}
+def _compared(run: Run) -> dict[str, object]:
+    config = {name: value for name, value in vars(run.config).items() if name not in _NOT_COMPARED}
+    return {**config, "env_id": run.env_name}
 
 
 def _label(config: dict[str, object], run: str, differing: list[str]) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import dataclasses
 import errno
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastdqn.bounded_json import read_bounded
+from fastdqn.bounded_json import read_object
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
+from fastdqn.run_record import read_record, run_directory
 
 Curve = tuple[list[float], list[float]]  # env steps, ascending, and values: all finite
 
@@ -44,6 +44,12 @@ class Run:
     columns: dict[str, list[float]]  # of metrics.csv; NaN where there is nothing
     reward_threshold: float | None  # of a finished run whose env has one
     evaluations: tuple[Evaluation, ...] = ()  # in the order of env steps
+    own_envs: str | None = None  # what envs that came from Python are called
+
+    @property
+    def env_name(self) -> str:
+        """What it was trained on."""
+        return self.own_envs or self.config.env_id
 
     def curve(self, name: str) -> Curve:
         """A column over env steps, where it has numbers."""
@@ -62,7 +68,9 @@ def read_run(path: Path) -> Run:
     config = Config.load(path / "config.json")
     columns, evaluations = read_figures(path)
     known = threshold if isinstance(threshold, int | float) else None
-    return Run(path, config, columns, known, evaluations)
+    envs = read_record(path).envs
+    own_envs = None if envs.made_from_config else envs.name or envs.what
+    return Run(path, config, columns, known, evaluations, own_envs)
 
 
 def read_figures(path: Path) -> tuple[dict[str, list[float]], tuple[Evaluation, ...]]:
@@ -82,15 +90,6 @@ def check_run(path: Path) -> None:
         raise CheckpointError(_no_run(path))
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object that a run may have left; empty where there is none that can be read."""
-    try:
-        body = json.loads(read_bounded(path)) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
 def run_config(path: Path) -> Config:
     """The configuration of a run, from its directory or from one of its checkpoints.
 
@@ -98,17 +97,20 @@ def run_config(path: Path) -> Config:
         CheckpointError: Where there is none.
         ConfigError: Where it cannot be read.
     """
-    for directory in (path, *path.absolute().parents[:2]):
-        if (directory / "config.json").is_file():
-            return Config.load(directory / "config.json")
-    raise CheckpointError(_no_run(path))
+    file = run_directory(path) / "config.json"
+    if not file.is_file():
+        raise CheckpointError(_no_run(path))
+    return Config.load(file)
 
 
-def config_to_play(path: Path, *, allow_env_import: bool) -> Config:
+def config_to_play(
+    path: Path, *, env_id: str | None = None, allow_env_import: bool = False
+) -> Config:
     """The configuration of a run whose env is to be made.
 
     Args:
         path: As for :func:`run_config`.
+        env_id: Of another env, which gets no ``env_kwargs`` of the run's.
         allow_env_import: Whether the env may be one of a module that the run names. The run may be
             somebody else's, and what a module does when it is imported is up to it.
 
@@ -117,6 +119,9 @@ def config_to_play(path: Path, *, allow_env_import: bool) -> Config:
         ConfigError: As :func:`run_config`, and where a module would be imported without leave.
     """
     config = run_config(path)
+    if env_id is not None:  # whoever names a module wants it
+        same = env_id == config.env_id
+        return config if same else config.replace(env_id=env_id, env_kwargs={})
     module, colon, _ = config.env_id.partition(":")
     if colon and not allow_env_import:
         raise ConfigError(

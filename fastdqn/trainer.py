@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from fastdqn.assembly import (
     build_learner,
     build_network,
     eval_patience,
+    is_own_network,
     make_stream,
     mode_of_parts,
     policy_spec,
@@ -30,7 +32,7 @@ from fastdqn.config import Config
 from fastdqn.continuation import check_precision, continued, say_what_becomes, say_what_differs
 from fastdqn.devices import resolve_device
 from fastdqn.envs import EnvStream, arrays
-from fastdqn.envs.made import reward_threshold
+from fastdqn.envs.made import name_of, reward_threshold
 from fastdqn.envs.stream import saves_state
 from fastdqn.errors import (
     CheckpointError,
@@ -51,6 +53,7 @@ from fastdqn.record import describe_envs, describe_network, resolved, session, w
 from fastdqn.replay import ReplayBuffer
 from fastdqn.report import Report
 from fastdqn.resume import (
+    check_resumable,
     restore_actions,
     restore_envs,
     restore_learner,
@@ -61,6 +64,8 @@ from fastdqn.run_dir import open_run_dir, write_json
 from fastdqn.schedules import Schedules
 from fastdqn.seeds import eval_seed, periodic_eval_seed, restart_seed, subseed
 from fastdqn.signals import StopSignals
+from fastdqn.spaces import Spaces, check_eval_envs
+from fastdqn.warm_start import find_initial, load_initial
 from fastdqn.watchdog import Watchdog
 
 
@@ -79,6 +84,7 @@ def train(
     envs: VectorEnv | EnvStream | None = None,
     eval_envs: VectorEnv | EnvStream | None = None,
     network: nn.Module | None = None,
+    initial: str | os.PathLike[str] | None = None,
     on_log: OnLog | Observer | None = None,
 ) -> TrainResult:
     """Train an agent and leave a run directory.
@@ -89,7 +95,8 @@ def train(
             closed at the end.
         eval_envs: For evaluation; with ``envs`` and without these there is none.
         network: Instead of ``config.network``: maps observations [B, S, *O] or [B, *O] to Q
-            [B, A]. It is trained in place.
+            [B, A]. It is trained in place, but for what is frozen (``requires_grad = False``).
+        initial: Instead of ``config.initial``.
         on_log: Called with every row of metrics.csv; True stops the run. Or an
             :class:`fastdqn.observer.Observer`, which is told more, and more often.
 
@@ -100,6 +107,8 @@ def train(
             Envs that do not return within ``step_timeout_s`` end the process (exit code 70).
         Stopped: Where a signal took env workers along before the first step.
     """
+    if initial is not None:
+        config = config.replace(initial=os.fspath(initial))
     threads = torch.get_num_threads()
     with StopSignals() as signals:
         try:
@@ -154,6 +163,7 @@ class Trainer:
             raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
         if envs is not None and eval_envs is None:
             check_unevaluated(config)
+        warm = find_initial(config)
         self.device = resolve_device(config.device)
         if self.device.type == "cuda":  # streams, events and captures go to the current device
             torch.cuda.set_device(self.device)
@@ -163,7 +173,7 @@ class Trainer:
         dog = self._resources.enter_context(
             Watchdog(config.step_timeout_s, lambda: self.interrupted)
         )
-        self.name = name = config.env_id if envs is None else str(envs)
+        self.name = name = config.env_id if envs is None else name_of(envs)
         try:
             self.envs = make_stream(config) if envs is None else as_stream(envs, config)
         except BaseException:
@@ -181,15 +191,22 @@ class Trainer:
             if self.eval_envs is not None:
                 self.eval_envs = dog.watched(self.eval_envs, f"the evaluation envs of {name}")
                 self._resources.callback(self.eval_envs.close)
+                check_eval_envs(self.envs, self.eval_envs)
             arguments = replay_arguments(config, self.envs, self.device)
             self.launch = config.launch_on(self.device.type)
             drawn = config.drawn_at_once(self.launch)
             plan = ReplayBuffer.plan(**arguments, batch_size=drawn)
-            own_network = network is not None
-            network = build_network(config, self.envs) if network is None else network
+            spaces = Spaces.of(self.envs)
+            check_resumable(config, spaces, envs=envs is not None, network=network is not None)
+            network = build_network(config, self.envs, network)
+            own_network = is_own_network(config, self.envs, network)
+            self.initial = load_initial(config, network, spaces, own_network) if warm else None
             set_up_torch(config, network, self.device)
             self.learner = build_learner(config, network, self.device)
-            self.run_dir, self.resuming = open_run_dir(config)  # what is refused leaves none
+            self.spec = policy_spec(
+                self.envs, self.learner, own_envs=envs is not None, own_network=own_network
+            )
+            self.run_dir, self.resuming = open_run_dir(config, name)  # what is refused leaves none
             self.before = config
             if self.resuming:
                 self.before = Config.load(self.run_dir / "config.json")
@@ -218,9 +235,7 @@ class Trainer:
             describe_envs(self.envs, envs, config),
             describe_network(network, made_from_config=not own_network),
         )
-        self.spec = policy_spec(self.envs, self.learner, own_network)
-        names = ("frame_stack", "stack_padding", "action_start")
-        self.policy = self.learner.policy(**{name: self.spec[name] for name in names})
+        self.policy = self.learner.policy(spaces=spaces)
         self.env_steps = 0
         self.learning_from = config.learning_starts_env_steps  # later after a resume without replay
         self.updates_before = 0  # updates made before `learning_from`
@@ -303,6 +318,8 @@ class Trainer:
         c = self.config
         actions = self.restore() if self.resuming else None
         self.session = session(self.env_steps, self.resolved)
+        if self.initial is not None:
+            self.session["initial"] = self.initial.described()
         try:
             self.write_config()
             write_record(self.run_dir, *self.described, self.session)
@@ -336,6 +353,8 @@ class Trainer:
     def header(self) -> str:
         """What runs, in some lines."""
         rows = header(self.config, self.name, self.envs, self.learner, self.plan)
+        if self.initial is not None:
+            rows["initial"] = str(self.initial)
         if self.resuming:
             rows["resumed"] = f"at {self.env_steps:,} env steps, {self.learner.updates:,} updates"
         rows["files"] = str(self.run_dir)
@@ -357,6 +376,7 @@ class Trainer:
         if c.save_final_checkpoint:
             self.try_save(with_replay=c.checkpoint_replay != "none")
         summary = self.report.summary(stopped_by, self.env_steps, self.session)
+        summary["env_id"] = self.name
         self.report.flush()
         with self.disk.survived("summary.json"):
             write_json(self.run_dir / "summary.json", summary)

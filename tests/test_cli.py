@@ -300,10 +300,12 @@ OPTIONS = """
     dueling env-id env-kwargs env-threads env-vectorization epsilon-duration-env-steps
     epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps
     eval-num-envs eval-patience-env-steps eval-period-env-steps frame-stack gamma help
-    hidden-sizes huber-delta impala-width learning-rate learning-rate-final
+    hidden-sizes huber-delta impala-width initial initial-torso-only learning-rate
+    learning-rate-final
     learning-starts-env-steps log-period-env-steps loss max-grad-norm max-grad-value mode n-step
     network no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic
-    no-double no-dueling no-prioritized no-replan-schedules no-rmsprop-centred
+    no-double no-dueling no-initial-torso-only no-prioritized no-replan-schedules
+    no-rmsprop-centred
     no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision prioritized
     priority-alpha priority-beta-end priority-beta-start priority-epsilon replan-schedules
     replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
@@ -581,12 +583,14 @@ def test_frames_are_shown_for_ale_only(trainer, capsys):
 def evaluation(monkeypatch, tmp_path):
     """A run of 4 envs, and stand-ins that note how they are called."""
     calls: dict = {"closed": 0, "run": tmp_path / "run"}
-    (tmp_path / "run" / "checkpoints" / "step_8").mkdir(parents=True)
+    checkpoint = tmp_path / "run" / "checkpoints" / "step_000000000008"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").touch()
     config = Config(eval_num_envs=4, eval_epsilon=0.0, eval_max_env_steps=1_000)
     (tmp_path / "run" / "config.json").write_text(config.to_json())
 
-    def load(path, *, device):
-        calls["load"] = (str(path), device)
+    def load(path, *, device, checkpoint):
+        calls["load"] = (str(path), device, checkpoint)
         return types.SimpleNamespace(network="network", device="cpu")
 
     from fastdqn import playing  # with the real modules; then it gets the stand-ins
@@ -633,7 +637,7 @@ def test_eval_plays_as_the_run_did(evaluation, capsys):
         "CartPole-v1: 2.0 +- 1.0 over 2 greedy episodes (1 of them cut short: after 1,000 env "
         "steps)\n"
     )
-    assert evaluation["load"] == (str(run), "auto")
+    assert evaluation["load"] == (str(run), "auto", None)
     config, num_envs, is_evaluation = evaluation["stream"]
     assert (num_envs, is_evaluation) == (4, True)
     assert config.env_id == "CartPole-v1"
@@ -650,7 +654,7 @@ def test_eval_plays_as_the_run_did(evaluation, capsys):
 
 
 def test_eval_options(evaluation, capsys):
-    checkpoint = evaluation["run"] / "checkpoints" / "step_8"
+    checkpoint = evaluation["run"] / "checkpoints" / "step_000000000008"
     args = ["--episodes", "7", "--epsilon", "0.05", "--num-envs", "3", "--seed", "5"]
     args += ["--step-timeout-s", "7"]
     assert main(["eval", str(checkpoint), *args, "--device", "cpu", "--json"]) == 0
@@ -659,11 +663,52 @@ def test_eval_options(evaluation, capsys):
     assert body["returns"] == [1.0, 3.0]
     assert body["lengths"] == [10, 30]
     assert body["epsilon"] == 0.05
-    assert evaluation["load"] == (str(checkpoint), "cpu")
+    assert evaluation["load"] == (str(checkpoint), "cpu", None)
     assert evaluation["stream"][1] == 3
     assert evaluation["stream"][0].step_timeout_s == 7
     assert evaluation["evaluate"]["episodes_per_env"] == 3
     assert evaluation["evaluate"]["seed"] == 2**30 + 5, "an episode that training never plays"
+
+
+@pytest.mark.parametrize(
+    ("args", "env_id", "kwargs"),
+    [
+        ([], "CartPole-v1", {"a": 1}),
+        (["--env-id", "CartPole-v1"], "CartPole-v1", {"a": 1}),
+        (["--env-id", "CartPole-v0"], "CartPole-v0", {}),
+        (["--env-id", "CartPole-v0", "--env-kwargs", '{"b": 2}'], "CartPole-v0", {"b": 2}),
+        (["--env-kwargs", "{}"], "CartPole-v1", {}),
+        (["--env-id", "a_module:X-v0"], "a_module:X-v0", {}),  # whoever types it wants it
+    ],
+)
+def test_eval_in_another_env(evaluation, args, env_id, kwargs):
+    run = evaluation["run"]
+    config = Config(env_kwargs={"a": 1}, atari_protocol="classic", atari_noop_max=7)
+    (run / "config.json").write_text(config.to_json())
+    assert main(["eval", str(run), *args]) == 0
+    found = evaluation["stream"][0]
+    assert (found.env_id, found.env_kwargs) == (env_id, kwargs)
+    assert (found.atari_protocol, found.atari_noop_max) == ("classic", 7)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--env-id", "CartPoel-v1"], "did you mean 'CartPole-v1'"),
+        (["--env-kwargs", "[1]"], "env_kwargs"),
+        (["--checkpoint", "best"], "no checkpoint with a score"),
+        (["--checkpoint", "9"], "no checkpoint of 9 env steps; there are 8"),
+    ],
+)
+def test_eval_refuses_what_is_not_there(evaluation, capsys, args, words):
+    for command in ("eval", "saliency"):
+        assert words in _refusal([command, str(evaluation["run"]), *args], capsys)
+    assert "load" not in evaluation
+
+
+def test_eval_of_a_checkpoint_that_is_named(evaluation):
+    assert main(["eval", str(evaluation["run"]), "--checkpoint", "8"]) == 0
+    assert evaluation["load"] == (str(evaluation["run"]), "auto", 8)
 
 
 def test_eval_takes_no_more_envs_than_episodes(evaluation):
@@ -713,6 +758,7 @@ def test_the_module_that_a_run_names_is_not_imported_without_leave(command, tmp_
 def test_a_signal_within_an_import_is_not_lost(tmp_path, command):
     """An exception out of a handler surfaces anywhere: libraries catch it there, or break."""
     (tmp_path / "config.json").write_text(Config().to_json())
+    (tmp_path / "checkpoints" / "step_000000000008").mkdir(parents=True)
     program = (
         "import os, signal, sys\n"
         "class Catches:\n"

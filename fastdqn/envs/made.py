@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 
 from fastdqn.env_ids import is_native
 
@@ -19,6 +19,17 @@ def vector_env(stream: Any) -> VectorEnv | None:
     """The envs behind a stream; None behind one of the caller's own."""
     envs = getattr(stream, "vector_env", None)
     return envs if isinstance(envs, VectorEnv) else None
+
+
+def name_of(envs: Any) -> str:
+    """What to call envs that were passed in: the id that they were made by, else their class."""
+    base = getattr(vector_env(envs) or envs, "unwrapped", envs)
+    single = base.envs[0] if isinstance(base, SyncVectorEnv) else None
+    for made in (base, single):
+        name = getattr(getattr(made, "spec", None), "id", None)
+        if isinstance(name, str) and name:
+            return name
+    return next(kind.__name__ for kind in type(base).__mro__ if not kind.__name__.startswith("_"))
 
 
 def wrappers(stream: Any) -> list[str]:
