@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 from scripted_env import Script, ScriptedStream, ScriptedVectorEnv
-from test_warm_start import NATURE, envs, pictures, tiny
+from test_warm_start import NATURE, pictures, tiny
+from test_warm_start import envs as envs_of
 from torch import nn
 
 import fastdqn
@@ -19,18 +20,19 @@ from fastdqn.policy import Policy
 from fastdqn.spaces import Spaces
 from fastdqn.trainer import Trainer, train
 
+
+def envs(n=4):
+    return envs_of(shape=(6,), n=n)
+
+
 # What differs from envs(): arguments of Script, of the VectorEnv, and the words for it.
 OTHERS = {
     "shape": (
-        {"frame_shape": (4,)},
+        {"frame_shape": (7,)},
         {},
-        r"have frames of shape \(4,\) float32, .* \(3,\) float32; ",
+        r"have frames of shape \(7,\) float32, .* \(6,\) float32; ",
     ),
-    "dtype": (
-        {"frame_shape": (3, 2), "dtype": "uint8"},
-        {},
-        r"have frames of shape \(3, 2\) uint8, where .* \(3,\) float32; ",
-    ),
+    "dtype": ({"dtype": "uint8"}, {}, r"have frames of shape \(6,\) uint8, .* \(6,\) float32; "),
     "actions": ({"num_actions": 6}, {}, "have 6 actions, where .* have 5 actions; "),
     "start": ({}, {"start": 1}, "have actions that start at 1, where .* start at 0; "),
 }
@@ -38,7 +40,7 @@ OTHERS = {
 
 def other(what, n=2):
     script, vector, _ = OTHERS[what]
-    return ScriptedVectorEnv(Script(n, **script), **vector)
+    return ScriptedVectorEnv(Script(n, **{"frame_shape": (6,), **script}), **vector)
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +95,10 @@ def test_what_evaluate_plays_in(run):
 
 def test_frames_of_another_shape_are_refused(run):
     policy = fastdqn.load(run, device="cpu")
-    for shape in ((3,), (2, 4), (2, 1, 3)):
-        with pytest.raises(ConfigError, match=r"observation has shape .* a frame of shape \(3,\) "):
+    for shape in ((6,), (2, 4), (2, 1, 6)):
+        with pytest.raises(ConfigError, match=r"observation has shape .* a frame of shape \(6,\) "):
             policy.act(np.zeros(shape, np.float32))
-    assert len(policy.act(np.zeros((2, 3), np.float32))) == 2
+    assert len(policy.act(np.zeros((2, 6), np.float32))) == 2
 
 
 @pytest.mark.parametrize("what", OTHERS)
@@ -115,7 +117,7 @@ def test_a_run_goes_on_with_the_stacks_it_had(tmp_path):
 
     config = tiny(tmp_path / "a", frame_stack=2)
     train(config, envs=envs())
-    script = Script(4)
+    script = Script(4, frame_shape=(6,))
     for given, words in (
         (make_envs(envs(), frame_stack=3), "frame_stack = 3, where .* frame_stack = 2; use"),
         (make_envs(envs()), "frame_stack = None, where"),
@@ -168,7 +170,7 @@ class Raises(nn.Module):
 class Pair(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer = nn.Linear(3, 5)
+        self.layer = nn.Linear(6, 5)
 
     def forward(self, observation):
         return self.layer(observation), None
@@ -177,14 +179,14 @@ class Pair(nn.Module):
 @pytest.mark.parametrize(
     ("network", "words"),
     [
-        (lambda: nn.Linear(3, 4), r"\(Linear\) makes \[1, 4\] of an observation of shape \(1, 3\)"),
-        (lambda: nn.Linear(3, 5).double(), "parameter 'weight' is torch.float64; make it float32"),
-        (Raises, r"\(Raises\) does not take an observation of shape \(1, 3\) float32 \(RuntimeErr"),
+        (lambda: nn.Linear(6, 4), r"\(Linear\) makes \[1, 4\] of an observation of shape \(1, 6\)"),
+        (lambda: nn.Linear(6, 5).double(), "parameter 'weight' is torch.float64; make it float32"),
+        (Raises, r"\(Raises\) does not take an observation of shape \(1, 6\) float32 \(RuntimeErr"),
         (Pair, r"makes tuple of .*the envs have 5 actions; pass one that makes Q, \[1, 5\]"),
-        (lambda: nn.Sequential(nn.Linear(3, 5), nn.Flatten(0)), r"makes \[5\] of"),
+        (lambda: nn.Sequential(nn.Linear(6, 5), nn.Flatten(0)), r"makes \[5\] of"),
         (nn.Identity, "has no parameters to train"),
         (lambda: make_network((4,), 5), "does not take an observation"),
-        (lambda: nn.Linear(3, 5).requires_grad_(False), "Every parameter of the network is frozen"),
+        (lambda: nn.Linear(6, 5).requires_grad_(False), "Every parameter of the network is frozen"),
     ],
 )  # fmt: skip
 def test_a_network_that_does_not_fit_is_refused_before_a_step(tmp_path, network, words):
@@ -195,14 +197,19 @@ def test_a_network_that_does_not_fit_is_refused_before_a_step(tmp_path, network,
 
 
 def test_the_check_of_a_network_leaves_no_trace():
-    network = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 5))
+    class Noise(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x)
+
+    layers = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(), Noise(), nn.Linear(8, 5)
+    network = nn.Sequential(*layers)
     network[2].eval()
     modes = [module.training for module in network.modules()]
     before = {name: value.clone() for name, value in network.state_dict().items()}
     torch.manual_seed(4)
     expected = torch.rand(1)
     torch.manual_seed(4)
-    check_network(network, (3,), torch.float32, 5)
+    check_network(network, (6,), torch.float32, 5)
     assert torch.rand(1) == expected
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -212,14 +219,14 @@ def test_a_lazy_network_learns_its_shapes_from_the_check(tmp_path):
     network = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(5))
     trainer = Trainer(tiny(tmp_path / "a"), envs=envs(), network=network)
     trainer.close()
-    assert network[0].weight.shape == (8, 3)
+    assert network[0].weight.shape == (8, 6)
 
 
 def test_a_network_passed_to_load_is_checked(tmp_path):
     def flat(actions):
-        return nn.Sequential(nn.Flatten(), nn.Linear(6, actions))
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, actions))
 
     path = train(tiny(tmp_path / "a", frame_stack=2), envs=envs(), network=flat(5)).run_dir
-    with pytest.raises(ConfigError, match=r"makes \[1, 4\] of an observation of shape \(1, 2, 3\)"):
+    with pytest.raises(ConfigError, match=r"makes \[1, 4\] of an observation of shape \(1, 2, 6\)"):
         fastdqn.load(path, device="cpu", network=flat(4))
     assert isinstance(fastdqn.load(path, device="cpu", network=flat(5)), Policy)
