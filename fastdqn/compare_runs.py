@@ -14,6 +14,7 @@ from typing import Any
 from fastdqn.bounded_json import read_bounded, read_object
 from fastdqn.config import Config
 from fastdqn.errors import ConfigError
+from fastdqn.run_record import read_record
 from fastdqn.runs import Evaluation, check_run, read_figures
 from fastdqn.signals import EXIT_CODES
 
@@ -45,8 +46,11 @@ def read_account(path: Path) -> Account:
     sessions = [part for part in _list(record.get("sessions")) if isinstance(part, dict)]
     # The newest session; runs without a record say some of it in their summary.
     start = sessions[-1] if sessions else summary
+    settings, envs = _settings(path / "config.json"), read_record(path).envs
+    if not envs.made_from_config:
+        settings["env_id"] = envs.name or envs.what
     sections = {
-        "settings": _settings(path / "config.json"),
+        "settings": settings,
         "resolved": {name: start[name] for name in _RESOLVED if name in start},
         "envs": _dict(record.get("envs")),
         "network": _dict(record.get("network")),

@@ -98,8 +98,10 @@ def temporal_difference(
 
 def gradients_of(
     mean_loss: Tensor, parameters: Sequence[Tensor], trained: Sequence[bool]
-) -> list[Tensor]:
+) -> Sequence[Tensor]:
     """The loss's gradient of each parameter, shaped like it; zeros for those not trained."""
+    if all(trained):
+        return torch.autograd.grad(mean_loss, parameters)
     wanted = [p for p, counts in zip(parameters, trained, strict=True) if counts]
     found = iter(torch.autograd.grad(mean_loss, wanted))
     return [

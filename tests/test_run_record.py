@@ -15,6 +15,7 @@ from test_warm_start import Own, envs, tiny
 
 import fastdqn
 from fastdqn.cli import main
+from fastdqn.compare_runs import read_account
 from fastdqn.config import Config
 from fastdqn.envs import make_envs
 from fastdqn.envs.made import name_of
@@ -200,6 +201,7 @@ def test_a_run_is_called_by_its_envs(run, tmp_path, drawn):
     (figure,) = drawn
     title = " ".join(text.get_text() for text in figure.findobj(match=matplotlib.text.Text))
     assert "ScriptedVectorEnv, seed 1" in title and "CartPole" not in title
+    assert read_account(result.run_dir).sections["settings"]["env_id"] == "ScriptedVectorEnv"
     config = read_run(result.run_dir)
     assert config.env_name == "ScriptedVectorEnv" and config.config.env_id == "CartPole-v1"
     cartpole = train(tiny(tmp_path / "c")).run_dir

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from scripted_env import Script, ScriptedVectorEnv
@@ -15,6 +16,7 @@ from fastdqn.checkpoint import find_checkpoint, load_checkpoint
 from fastdqn.cli import main, train_config
 from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
+from fastdqn.evaluation import EvalResult
 from fastdqn.networks import make_network
 from fastdqn.trainer import Trainer, train
 
@@ -95,6 +97,26 @@ def test_the_run_says_where_its_weights_came_from(parent, tmp_path):
     record = json.loads((result.run_dir / "run.json").read_text())
     assert record["sessions"][0]["initial"] == expected
     assert Config.load(result.run_dir / "config.json").initial == str(parent)
+
+
+def test_the_best_is_the_checkpoint_whose_evaluation_was(tmp_path, monkeypatch, capsys):
+    scores = iter([1.0, 5.0, 2.0])  # at env steps 80, 160 and 240
+    monkeypatch.setattr(
+        "fastdqn.trainer.evaluate",
+        lambda *_, **__: EvalResult(np.array([next(scores)]), np.array([1]), 0),
+    )
+    periods = {"eval_period_env_steps": 80, "checkpoint_period_env_steps": 80}
+    parent = train(tiny(tmp_path / "a", eval_episodes=1, checkpoint_keep=9, **periods)).run_dir
+    child = state_of(tiny(tmp_path / "b", initial=f"{parent}:best"))
+    assert equal(child.learner.network.state_dict(), weights(parent, 160))
+    best = fastdqn.load(parent, device="cpu", checkpoint="best")
+    assert equal(best.network.state_dict(), weights(parent, 160))
+    assert not equal(weights(parent, 160), weights(parent))
+    returns = []
+    for choice in ("best", "160", "latest"):
+        assert main(["eval", str(parent), "--checkpoint", choice, "--episodes", "6", "--json"]) == 0
+        returns.append(json.loads(capsys.readouterr().out)["returns"])
+    assert returns[0] == returns[1]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
