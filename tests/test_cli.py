@@ -683,12 +683,25 @@ def test_eval_options(evaluation, capsys):
 )
 def test_eval_in_another_env(evaluation, args, env_id, kwargs):
     run = evaluation["run"]
-    config = Config(env_kwargs={"a": 1}, atari_protocol="classic", atari_noop_max=7)
-    (run / "config.json").write_text(config.to_json())
+    (run / "config.json").write_text(Config(env_kwargs={"a": 1}).to_json())
     assert main(["eval", str(run), *args]) == 0
     found = evaluation["stream"][0]
     assert (found.env_id, found.env_kwargs) == (env_id, kwargs)
-    assert (found.atari_protocol, found.atari_noop_max) == ("classic", 7)
+
+
+def test_eval_in_another_game_goes_by_the_rules_of_the_run(evaluation):
+    run = evaluation["run"]
+    config = Config(env_id="ALE/Pong-v5", atari_protocol="classic", atari_noop_max=7)
+    (run / "config.json").write_text(config.to_json())
+    assert main(["eval", str(run), "--env-id", "ALE/Breakout-v5"]) == 0
+    found = evaluation["stream"][0]
+    assert (found.env_id, found.atari_protocol, found.atari_noop_max) == (
+        "ALE/Breakout-v5",
+        "classic",
+        7,
+    )
+    assert main(["eval", str(run), "--env-id", "CartPole-v1"]) == 0  # which has none
+    assert evaluation["stream"][0].atari_protocol == "machado"
 
 
 @pytest.mark.parametrize(

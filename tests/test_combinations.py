@@ -45,6 +45,7 @@ IN_USE = {
         and c["resume"] != "never"
         and (c["learning_rate_final"] is not None or c["prioritized"])
     ),
+    "initial_torso_only": lambda c: c["initial"] is not None,
     "impala_width": lambda c: c["network"] == "impala",
     "batch_norm": lambda c: c["network"] in ("auto", "mlp"),
     "double": lambda c: c["target_period_updates"] is not None,
@@ -85,6 +86,8 @@ VALUES = {
     "mode": ["auto", "graph", "compile"],
     "run_dir": [None, "x"],
     "resume": ["never", "auto"],
+    "initial": [None, "x"],
+    "initial_torso_only": [False, True],
     "schedule_env_steps": [None, 2**40],
     "replan_schedules": [False, True],
     "learning_rate_final": [None, 1e-9],
@@ -118,6 +121,7 @@ CLUSTERS = [
     [name for name in VALUES if name.startswith(("env_", "atari_"))],
     ["device", "mode"],
     ["run_dir", "resume", "replan_schedules"],
+    ["initial", "initial_torso_only"],
     ["schedule_env_steps", "replan_schedules", "learning_rate_final", "prioritized"],
     ["network", "impala_width", "batch_norm"],
     ["target_period_updates", "target_tau", "double", "updates_per_launch"],
