@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.record import write_result
 from fastdqn import Config, presets, train
+from fastdqn.host import keep_freed_memory
 
 
 def cases(smoke: bool) -> dict[str, Config]:
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--out", help="where to write the JSON")
     args = parser.parse_args()
     rounds = 1 if args.smoke else args.rounds
+    keep_freed_memory()  # as the command line does for convolutions
     found: dict[str, list[dict[str, float]]] = {}
     details: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -25,6 +25,7 @@ from benchmarks.record import RESULTS, write_result
 from fastdqn import Config, evaluate, load, presets, train
 from fastdqn.assembly import make_stream
 from fastdqn.envs import EnvStream, arrays
+from fastdqn.host import keep_freed_memory
 from fastdqn.seeds import eval_seed
 from fastdqn.types import TimeStep
 
@@ -101,6 +102,7 @@ SYSTEMS = {
     ),
     "catch": System("catch", "9 of 10 caught: return >= 8", at_least(8, "eval_return_mean")),
 }
+PIXELS = ("cartpole-pixels", "catch")
 
 
 class LastObservations:
@@ -140,6 +142,8 @@ def run(name: str, seed: int, scratch: Path) -> dict[str, Any]:
     system = SYSTEMS[name]
     config = system.config.replace(seed=seed, run_dir=str(scratch / f"{name}-{seed}"))
     row: dict[str, Any] = {"system": name, "seed": seed}
+    if name in PIXELS:
+        keep_freed_memory()  # as the command line does for convolutions
     if system.interrupt_at is not None:
         until = int(system.interrupt_at * config.total_env_steps)
         first = train(config, on_log=lambda row: row["env_steps"] >= until).summary

@@ -24,6 +24,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from fastdqn import presets
+from fastdqn.assembly import keep_memory_for
 from fastdqn.bench.cases_e2e import ENDLESS, MeteredLoop
 from fastdqn.config import Config
 from fastdqn.trainer import Trainer
@@ -46,6 +47,7 @@ def main() -> None:
     num_envs = args.num_envs or (64 if on_cuda else 8)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(config(args.preset, num_envs, str(Path(scratch) / "run")))
+        keep_memory_for(trainer.learner.network, trainer.device)
         try:
             spans = record(trainer, args.steps, on_cuda, args.trace)
         finally:

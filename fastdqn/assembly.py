@@ -150,18 +150,22 @@ def replay_arguments(config: Config, envs: EnvStream, device: torch.device) -> d
 
 
 def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> None:
-    """Threads, memory and determinism, which a process has once."""
+    """Threads and determinism, which a process has once; within ``torch_as_before``."""
     # A second thread is worth a sixth of an MLP's update (1,064 to 893 us at 256-256 on an idle
     # machine), but beside other processes two threads have been seen to lose far more.
     on_cpu = convolves(network) and device.type == "cpu"
     torch.set_num_threads(config.torch_threads or (usable_cpus() if on_cpu else 1))
-    if on_cpu:
-        keep_freed_memory()
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.use_deterministic_algorithms(config.deterministic)
         if config.deterministic:
             check_deterministic_products(device)
+
+
+def keep_memory_for(network: nn.Module, device: torch.device) -> None:
+    """Let glibc keep what convolutions on a CPU free: for good, so in a process of our own only."""
+    if convolves(network) and device.type == "cpu":
+        keep_freed_memory()
 
 
 def policy_spec(

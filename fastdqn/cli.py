@@ -36,7 +36,8 @@ from fastdqn.recipes import describe_presets, preset, presets
 from fastdqn.run_dir import check_same, refuse_occupied
 from fastdqn.run_record import refuse_to_train
 from fastdqn.seeds import eval_seed
-from fastdqn.signals import EXIT_CODES, Stopped, exit_at_once, exit_on_signals
+from fastdqn.signals import EXIT_CODES, Stopped, StopSignals, exit_at_once, exit_on_signals
+from fastdqn.stopping import GO_ON_CODES
 from fastdqn.warm_start import find_initial
 
 DEFAULT_PRESET = "cartpole"
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; None: those of the process.
 
     Returns:
-        The exit code: 0 done, 1 the run failed, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1.
+        The exit code: 0 done, 1 the run failed, 2 bad input, 124 max_wall_s, 130 Ctrl-C,
+        143 SIGTERM, 138 SIGUSR1.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     # Closed by ">&-". tyro asks for stdout's encoding; print() would take stdout for a lost stderr.
@@ -263,13 +265,15 @@ def _train(args: list[str]) -> int:
         frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
     )
     with exit_on_signals(), progress:  # which gives the terminal back
-        result = trainer.train(config, on_log=progress)
+        result = trainer.train_until_stopped(
+            config, on_log=progress, signals=StopSignals(), own_process=True
+        )
     try:
         print(_closing(config, Path(result.run_dir), result.summary), flush=True)
     except OSError:  # nobody reads it, or its disk is full: the run is done; its exit code counts
         if not _drop_stdout():
             raise
-    return EXIT_CODES.get(str(result.summary.get("stopped_by")), 0)
+    return GO_ON_CODES.get(str(result.summary.get("stopped_by")), 0)
 
 
 def _refuse_runs_from_python(config: Config, args: list[str]) -> None:
@@ -347,7 +351,7 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
             if (run_dir / name).exists()]  # fmt: skip
     lines.append(f"files: {run_dir}" + (f" ({', '.join(here)})" if here else ""))
     path = shlex.quote(str(run_dir))
-    if summary.get("stopped_by") in EXIT_CODES:
+    if summary.get("stopped_by") in GO_ON_CODES:
         lines.append(f"stopped by {summary['stopped_by']}; to go on:")
         lines.append(f"  fastdqn train --config {path} --run-dir {path} --resume require")
     else:

@@ -62,6 +62,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "total_env_steps": (1, 2**53),
     "schedule_env_steps": (1, 2**53),
+    "max_wall_s": (0.01, 1e9),
     "impala_width": (1, 64),
     "learning_starts_env_steps": (1, 2**53),
     "update_period_env_steps": (1e-3, 1e9),
@@ -166,6 +167,9 @@ class Config:
     """Only deterministic CUDA kernels: runs repeat bit for bit (on a CPU they do anyway)."""
     torch_threads: int | None = None
     """CPU threads of torch; None: 1 for mlp on a CPU, all usable CPUs for convolutions."""
+    max_wall_s: float | None = None
+    """Stop and save after so many seconds of this process, as at a signal; a resumed run gets as
+    many again. On the command line that is exit code 124."""
     run_dir: str | None = None
     """Where the run's files go; None: runs/<env>-seed<seed>-<time>."""
     resume: Literal["never", "auto", "require"] = "never"

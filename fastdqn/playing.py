@@ -9,9 +9,12 @@ import torch
 
 from fastdqn import assembly, saved_policy
 from fastdqn.config import Config
+from fastdqn.default_generators import DefaultGenerators
 from fastdqn.envs import EnvStream
 from fastdqn.errors import EnvFailure
 from fastdqn.policy import Policy
+from fastdqn.process_state import torch_as_before
+from fastdqn.seeds import eval_seed
 from fastdqn.signals import StopSignals
 from fastdqn.watchdog import Watchdog
 
@@ -22,7 +25,8 @@ def playing(
 ) -> Iterator[tuple[Policy, EnvStream, Callable[[], bool]]]:
     """The policy of a run, evaluation envs, and the ``stop`` to ask before every step.
 
-    Envs that do not return within ``config.step_timeout_s`` end the process (exit code 70).
+    For commands, which have their process to themselves. Envs that do not return within
+    ``config.step_timeout_s`` end it (exit code 70).
 
     Args:
         run: Run directory, or one of its checkpoints.
@@ -38,21 +42,24 @@ def playing(
         signals.leave_if_asked()
         return False
 
-    threads = torch.get_num_threads()
     with StopSignals("stopping after this step") as signals:
         try:
             policy = saved_policy.load(run, device=config.device, checkpoint=checkpoint)
-            assembly.set_up_torch(config, policy.network, policy.device)
-            with Watchdog(config.step_timeout_s, lambda: signals.name) as dog:
+            assembly.keep_memory_for(policy.network, policy.device)
+            with (
+                torch_as_before(policy.device),
+                Watchdog(config.step_timeout_s, lambda: signals.name) as dog,
+            ):
+                assembly.set_up_torch(config, policy.network, policy.device)
+                torch.set_flush_denormal(True)  # as the run did
                 envs = assembly.make_stream(config, num_envs=num_envs, evaluation=True)
                 envs = dog.watched(envs, config.env_id)
                 try:
+                    DefaultGenerators(policy.device).seed(eval_seed(config))
                     yield policy, envs, stop
                 finally:
                     envs.close()
         except EnvFailure:
             if not signals.came():
                 raise
-        finally:
-            torch.set_num_threads(threads)
     signals.leave_if_asked()

@@ -12,6 +12,7 @@ from fastdqn.actor import Actor
 from fastdqn.checkpoint import refusing
 from fastdqn.checkpoint_names import read_spec
 from fastdqn.config import Config
+from fastdqn.default_generators import DefaultGenerators
 from fastdqn.envs.arrays import without_tensors
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.learner import Learner
@@ -81,6 +82,15 @@ def restore_run(state: Any, counters: dict[str, int], actor: Actor, report: _Sta
     actor.load_state_dict(saved["actor"])
     report.load_state_dict(saved["report"])
     counters.update({name: saved[name] for name in counters})
+
+
+def restore_default_generators(run: dict[str, Any], generators: DefaultGenerators) -> None:
+    """Load what the checkpoint has of them; checkpoints of earlier versions have none."""
+    saved = {**run.get("default_generators", {})}
+    own = {name: state for name, state in generators.state_dict().items() if name in saved}
+    saved = {name: saved[name] for name in own}
+    check_fits(saved, own, "run/default_generators")
+    generators.load_state_dict(materialize(saved))
 
 
 def restore_actions(state: Any, num_envs: int, num_actions: int) -> Tensor:

@@ -22,6 +22,7 @@ _MAY_CHANGE = {
     "schedule_env_steps",  # see continuation.py, as for the next two
     "replan_schedules",
     "precision",
+    "max_wall_s",
     "run_dir",
     "resume",
     "device",

@@ -12,6 +12,7 @@ from fastdqn.runs import Curve, Run
 # What does not make a run another experiment.
 _NOT_COMPARED = {
     "seed",
+    "max_wall_s",
     "run_dir",
     "resume",
     "step_timeout_s",

@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-EXIT_CODES = {
-    name: 128 + getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1")
-    if hasattr(signal, name)
-}
-_STOPS = [signal.Signals(code - 128) for code in EXIT_CODES.values()]
+_STOPS = [
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]
+EXIT_CODES = {number.name: 128 + number for number in _STOPS}
 # What a terminal or a scheduler sends to every process of a job, children included. Those must
 # live on to answer, and are closed by us; SIGTERM stays, because that is how we end them.
 _NOT_FOR_CHILDREN = [number for number in _STOPS if number != signal.SIGTERM]
@@ -111,6 +109,23 @@ class StopSignals:
         """Raise :class:`Stopped` if one has arrived: where nothing is to be saved."""
         if self.name is not None:
             raise Stopped(signal.Signals[self.name])
+
+    def pass_on(self) -> None:
+        """Give the signal, if one has arrived, to whom it was meant for; after the with block.
+
+        A handler of the caller's is called; Python's own raises KeyboardInterrupt. Where there is
+        none SIGINT raises that too, and the others raise SystemExit with their exit code: unlike
+        the system's own way to end a process, that runs its clean-up code.
+        """
+        if self.name is None:
+            return
+        number = signal.Signals[self.name]
+        if callable(signal.getsignal(number)):
+            signal.raise_signal(number)
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise SystemExit(128 + number)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.name is None:

@@ -20,6 +20,7 @@ from fastdqn.assembly import (
     build_network,
     eval_patience,
     is_own_network,
+    keep_memory_for,
     make_stream,
     mode_of_parts,
     policy_spec,
@@ -30,6 +31,7 @@ from fastdqn.checkpoint import open_newest, refusing, save_checkpoint
 from fastdqn.combinations import check_unevaluated
 from fastdqn.config import Config
 from fastdqn.continuation import check_precision, continued, say_what_becomes, say_what_differs
+from fastdqn.default_generators import DefaultGenerators
 from fastdqn.devices import resolve_device
 from fastdqn.envs import EnvStream, arrays
 from fastdqn.envs.made import name_of, reward_threshold
@@ -49,12 +51,14 @@ from fastdqn.memory import MemoryPlan, format_bytes
 from fastdqn.observer import Observer, OnLog, as_observer
 from fastdqn.plots import plot_returns
 from fastdqn.policy import Policy
+from fastdqn.process_state import torch_as_before
 from fastdqn.record import describe_envs, describe_network, resolved, session, write_record
 from fastdqn.replay import ReplayBuffer
 from fastdqn.report import Report
 from fastdqn.resume import (
     check_resumable,
     restore_actions,
+    restore_default_generators,
     restore_envs,
     restore_learner,
     restore_replay,
@@ -65,6 +69,7 @@ from fastdqn.schedules import Schedules
 from fastdqn.seeds import eval_seed, periodic_eval_seed, restart_seed, subseed
 from fastdqn.signals import StopSignals
 from fastdqn.spaces import Spaces, check_eval_envs
+from fastdqn.stopping import StopRequest
 from fastdqn.warm_start import find_initial, load_initial
 from fastdqn.watchdog import Watchdog
 
@@ -89,6 +94,18 @@ def train(
 ) -> TrainResult:
     """Train an agent and leave a run directory.
 
+    SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after its current step. Once it is saved and
+    closed they go on to whom they were meant for: SIGINT raises KeyboardInterrupt, the others
+    SystemExit (143 and 138), so that a loop over seeds ends; a handler of your own is called
+    instead, and train() returns if that does. In other threads than the main one signals are not
+    looked at. ``config.max_wall_s`` ends a run in the same way, but raises nothing
+    (``summary["stopped_by"]`` says so).
+
+    The process is afterwards as before: handlers, threads, torch's settings, and its default
+    generators, which the run seeds from ``config.seed`` and saves, for dropout and for envs that
+    draw from them. The global generators of NumPy and of Python's ``random`` are left alone; a run
+    that draws from those does not repeat.
+
     Args:
         config: Everything else.
         envs: Instead of ``config.env_id``; their number replaces ``config.num_envs``. They are
@@ -105,18 +122,45 @@ def train(
             first env step; TrainingError where a number is no longer finite, memory runs out or
             the final checkpoint cannot be written; EnvFailure where an env raises or dies.
             Envs that do not return within ``step_timeout_s`` end the process (exit code 70).
-        Stopped: Where a signal took env workers along before the first step.
+        KeyboardInterrupt, SystemExit: See above.
     """
     if initial is not None:
         config = config.replace(initial=os.fspath(initial))
-    threads = torch.get_num_threads()
-    with StopSignals() as signals:
+    signals = StopSignals()
+    try:
+        return train_until_stopped(config, envs, eval_envs, network, on_log=on_log, signals=signals)
+    finally:
+        signals.pass_on()
+
+
+def train_until_stopped(
+    config: Config,
+    *parts: Any,
+    on_log: OnLog | Observer | None,
+    signals: StopSignals,
+    own_process: bool = False,
+) -> TrainResult:
+    """:func:`train`, but a signal is no more than the reason why the run stopped.
+
+    Args:
+        config: Everything else.
+        parts: Those of the :class:`Trainer`.
+        on_log: As there.
+        signals: Not yet entered; they keep the name of the one that came.
+        own_process: Whether nothing but this run wants the process's memory.
+
+    Raises:
+        Stopped: Where a signal took env workers along before the first step.
+    """
+    with signals, torch_as_before(resolve_device(config.device)):
         try:
-            trainer = Trainer(config, envs, eval_envs, network)
+            trainer = Trainer(config, *parts)
             try:
                 # Dead units leave averages that shrink for ever, and arithmetic on denormal numbers
                 # is slow: RMSprop's step on 34,000 parameters went from 130 to 850 us.
                 torch.set_flush_denormal(True)
+                if own_process:
+                    keep_memory_for(trainer.learner.network, trainer.device)
                 with explain_out_of_memory(TrainingError, out_of_memory(config)):
                     return trainer.run(on_log, signals)
             finally:
@@ -125,9 +169,6 @@ def train(
             if signals.came():  # to the whole group: workers die of it while they start
                 signals.leave_if_asked()
             raise
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_flush_denormal(False)  # as Python starts
 
 
 def no_room_for(plan: MemoryPlan) -> str:
@@ -167,12 +208,13 @@ class Trainer:
         self.device = resolve_device(config.device)
         if self.device.type == "cuda":  # streams, events and captures go to the current device
             torch.cuda.set_device(self.device)
-        self.signals: StopSignals | None = None
+        self.generators = DefaultGenerators(self.device)
+        self.generators.seed(subseed(config.seed, "default"))
+        self.stop = stop = StopRequest(config.max_wall_s)
         self.observer = Observer()
         self._resources = ExitStack()
-        dog = self._resources.enter_context(
-            Watchdog(config.step_timeout_s, lambda: self.interrupted)
-        )
+        # Not a function of this trainer: a cycle would keep its replay until garbage is collected.
+        dog = self._resources.enter_context(Watchdog(config.step_timeout_s, lambda: stop.signal))
         self.name = name = config.env_id if envs is None else name_of(envs)
         try:
             self.envs = make_stream(config) if envs is None else as_stream(envs, config)
@@ -242,17 +284,17 @@ class Trainer:
 
     def run(self, on_log: OnLog | Observer | None, signals: StopSignals) -> TrainResult:
         """Train to the end, or to the first reason to stop."""
-        self.signals, self.observer = signals, as_observer(on_log)
+        self.stop.signals, self.observer = signals, as_observer(on_log)
         self.actions = self.begin()
         try:
-            stopped_by = signals.name or self.loop(signals)
+            stopped_by = self.stop.name or self.loop(self.stop)
         except EnvFailure:
             if not signals.came():
                 raise
             stopped_by = str(signals.name)  # env workers got it, too: their step never was
         return self.end(stopped_by)
 
-    def loop(self, signals: StopSignals) -> str:
+    def loop(self, stop: StopRequest) -> str:
         """Step, learn, store, act; returns why it stopped."""
         config, envs, report = self.config, self.envs, self.report
         learner, replay, actor = self.learner, self.replay, self.actor
@@ -279,8 +321,8 @@ class Trainer:
                 return reason
             if self.is_due(config.checkpoint_period_env_steps):
                 self.try_save(with_replay=config.checkpoint_replay == "every")
-            if signals.name:
-                return signals.name
+            if reason := stop.name:
+                return reason
         return "total_env_steps"
 
     # --- clocks and schedules, all from host counters ------------------------------------------
@@ -408,10 +450,12 @@ class Trainer:
         c = self.config
         if self.eval_envs is None or c.eval_episodes == 0:
             return
+        seed = eval_seed(c) if final else periodic_eval_seed(c)
         episodes_per_env = -(-c.eval_episodes // self.eval_envs.num_envs)
         if final:
             self.observer.evaluating(episodes_per_env * self.eval_envs.num_envs)
-        with self.report.clock.paused():
+        with self.report.clock.paused(), self.generators.put_back():
+            self.generators.seed(seed)
             try:
                 result = evaluate(
                     self.policy,
@@ -420,11 +464,11 @@ class Trainer:
                     epsilon=c.eval_epsilon,
                     max_env_steps=c.eval_max_env_steps,
                     patience_env_steps=eval_patience(c, self.eval_envs),
-                    seed=eval_seed(c) if final else periodic_eval_seed(c),
-                    stop=lambda: self.interrupted is not None,
+                    seed=seed,
+                    stop=lambda: self.stop.name is not None,
                 )
             except EnvFailure:
-                if self.signals is None or not self.signals.came():
+                if not self.stop.signal_came():
                     raise
                 return
         if not self.interrupted:
@@ -433,8 +477,8 @@ class Trainer:
 
     @property
     def interrupted(self) -> str | None:
-        """Name of the signal that asks to stop, if one came."""
-        return None if self.signals is None else self.signals.name
+        """Why the run is to stop before its time, if it is: see :class:`StopRequest`."""
+        return self.stop.name
 
     def log(self) -> str | None:
         """One row of metrics.csv; why to stop after it, if at all.
@@ -478,6 +522,7 @@ class Trainer:
                 "updates_before": self.updates_before,
                 "actor": self.actor.state_dict(),
                 "report": self.report.state_dict(),
+                "default_generators": self.generators.state_dict(),
                 "actions": self.actions,
                 "actions_to_host": self.actor.to_host,
                 "envs": envs,
@@ -512,6 +557,7 @@ class Trainer:
             counters = {name: getattr(self, name) for name in names}
             run = state["run"]
             restore_run(run, counters, self.actor, self.report)
+            restore_default_generators(run, self.generators)
             self.env_steps = counters["env_steps"]
             self.learning_from = counters["learning_from"]
             self.updates_before = counters["updates_before"]

@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+import torch
 
 import fastdqn
 from fastdqn import arguments, cli
@@ -66,7 +67,8 @@ def _install(monkeypatch, name: str, **members) -> types.ModuleType:
 def trainer(monkeypatch, tmp_path):
     """A trainer that only notes what it is asked for; ``trainer.summary`` is what it returns."""
 
-    def train(config, *, on_log):
+    def train_until_stopped(config, *, on_log, signals, own_process):
+        assert signals.name is None and own_process
         module.configs.append(config)
         for env_steps in (8, config.total_env_steps):
             module.answers.append(
@@ -85,7 +87,7 @@ def trainer(monkeypatch, tmp_path):
     module = _install(
         monkeypatch,
         "trainer",
-        train=train,
+        train_until_stopped=train_until_stopped,
         configs=[],
         answers=[],
         summary={},
@@ -301,17 +303,15 @@ OPTIONS = """
     epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps
     eval-num-envs eval-patience-env-steps eval-period-env-steps frame-stack gamma help
     hidden-sizes huber-delta impala-width initial initial-torso-only learning-rate
-    learning-rate-final
-    learning-starts-env-steps log-period-env-steps loss max-grad-norm max-grad-value mode n-step
-    network no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic
-    no-double no-dueling no-initial-torso-only no-prioritized no-replan-schedules
-    no-rmsprop-centred
-    no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision prioritized
-    priority-alpha priority-beta-end priority-beta-start priority-epsilon replan-schedules
-    replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
-    save-final-checkpoint schedule-env-steps seed step-timeout-s stop-eval-return stop-return
-    stop-window target-period-updates target-tau torch-threads total-env-steps
-    update-period-env-steps updates-per-launch
+    learning-rate-final learning-starts-env-steps log-period-env-steps loss max-grad-norm
+    max-grad-value max-wall-s mode n-step network no-atari-full-action-space no-batch-norm
+    no-checkpoint-keep-best no-deterministic no-double no-dueling no-initial-torso-only
+    no-prioritized no-replan-schedules no-rmsprop-centred no-save-final-checkpoint num-envs
+    optimizer optimizer-epsilon precision prioritized priority-alpha priority-beta-end
+    priority-beta-start priority-epsilon replan-schedules replay-capacity resume reward-clip
+    rmsprop-alpha rmsprop-centred run-dir save-final-checkpoint schedule-env-steps seed
+    step-timeout-s stop-eval-return stop-return stop-window target-period-updates target-tau
+    torch-threads total-env-steps update-period-env-steps updates-per-launch
 """
 
 
@@ -511,7 +511,8 @@ def test_ctrl_c_before_the_loop_is_130(trainer, capsys):
 )
 def test_a_signal_before_the_loop(trainer, monkeypatch, number, code):
     before = signal.getsignal(number)
-    monkeypatch.setattr(trainer, "train", lambda *_, **__: os.kill(os.getpid(), number))
+    kill = lambda *_, **__: os.kill(os.getpid(), number)  # noqa: E731
+    monkeypatch.setattr(trainer, "train_until_stopped", kill)
     assert main(["train"]) == code
     assert signal.getsignal(number) is before
 
@@ -591,7 +592,7 @@ def evaluation(monkeypatch, tmp_path):
 
     def load(path, *, device, checkpoint):
         calls["load"] = (str(path), device, checkpoint)
-        return types.SimpleNamespace(network="network", device="cpu")
+        return types.SimpleNamespace(network="network", device=torch.device("cpu"))
 
     from fastdqn import playing  # with the real modules; then it gets the stand-ins
 
@@ -623,6 +624,7 @@ def evaluation(monkeypatch, tmp_path):
         make_stream=make_stream,
         set_up_torch=set_up_torch,
         eval_patience=lambda config, envs: 777,
+        keep_memory_for=lambda *args: calls.update(memory=args),
     )
     _install(monkeypatch, "evaluation", evaluate=evaluate)
     monkeypatch.setattr(playing, "saved_policy", saved_policy)
@@ -649,7 +651,7 @@ def test_eval_plays_as_the_run_did(evaluation, capsys):
         "seed": 2**30 + 1,
         "stop": evaluation["evaluate"]["stop"],
     }
-    assert evaluation["torch"] == ("network", "cpu")
+    assert evaluation["torch"] == evaluation["memory"] == ("network", torch.device("cpu"))
     assert evaluation["closed"] == 1
 
 

@@ -1,6 +1,7 @@
 """What needs a CUDA device: capture, overlap, staging; the CPU tests cover the same functions."""
 
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 from gymnasium.spaces import Box
 from kernel_twins import CHECKS
 from scripted_env import Script, ScriptedVectorEnv
+from test_default_generators import run as run_with_dropout
+from test_trainer import assert_same_checkpoint
 
 from benchmarks.gpu.ladder.fused_gather import KernelReplay
 from benchmarks.gpu.ladder.rung_learner import rung_learner, rung_replay
@@ -130,7 +133,7 @@ def test_warming_up_and_capturing_trains_nothing():
     before = copy.deepcopy(learner.state_dict()), replay.tree.leaves.clone()
     generator = replay.generator.get_state().clone()
     learner._beta.fill_(0.5)
-    learner._capture(replay, 32, 4, lambda: learner._steps(replay, 32, 4))
+    learner._capture(replay, 32, 4)
     assert torch.equal(learner.state_dict()["network"]["head.value.weight"],
                        before[0]["network"]["head.value.weight"])  # fmt: skip
     assert torch.equal(replay.tree.leaves, before[1])
@@ -395,3 +398,39 @@ def test_streams_fork_and_join_within_a_capture():
         torch.cuda.synchronize()
         wanted = 111.0 if step_of_many is step else 112.0 * 111.0
         assert torch.equal(x, torch.full_like(x, wanted))
+
+
+def test_a_replay_goes_although_graphs_were_captured_for_it():
+    replay, learner = parts("graph")
+    actor = Actor(learner.acting_network, 8, device=CUDA)
+    learner.update_from(replay, 1, batch_size=32)
+    actor.act_from(replay)
+    alive, size, before = weakref.ref(replay), replay.nbytes(), torch.cuda.memory_allocated()
+    del replay
+    assert alive() is None
+    assert torch.cuda.memory_allocated() <= before - size
+    replay, _ = parts("graph")
+    learner.update_from(replay, 1, batch_size=32)
+    actor.act_from(replay)
+
+
+def test_dropout_in_a_graph_stops_and_resumes_as_uninterrupted(tmp_path):
+    whole = run_with_dropout(tmp_path / "whole", device="cuda")
+    run_with_dropout(tmp_path / "parts", stop=180, device="cuda")
+    torch.rand(3, device=CUDA)
+    parts = run_with_dropout(tmp_path / "parts", resume="require", device="cuda")
+    assert_same_checkpoint(whole, parts)
+
+
+def test_the_process_is_as_before_a_run(tmp_path):
+    def state():
+        return (
+            torch.backends.cudnn.benchmark,
+            torch.are_deterministic_algorithms_enabled(),
+            torch.cuda.current_device(),
+            torch.cuda.get_rng_state(CUDA).tolist(),
+        )
+
+    before = state()
+    run_with_dropout(tmp_path, device="cuda", deterministic=not before[1])
+    assert state() == before

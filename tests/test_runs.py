@@ -155,7 +155,7 @@ def test_seeds_of_one_configuration_are_one_group():
     runs = [
         make("a", seed=1, run_dir="a"),
         make("b", seed=1, double=False, n_step=1),
-        make("c", seed=2, run_dir="c", checkpoint_keep=9, log_period_env_steps=8),
+        make("c", seed=2, run_dir="c", checkpoint_keep=9, log_period_env_steps=8, max_wall_s=9.0),
     ]
     groups = group_runs(runs)
     assert [[run.path.name for run in group.runs] for group in groups] == [["a", "c"], ["b"]]

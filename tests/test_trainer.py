@@ -249,21 +249,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     assert state["run"]["env_steps"] == 1_200
 
 
-def test_sigterm_in_process_saves_and_stops(tmp_path):
-    steps = []
-
-    def on_log(row):
-        steps.append(row["env_steps"])
-        if len(steps) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    result = train(small(tmp_path), on_log=on_log)
-    assert result.summary["stopped_by"] == "SIGTERM"
-    assert result.summary["env_steps"] == 800, "after the vector step that was under way"
-    assert find_checkpoint(result.run_dir).name == "step_000000000800"
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
 def test_a_signal_during_the_final_evaluation_counts(tmp_path):
     trainer = Trainer(small(tmp_path, eval_episodes=10_000), envs=None)
     timer = threading.Timer(0.0, os.kill, (os.getpid(), signal.SIGINT))

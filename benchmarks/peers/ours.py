@@ -88,6 +88,8 @@ def end_to_end(work: Work) -> dict[str, Any]:
         last_s, last_steps = now, env_steps
         return pace.tick(env_steps, int(row["updates"]))
 
+    if work.row == "pong-8" and work.device == "cpu":
+        keep_freed_memory()  # as the command line does
     with tempfile.TemporaryDirectory() as scratch:
         result = train(config(work, os.path.join(scratch, "run")), on_log=on_log)
     found = pace.result()
