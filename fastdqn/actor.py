@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fastdqn import loops
-from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode
+from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode, weakly
 from fastdqn.devices import resolve_device, restore_generator
 from fastdqn.networks import forward_q
 from fastdqn.replay import ReplayBuffer
 from fastdqn.sum_tree import to_array
-
-Choice = Callable[[], tuple[Tensor, ...]]
 
 
 @torch.no_grad()
@@ -81,8 +79,12 @@ class Actor:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
-        self._backend = compile_backend
-        self._chosen_from: dict[tuple[int, bool], tuple[ReplayBuffer, Choice]] = {}
+        # A function of the replay, not of one: what is compiled serves the next one, too.
+        self._chosen = compile_pure(_chosen_from, self.mode, compile_backend)
+        # By `to_host`; a graph goes with the replay whose memory it reads.
+        self._captured: WeakKeyDictionary[ReplayBuffer, dict[bool, CapturedStep]] = (
+            WeakKeyDictionary()
+        )
         if self.device.type == "cuda":
             self._host = torch.zeros(num_envs, dtype=torch.int64, pin_memory=True)
             self._ready = torch.cuda.Event()
@@ -101,27 +103,18 @@ class Actor:
         """``act(replay.latest())``, faster: on CUDA one launch and one wait."""
         if self.mode == "eager" or replay.compiled:
             return self.act(replay.latest())
-        key = (id(replay), self.to_host)
-        if key not in self._chosen_from:
-            self._chosen_from[key] = (replay, self._fast_choice(replay))  # keeps the id unique
-        (actions,) = self._chosen_from[key][1]()
-        return self._wait_for(actions)
-
-    def _fast_choice(self, replay: ReplayBuffer) -> Choice:
-        """Actions on the newest stacks of one replay, without arguments, compiled."""
-
-        def choose(uniform: Tensor) -> Tensor:
-            return self._actions(replay.newest(), uniform)
-
-        compiled = compile_pure(choose, self.mode, self._backend)
-
-        def step() -> tuple[Tensor]:
-            return (self._on_their_way(compiled(self._uniform())),)
-
         if self.mode != "graph":
-            return step
-        # Nothing but the generator changes, so nothing else is to be put back.
-        return CapturedStep(step, [], [self.generator], self.device)
+            return self._wait_for(self._choose_from(replay)[0])
+        captured = self._captured.setdefault(replay, {})
+        if self.to_host not in captured:
+            # Nothing but the generator changes, so nothing else is to be put back.
+            step = weakly(self._choose_from, replay)
+            captured[self.to_host] = CapturedStep(step, [], [self.generator], self.device)
+        return self._wait_for(captured[self.to_host]()[0])
+
+    def _choose_from(self, replay: ReplayBuffer) -> tuple[Tensor]:
+        """Actions on the newest stacks, compiled from the one to the other."""
+        return (self._on_their_way(self._chosen(self, replay, self._uniform())),)
 
     def _choose(self, observation: Tensor) -> Tensor:
         return self._on_their_way(self._actions(observation, self._uniform()))
@@ -155,3 +148,8 @@ class Actor:
         """Restore :meth:`state_dict`."""
         self.epsilon.copy_(state["epsilon"])
         restore_generator(self.generator, state["generator"])
+
+
+def _chosen_from(actor: Actor, replay: ReplayBuffer, uniform: Tensor) -> Tensor:
+    """Actions on the newest stacks of a replay; pure."""
+    return actor._actions(replay.newest(), uniform)

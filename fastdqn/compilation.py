@@ -11,16 +11,19 @@ import gc
 import os
 import shutil
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._triton import has_triton
 
 from fastdqn.errors import ConfigError
+
+_T = TypeVar("_T")
 
 UPDATES_WORTH_COMPILING = 200_000  # on a CPU, where an update takes about a millisecond
 WARMUP_STEPS = 3  # cuBLAS workspaces, cuDNN's choice of algorithms and Triton come in the first two
@@ -198,6 +201,12 @@ def compile_fixed(
         graph = make_fx(function)(*examples)
         compiled: Callable[..., Sequence[Tensor]] = compile_graph(graph, examples)
     return compiled
+
+
+def weakly(function: Callable[..., _T], first: Any, *rest: Any) -> Callable[[], _T]:
+    """``function(first, *rest)`` to be called without arguments, which does not keep ``first``."""
+    here = weakref.ref(first)
+    return lambda: function(here(), *rest)
 
 
 class CapturedStep:

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode
+from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode, weakly
 from fastdqn.devices import convolves, resolve_device, resolve_precision
 from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.flat import FlatParameters
@@ -161,7 +162,10 @@ class Learner:
             )
         self.statistics = torch.zeros(len(STATISTICS), device=self.device)
         self._beta = torch.ones((), device=self.device)
-        self._captured: dict[tuple[int, int, int], tuple[ReplayBuffer, CapturedStep]] = {}
+        # By batch size and launch; a graph goes with the replay whose memory it reads.
+        self._captured: WeakKeyDictionary[ReplayBuffer, dict[tuple[int, int], CapturedStep]] = (
+            WeakKeyDictionary()
+        )
         losses: dict[str, Callable[[Tensor], Tensor]] = {
             "huber": partial(huber_loss, delta=huber_delta),
             "mse": mse_loss,
@@ -255,11 +259,11 @@ class Learner:
             self._beta.fill_(beta)
         while times > 0:
             launch = self._next_launch(times)
-            step = partial(self._steps, replay, batch_size, launch)
             with self._own_modes():
                 if self.mode == "graph":
-                    step = self._capture(replay, batch_size, launch, step)  # type: ignore[assignment]
-                result = step()
+                    result = self._capture(replay, batch_size, launch)()
+                else:
+                    result = self._steps(replay, batch_size, launch)
             self._count(launch)
             times -= launch
         return UpdateResult(*result)
@@ -386,16 +390,13 @@ class Learner:
     def _moments(self) -> dict[str, Tensor]:
         return self._optimizer.moments
 
-    def _capture(
-        self, replay: ReplayBuffer, batch_size: int, launch: int, step: Callable[[], UpdateResult]
-    ) -> CapturedStep:
-        key = (id(replay), batch_size, launch)
-        if key not in self._captured:
-            captured = CapturedStep(
-                step, self._changed_by_a_step(replay), [replay.generator], self.device
-            )
-            self._captured[key] = (replay, captured)  # the reference keeps the id unique
-        return self._captured[key][1]
+    def _capture(self, replay: ReplayBuffer, batch_size: int, launch: int) -> CapturedStep:
+        steps = self._captured.setdefault(replay, {})
+        if (batch_size, launch) not in steps:
+            step = weakly(self._steps, replay, batch_size, launch)
+            changed = self._changed_by_a_step(replay)
+            steps[batch_size, launch] = CapturedStep(step, changed, [replay.generator], self.device)
+        return steps[batch_size, launch]
 
     def _changed_by_a_step(self, replay: ReplayBuffer) -> list[Tensor]:
         """Every tensor that :meth:`_steps` writes to, generators aside."""

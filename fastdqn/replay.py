@@ -19,7 +19,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from fastdqn import loops
-from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode
+from fastdqn.compilation import CapturedStep, compile_pure, resolve_mode, weakly
 from fastdqn.devices import resolve_device, restore_generator
 from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.frame_ring import FrameRing, row_bytes
@@ -266,13 +266,13 @@ class ReplayBuffer:
         key = self._places(arrays)
         if key not in self._adding:
 
-            def add() -> tuple[Tensor, ...]:
-                self._add(row, second)
+            def add(replay: ReplayBuffer) -> tuple[Tensor, ...]:
+                replay._add(row, second)
                 return ()
 
             # Rows need not be put back: the graph writes them again.
             state = [self.cursor, self._newest, *self.tree.tensors()]
-            captured = CapturedStep(add, state, [], self.device)
+            captured = CapturedStep(weakly(add, self), state, [], self.device)
             self._adding[key] = (arrays, captured)  # the reference keeps the ids unique
         self._adding[key][1]()
 

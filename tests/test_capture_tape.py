@@ -194,7 +194,7 @@ def target_late(monkeypatch, learner):
 
 def one_launch_for_all(monkeypatch, learner):
     honest = learner._capture
-    learner._capture = lambda replay, batch, launch, step: honest(replay, batch, 4, step)
+    learner._capture = lambda replay, batch, launch: honest(replay, batch, 4)
 
 
 @pytest.mark.parametrize(
@@ -225,5 +225,5 @@ def test_a_learner_captures_once_for_each_size(monkeypatch):
     replay, learner, *_ = parts_of("vectors", "graph", 4)
     for _ in range(3):
         learner.update_from(replay, 4, batch_size=B)
-    assert len(learner._captured) == 1
+    assert len(learner._captured[replay]) == 1
     assert fastdqn.learner.CapturedStep is TapedStep
