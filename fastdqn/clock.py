@@ -1,4 +1,4 @@
-"""Seconds of a whole run, and of training alone; both go on after a resume."""
+"""Seconds of a whole run, and of training alone; and those in which a process was awake."""
 
 from __future__ import annotations
 
@@ -7,8 +7,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+class Awake:
+    """Seconds in which this process was not stopped (by Ctrl-Z, or with the whole machine).
+
+    It must be looked at often: what goes by between two looks counts for two ticks at the most.
+
+    Args:
+        tick_s: How often somebody looks.
+    """
+
+    def __init__(self, tick_s: float) -> None:
+        self.tick_s, self._seconds = tick_s, 0.0
+        self._last = time.monotonic()
+
+    def look(self) -> float:
+        """The seconds since it was made."""
+        now = time.monotonic()
+        self._seconds += min(now - self._last, 2 * self.tick_s)
+        self._last = now
+        return self._seconds
+
+
 class Clock:
     """Counts wall time from when it is made, training time between start and pauses.
+
+    Both go on after a resume.
 
     Args:
         train_s: Training time before a resume.

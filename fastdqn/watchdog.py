@@ -14,11 +14,11 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, cast
 
+from fastdqn.clock import Awake
 from fastdqn.envs.stream import EnvStream
 from fastdqn.types import Array, TimeStep
 
@@ -76,12 +76,9 @@ class Watchdog:
         return cast(EnvStream, WatchedStream(envs, self, name))
 
     def _watch(self) -> None:
-        last = time.monotonic()
+        awake = Awake(self._tick)  # while the process is stopped, nobody waits for the envs
         while not self._closed.wait(self._tick):
-            now = time.monotonic()
-            # At most a little: while the process is stopped, nobody waits for the envs.
-            self.now += min(now - last, 2 * self._tick)
-            last = now
+            self.now = awake.look()
             name = self.signal_name()
             if name is not None and self._signal is None:
                 self._signal = name, self.now

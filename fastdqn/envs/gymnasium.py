@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
+from fastdqn.clock import Awake
 from fastdqn.envs import arrays, checks, failures
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError
 from fastdqn.types import Array, StackPadding, TimeStep
+
+_TICK_S = 0.25
 
 
 class GymnasiumStream(EnvStream):
@@ -221,14 +225,29 @@ class GymnasiumStream(EnvStream):
         if not isinstance(self._envs, AsyncVectorEnv):
             actions, self._actions = self._actions, None
             return self._envs.step(actions)
-        return self._envs.step_wait(self._timeout_s)
+        self._await_workers()
+        return self._envs.step_wait()
 
     def _reset(self, seed: int | None) -> tuple[Any, Mapping[str, Any]]:
         """Reset all envs, and wait no longer for their workers than for a step."""
         if not isinstance(self._envs, AsyncVectorEnv):
             return self._envs.reset(seed=seed)
         self._envs.reset_async(seed=seed)
-        return self._envs.reset_wait(self._timeout_s)
+        self._await_workers()
+        return self._envs.reset_wait()
+
+    def _await_workers(self) -> None:
+        """Wait until every worker has answered, or TimeoutError.
+
+        Gymnasium's own wait counts time in which all of us were stopped, workers included.
+        """
+        if self._timeout_s is None:
+            return
+        awake = Awake(min(_TICK_S, self._timeout_s / 4))
+        for pipe in self._base.parent_pipes:
+            while not pipe.poll(awake.tick_s):
+                if awake.look() > self._timeout_s:
+                    raise multiprocessing.TimeoutError
 
     def _deliver(self, raw: Any) -> Any:
         """An observation of the envs, checked, in the dtype of ``observation_space``."""
