@@ -6,7 +6,7 @@ import torch
 
 
 def is_exporting() -> bool:
-    """Whether torch.export, torch.jit.trace or an ONNX exporter is looking on.
+    """Whether torch.export, a trace or an ONNX exporter is looking on.
 
     They know torch's own operators only, and take a choice made by the batch's size for a limit
     to it. torch.compile is none of them.

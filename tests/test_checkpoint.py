@@ -826,7 +826,7 @@ def test_nothing_in_the_package_unpickles():
     assert len(files) > 25
     for file in files:
         for number, line in enumerate(file.read_text().splitlines(), 1):
-            code = re.sub(r"\.eval\(\)|(torch|re)\.compile\(", "", line)
+            code = re.sub(r"\.eval\(\)|(torch|re)\.compile\(|torch\.jit\.is_tracing\(", "", line)
             assert not EXECUTES.search(code), f"{file}:{number}: {line}"
 
 
