@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 def with_dropout():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
+        return nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 5))
 
 
 class Noisy(ScriptedVectorEnv):
