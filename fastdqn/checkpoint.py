@@ -29,6 +29,7 @@ from fastdqn.checkpoint_names import NAME, REPLACED, list_checkpoints
 from fastdqn.checkpoint_names import find_checkpoint as find_checkpoint
 from fastdqn.checkpoint_names import latest_checkpoint as latest_checkpoint
 from fastdqn.errors import CheckpointError, FastDQNError, cut_short
+from fastdqn.file_systems import move_directory, sync_directory, sync_file
 from fastdqn.saved_tensors import (
     cut_into_lots,
     find_tensors,
@@ -46,6 +47,8 @@ from fastdqn.tensor_file import (
 )
 
 FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"  # written last: without it there is no checkpoint
+
 # What reading a damaged or forged file can raise beside CheckpointError.
 _UNREADABLE = (
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError,
@@ -84,7 +87,7 @@ def save_checkpoint(
             earlier checkpoints stay as they are.
     """
     final = directory / f"step_{env_steps:012d}"
-    temporary = directory / f"{final.name}.tmp-{os.getpid()}"
+    temporary = _free(directory / f"{final.name}.tmp-{os.getpid()}")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         clean(directory)
@@ -92,9 +95,9 @@ def save_checkpoint(
         _write(temporary, env_steps, state, score)
         replaced = directory / f"{final.name}{REPLACED}"
         if os.path.lexists(final):  # out of the way until the new one is in its place
-            final.rename(replaced)
-        temporary.rename(final)
-        _sync(directory)
+            move_directory(final, replaced, last=_MANIFEST)
+        move_directory(temporary, final, last=_MANIFEST)
+        sync_directory(directory)
         if os.path.lexists(replaced):
             _remove(replaced)
     except BaseException as error:
@@ -109,15 +112,33 @@ def save_checkpoint(
 def clean(directory: Path) -> None:
     """Remove what a killed save has left."""
     for orphan in directory.glob("step_*.tmp-*"):
-        whole = orphan.with_name(orphan.name.removesuffix(REPLACED))
+        whole = orphan.with_name(orphan.name.partition(".tmp-")[0])
+        if not os.path.lexists(whole / _MANIFEST):  # killed while it moved file by file
+            _remove(whole)
         if orphan.name.endswith(REPLACED) and not os.path.lexists(whole):
-            orphan.rename(whole)  # the save was killed between its two renames
+            with suppress(OSError):  # else it is found under this name, too
+                # The save was killed between its two renames.
+                move_directory(orphan, whole, last=_MANIFEST)
         else:
             _remove(orphan)
 
 
+def _free(path: Path) -> Path:
+    """The path, or where that is taken the next one: a share may keep what was deleted."""
+    taken, number = path, 1
+    while os.path.lexists(path):
+        number += 1
+        path = taken.with_name(f"{taken.name}-{number}")
+    return path
+
+
 def _prune(directory: Path, newest: Path, keep: int, keep_best: bool) -> None:
-    found = list_checkpoints(directory)
+    try:
+        found = list_checkpoints(directory)
+    except OSError:  # the checkpoint is there; the next one prunes
+        return
+    if newest not in found:  # a share may list what was there a second ago
+        return
     ours = found[: found.index(newest) + 1]
     kept = set(ours[-keep:])
     if keep_best:
@@ -140,7 +161,7 @@ def _score(path: Path) -> float | None:
 def _remove(path: Path) -> None:
     """As far as it goes; of a link, the link. A kill leaves no half under the name of a whole."""
     if NAME.fullmatch(path.name) and os.path.lexists(path):
-        hidden = path.with_name(f"{path.name}.tmp-removed")
+        hidden = _free(path.with_name(f"{path.name}.tmp-removed"))
         with suppress(OSError):
             path.rename(hidden)
             path = hidden
@@ -163,7 +184,7 @@ def _write(temporary: Path, env_steps: int, state: Mapping[str, Any], score: flo
             for number, chunk in enumerate(cut_into_lots(tensors)):
                 name = f"{part}-{number:05d}.safetensors"
                 files[name] = write_tensors(temporary / name, chunk)
-                flushed.append(disk.submit(_sync, temporary / name))
+                flushed.append(disk.submit(sync_file, temporary / name))
         for result in flushed:
             result.result()
     text = json.dumps(skeleton).encode()
@@ -174,14 +195,14 @@ def _write(temporary: Path, env_steps: int, state: Mapping[str, Any], score: flo
         "files": {**files, "state.json": {"bytes": len(text), "crc32": zlib.crc32(text)}},
     }
     manifest = _manifest(body)
-    for name, data in (("state.json", text), ("manifest.json", manifest)):
+    for name, data in (("state.json", text), (_MANIFEST, manifest)):
         try:
             check_json(data)
         except ValueError as error:
             raise CheckpointError(f"{name} would hold {error}.") from None
         (temporary / name).write_bytes(data)
-        _sync(temporary / name)
-    _sync(temporary)
+        sync_file(temporary / name)
+    sync_directory(temporary)
 
 
 def load_checkpoint(path: Path, *, parts: tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -260,7 +281,7 @@ def refusing(path: Path) -> Iterator[None]:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        data = read_small(path / "manifest.json")
+        data = read_small(path / _MANIFEST)
         manifest = parse_json(data)
         del manifest["crc32"]
         intact = data == _manifest(manifest)  # white space, too
@@ -297,11 +318,3 @@ def _manifest(body: Mapping[str, Any]) -> bytes:
     """The text of manifest.json, with its own checksum."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     return json.dumps({"crc32": zlib.crc32(canonical), **body}, indent=1).encode()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

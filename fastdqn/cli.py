@@ -31,9 +31,10 @@ from fastdqn.errors import (
     TrainingError,
     nearest,
 )
+from fastdqn.file_systems import UNUSABLE_PATH
 from fastdqn.play_flags import PlayFlags, config_for
 from fastdqn.recipes import describe_presets, preset, presets
-from fastdqn.run_dir import check_same, refuse_occupied
+from fastdqn.run_dir import check_same, refuse_held, refuse_occupied
 from fastdqn.run_record import refuse_to_train
 from fastdqn.seeds import eval_seed
 from fastdqn.signals import EXIT_CODES, Stopped, StopSignals, exit_at_once, exit_on_signals
@@ -74,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("fastdqn: stopped by SIGINT", file=sys.stderr)
         return EXIT_CODES["SIGINT"]
     except OSError as error:
+        if error.errno in UNUSABLE_PATH and isinstance(error.filename, str):
+            path = error.filename[-200:]
+            print(f"fastdqn: error: {path} is of no use ({error.strerror}); name another.",
+                  file=sys.stderr)  # fmt: skip
+            return 2
         if not _drop_stdout():
             raise
         if isinstance(error, BrokenPipeError):  # "fastdqn presets | head -1": it has all it wanted
@@ -256,6 +262,7 @@ def _train(args: list[str]) -> int:
     if done := _check_run_dir(config):
         print(done)
         return 0
+    refuse_held(config)
     from fastdqn import trainer
     from fastdqn.progress import Progress
 

@@ -74,6 +74,12 @@ _DETAILS = [
         "needs the directory to go on in; name it with run_dir",
     ),
     _Detail(
+        "lock_timeout_s",
+        lambda c: c.run_dir is not None,
+        "has no effect on a fresh directory, which nobody else has; name one with run_dir, or "
+        "leave it out",
+    ),
+    _Detail(
         "replan_schedules",
         lambda c: c.resume != "never",
         "has no effect on a new run; set resume, or leave it out",

@@ -97,6 +97,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "log_period_env_steps": (1, 2**53),
     "checkpoint_period_env_steps": (1, 2**53),
     "checkpoint_keep": (1, 1_000_000),
+    "lock_timeout_s": (0.0, 1e6),
     "torch_threads": (1, 4_096),
 }
 
@@ -294,6 +295,8 @@ class Config:
     """Which checkpoints hold the replay: a run resumed without it must fill it anew."""
     save_final_checkpoint: bool = True
     """Write a checkpoint at the end; without one the run cannot be evaluated or resumed."""
+    lock_timeout_s: float = 5.0
+    """Seconds to wait for another process that is at work in run_dir, before the run is refused."""
 
     def __post_init__(self) -> None:
         """Check types, choices, ranges and pairs; raise ConfigError with one sentence."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from pathlib import Path
 from typing import Any
+
+from fastdqn.file_systems import replace
 
 # Okabe and Ito 2008: told apart with every kind of colour blindness, and in grey.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -43,9 +45,10 @@ def save(figure: Any, path: Path) -> Path:
     unfinished = path.with_name(path.name + ".tmp")
     try:
         figure.savefig(unfinished, format=path.suffix.lstrip(".").lower() or "png")
-        os.replace(unfinished, path)
+        replace(unfinished, path)
     except OSError:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
         raise
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import os
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fastdqn.errors import CheckpointError
+from fastdqn.file_systems import replace, sync_file
 from fastdqn.staging import as_tensor
 from fastdqn.types import Array, TimeStep
 
@@ -208,8 +210,9 @@ class MetricsFile:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(kept)
-        os.replace(temporary, path)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        replace(temporary, path)
+        self._file = os.open(path, os.O_WRONLY)
+        self._counts_links = os.fstat(self._file).st_nlink > 0  # some FUSE mounts always say 0
         self._unwritten = b""
 
     def write(self, row: Mapping[str, float]) -> None:
@@ -225,21 +228,38 @@ class MetricsFile:
     def flush(self) -> None:
         """Write the rows that the disk has refused before; OSError as :meth:`write`."""
         before = os.fstat(self._file)
-        if before.st_nlink == 0:
+        if before.st_nlink == 0 and (self._counts_links or not self.path.exists()):
             raise FileNotFoundError(errno.ENOENT, "it has been deleted", str(self.path))
         try:
+            os.lseek(self._file, 0, os.SEEK_END)
             written = os.write(self._file, self._unwritten)
             if written < len(self._unwritten):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         except OSError:
-            os.ftruncate(self._file, before.st_size)
+            self._take_back(before.st_size)
             raise
         self._unwritten = b""
+
+    def _take_back(self, size: int) -> None:
+        try:
+            os.ftruncate(self._file, size)
+        except OSError:  # files only grow here: the rest of the row will follow what has arrived
+            arrived = os.fstat(self._file).st_size - size
+            self._unwritten = self._unwritten[max(0, arrived) :]
+
+    def sync(self) -> None:
+        """Wait until all rows are on the disk: a share may refuse here what it took before.
+
+        Raises:
+            OSError: Where it does.
+        """
+        sync_file(self.path, self._file)
 
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:
-            os.close(self._file)
+            with contextlib.suppress(OSError):  # sync() says it
+                os.close(self._file)
         self._file = -1
 
 

@@ -149,6 +149,7 @@ class Report:
             if file is not None:
                 with self.disk.survived(what):
                     file.flush()
+                    file.sync()
 
     def check_finite(self, env_steps: int) -> None:
         """Raise TrainingError where a number since the last row was NaN or infinite.

@@ -15,6 +15,7 @@ _NOT_COMPARED = {
     "max_wall_s",
     "run_dir",
     "resume",
+    "lock_timeout_s",
     "step_timeout_s",
     "log_period_env_steps",
     "checkpoint_period_env_steps",

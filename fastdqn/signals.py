@@ -167,6 +167,12 @@ def before_workers() -> None:
         _block()
 
 
+def leave_if_any_asked() -> None:
+    """Raise :class:`Stopped` if a signal asks a run of this process to stop: where one waits."""
+    for stop in _serving:
+        stop.leave_if_asked()
+
+
 def _after_fork_in_child() -> None:
     """A forked env worker shares our pipe: its end by SIGTERM must end it, and not reach us."""
     if _serving:

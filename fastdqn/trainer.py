@@ -64,7 +64,7 @@ from fastdqn.resume import (
     restore_replay,
     restore_run,
 )
-from fastdqn.run_dir import open_run_dir, write_json
+from fastdqn.run_dir import open_run_dir, refuse_held, write_json
 from fastdqn.schedules import Schedules
 from fastdqn.seeds import eval_seed, periodic_eval_seed, restart_seed, subseed
 from fastdqn.signals import StopSignals
@@ -204,6 +204,7 @@ class Trainer:
             raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
         if envs is not None and eval_envs is None:
             check_unevaluated(config)
+        refuse_held(config)  # before anything is made
         warm = find_initial(config)
         self.device = resolve_device(config.device)
         if self.device.type == "cuda":  # streams, events and captures go to the current device
@@ -239,7 +240,8 @@ class Trainer:
             drawn = config.drawn_at_once(self.launch)
             plan = ReplayBuffer.plan(**arguments, batch_size=drawn)
             spaces = Spaces.of(self.envs)
-            check_resumable(config, spaces, envs=envs is not None, network=network is not None)
+            given = {"envs": envs is not None, "network": network is not None}
+            check_resumable(config, spaces, **given)
             network = build_network(config, self.envs, network)
             own_network = is_own_network(config, self.envs, network)
             self.initial = load_initial(config, network, spaces, own_network) if warm else None
@@ -248,39 +250,44 @@ class Trainer:
             self.spec = policy_spec(
                 self.envs, self.learner, own_envs=envs is not None, own_network=own_network
             )
-            self.run_dir, self.resuming = open_run_dir(config, name)  # what is refused leaves none
+            # What is refused leaves none.
+            self.run_dir, self.resuming, self.lock = open_run_dir(config, name)
+            self._resources.callback(self.lock.release)
             self.before = config
-            if self.resuming:
+            if self.resuming:  # maybe what another process made, while this one waited
+                self.initial = None
+                check_resumable(config, spaces, **given)
                 self.before = Config.load(self.run_dir / "config.json")
                 self.config = config = continued(config, self.before, self.run_dir)
             with explain_out_of_memory(MemoryPlanError, no_room_for(plan)):
                 self.replay = ReplayBuffer(**arguments, mode=mode_of_parts(self.learner))
+            self.actor = Actor(
+                self.learner.acting_network,
+                config.num_envs,
+                device=self.device,
+                autocast=self.learner.autocast,
+                mode=mode_of_parts(self.learner),
+                seed=subseed(config.seed, "actor"),
+            )
+            self.disk = DiskFaults()
+            threshold = reward_threshold(self.envs)
+            self.report = Report(config, self.learner, self.replay, threshold, self.disk)
+            self.schedules = Schedules(config)
+            self.plan = plan
+            self.resolved = resolved(self.learner, torch.get_num_threads())
+            self.session: dict[str, Any] = {}  # from `begin` on
+            self.described = (
+                describe_envs(self.envs, envs, config),
+                describe_network(network, made_from_config=not own_network),
+            )
+            self.policy = self.learner.policy(spaces=spaces)
+            self.env_steps = 0
+            # Later after a resume without replay.
+            self.learning_from = config.learning_starts_env_steps
+            self.updates_before = 0  # updates made before `learning_from`
         except BaseException:
             self.close()
             raise
-        self.actor = Actor(
-            self.learner.acting_network,
-            config.num_envs,
-            device=self.device,
-            autocast=self.learner.autocast,
-            mode=mode_of_parts(self.learner),
-            seed=subseed(config.seed, "actor"),
-        )
-        self.disk = DiskFaults()
-        threshold = reward_threshold(self.envs)
-        self.report = Report(config, self.learner, self.replay, threshold, self.disk)
-        self.schedules = Schedules(config)
-        self.plan = plan
-        self.resolved = resolved(self.learner, torch.get_num_threads())
-        self.session: dict[str, Any] = {}  # from `begin` on
-        self.described = (
-            describe_envs(self.envs, envs, config),
-            describe_network(network, made_from_config=not own_network),
-        )
-        self.policy = self.learner.policy(spaces=spaces)
-        self.env_steps = 0
-        self.learning_from = config.learning_starts_env_steps  # later after a resume without replay
-        self.updates_before = 0  # updates made before `learning_from`
 
     def run(self, on_log: OnLog | Observer | None, signals: StopSignals) -> TrainResult:
         """Train to the end, or to the first reason to stop."""
@@ -415,6 +422,7 @@ class Trainer:
         if not self.report.has_row(self.env_steps) and not self.interrupted:
             self.log()
         stopped_by = self.interrupted or stopped_by
+        self.lock.keep()
         if c.save_final_checkpoint:
             self.try_save(with_replay=c.checkpoint_replay != "none")
         summary = self.report.summary(stopped_by, self.env_steps, self.session)
@@ -502,6 +510,7 @@ class Trainer:
 
     def try_save(self, *, with_replay: bool) -> None:
         """Write a checkpoint if the disk allows; what was trained is worth going on with."""
+        self.lock.keep()
         with self.disk.survived("checkpoint"):
             self.save(with_replay=with_replay)
             if not (self.run_dir / "config.json").exists():  # the directory had vanished

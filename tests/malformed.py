@@ -103,6 +103,9 @@ BAD = [
     ("checkpoint_period_env_steps", 0),
     ("checkpoint_keep", 0),
     ("checkpoint_replay", "always"),
+    ("lock_timeout_s", -1.0),
+    ("lock_timeout_s", math.inf),
+    ("lock_timeout_s", "long"),
 ]
 
 # What only JSON or Python can say; on the command line these words mean something else.
@@ -156,6 +159,7 @@ BAD_PAIRS = [
     ({"atari_noop_max": 0}, "atari_noop_max"),
     ({"atari_max_episode_frames": 1_000}, "atari_max_episode_frames"),
     ({"resume": "auto"}, "resume"),
+    ({"lock_timeout_s": 60.0}, "lock_timeout_s"),
     ({"replan_schedules": True}, "replan_schedules"),
     ({"schedule_env_steps": 200_000, "learning_rate_final": None}, "schedule_env_steps"),
     ({"network": "nature", "impala_width": 2}, "impala_width"),

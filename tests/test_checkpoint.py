@@ -343,7 +343,7 @@ class Killed(BaseException):
 STEPS_OF_A_SAVE = [
     ("write", checkpoint, "write_tensors"),
     ("manifest", checkpoint, "_manifest"),
-    ("fsync", checkpoint, "_sync"),
+    ("fsync", os, "fsync"),
     ("rename", Path, "rename"),
     ("rmtree", shutil, "rmtree"),
 ]

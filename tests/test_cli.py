@@ -303,15 +303,16 @@ OPTIONS = """
     epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps
     eval-num-envs eval-patience-env-steps eval-period-env-steps frame-stack gamma help
     hidden-sizes huber-delta impala-width initial initial-torso-only learning-rate
-    learning-rate-final learning-starts-env-steps log-period-env-steps loss max-grad-norm
-    max-grad-value max-wall-s mode n-step network no-atari-full-action-space no-batch-norm
-    no-checkpoint-keep-best no-deterministic no-double no-dueling no-initial-torso-only
-    no-prioritized no-replan-schedules no-rmsprop-centred no-save-final-checkpoint num-envs
-    optimizer optimizer-epsilon precision prioritized priority-alpha priority-beta-end
-    priority-beta-start priority-epsilon replan-schedules replay-capacity resume reward-clip
-    rmsprop-alpha rmsprop-centred run-dir save-final-checkpoint schedule-env-steps seed
-    step-timeout-s stop-eval-return stop-return stop-window target-period-updates target-tau
-    torch-threads total-env-steps update-period-env-steps updates-per-launch
+    learning-rate-final learning-starts-env-steps lock-timeout-s log-period-env-steps loss
+    max-grad-norm max-grad-value max-wall-s mode n-step network no-atari-full-action-space
+    no-batch-norm no-checkpoint-keep-best no-deterministic no-double no-dueling
+    no-initial-torso-only no-prioritized no-replan-schedules no-rmsprop-centred
+    no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision prioritized
+    priority-alpha priority-beta-end priority-beta-start priority-epsilon replan-schedules
+    replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
+    save-final-checkpoint schedule-env-steps seed step-timeout-s stop-eval-return stop-return
+    stop-window target-period-updates target-tau torch-threads total-env-steps
+    update-period-env-steps updates-per-launch
 """
 
 

@@ -39,6 +39,7 @@ IN_USE = {
     "atari_max_episode_frames": on_ale,
     "mode": lambda c: (c["mode"], c["device"]) != ("graph", "cpu"),
     "resume": lambda c: c["run_dir"] is not None,
+    "lock_timeout_s": lambda c: c["run_dir"] is not None,
     "schedule_env_steps": lambda c: c["learning_rate_final"] is not None or c["prioritized"],
     "replan_schedules": lambda c: (
         c["run_dir"] is not None
@@ -86,6 +87,7 @@ VALUES = {
     "mode": ["auto", "graph", "compile"],
     "run_dir": [None, "x"],
     "resume": ["never", "auto"],
+    "lock_timeout_s": [5.0, 0.0],
     "initial": [None, "x"],
     "initial_torso_only": [False, True],
     "schedule_env_steps": [None, 2**40],
@@ -120,7 +122,7 @@ VALUES = {
 CLUSTERS = [
     [name for name in VALUES if name.startswith(("env_", "atari_"))],
     ["device", "mode"],
-    ["run_dir", "resume", "replan_schedules"],
+    ["run_dir", "resume", "lock_timeout_s", "replan_schedules"],
     ["initial", "initial_torso_only"],
     ["schedule_env_steps", "replan_schedules", "learning_rate_final", "prioritized"],
     ["network", "impala_width", "batch_norm"],

@@ -64,10 +64,12 @@ def test_more_steps_are_what_one_longer_run_with_the_same_schedules_is(tmp_path)
 def test_going_on_without_a_step_size_is_refused_and_changes_nothing(tmp_path):
     config = small(tmp_path, total_env_steps=400, eval_episodes=0)
     train(config)
-    before = {p: p.stat().st_mtime_ns for p in Path(config.run_dir).rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in Path(config.run_dir).rglob("*") if p.name != "lock"}
     with pytest.raises(ConfigError, match=r"total_env_steps = 800 .* after env step 400.*replan"):
         train(config.replace(resume="require", total_env_steps=800))
-    assert {p: p.stat().st_mtime_ns for p in Path(config.run_dir).rglob("*")} == before
+    assert {
+        p: p.stat().st_mtime_ns for p in Path(config.run_dir).rglob("*") if p.name != "lock"
+    } == before
 
 
 def test_also_where_the_end_of_the_schedule_is_still_to_come():
@@ -135,10 +137,12 @@ def test_another_precision_is_refused_unless_asked_for(tmp_path, monkeypatch):
     train(config)
     monkeypatch.setattr("fastdqn.devices.has_bf16", lambda device: False)
     more = config.replace(resume="require", precision="auto", total_env_steps=160)
-    before = {p: p.stat().st_mtime_ns for p in Path(config.run_dir).rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in Path(config.run_dir).rglob("*") if p.name != "lock"}
     with pytest.raises(CheckpointError, match=r"'auto' is fp32 .* learned in bf16.*--precision"):
         train(more)
-    assert {p: p.stat().st_mtime_ns for p in Path(config.run_dir).rglob("*")} == before
+    assert {
+        p: p.stat().st_mtime_ns for p in Path(config.run_dir).rglob("*") if p.name != "lock"
+    } == before
     with pytest.warns(UserWarning, match="precision bf16 -> fp32"):
         result = train(more.replace(precision="fp32"))
     assert result.summary["precision"] == "fp32"

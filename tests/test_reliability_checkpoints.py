@@ -13,7 +13,14 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 
 @pytest.mark.parametrize(
-    "name", ["kill", "mutate", pytest.param("hostile", marks=needs_proc), "resume"]
+    "name",
+    [
+        "kill",
+        "mutate",
+        pytest.param("hostile", marks=needs_proc),
+        "resume",
+        pytest.param("lock", marks=pytest.mark.slow),
+    ],
 )
 def test_short_row(name):
     outcome = importlib.import_module(f"benchmarks.reliability.{name}").run(short=True)

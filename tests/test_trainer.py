@@ -92,7 +92,7 @@ def test_a_run_leaves_its_files_and_true_counters(tmp_path):
     names = {path.name for path in result.run_dir.iterdir()}
     assert names == {
         "config.json", "run.json", "metrics.csv", "evaluations.csv", "checkpoints", "summary.json",
-        "returns.png",
+        "returns.png", "lock",
     }  # fmt: skip
     assert (result.run_dir / "returns.png").read_bytes().startswith(b"\x89PNG")
     summary = json.loads((result.run_dir / "summary.json").read_text())
