@@ -23,6 +23,7 @@ ROWS = (
     "resume",
     "save",
     "signals",
+    "lock",
     "configs",
     "memory",
     "determinism",

@@ -450,7 +450,7 @@ def _around(path: Path, rng: random.Random, sentinel: Path) -> None:
     run_dir = path.parents[1]
     kind = rng.randrange(9)
     if kind == 0:
-        name = rng.choice(["metrics.csv", "config.json"])
+        name = rng.choice(["metrics.csv", "config.json", "lock"])
         (run_dir / name).unlink()
         (run_dir / name).symlink_to(sentinel / "file.json")
     elif kind == 1:
@@ -468,7 +468,7 @@ def _around(path: Path, rng: random.Random, sentinel: Path) -> None:
         path.parent.rename(run_dir / "elsewhere")
         path.parent.symlink_to(run_dir / "elsewhere")
     elif kind == 6:
-        name = rng.choice(["metrics.csv", "config.json"])
+        name = rng.choice(["metrics.csv", "config.json", "lock"])
         (run_dir / name).unlink()
         os.mkfifo(run_dir / name)
     elif kind == 7:
@@ -537,13 +537,15 @@ class Watch:
         elif event == "open":
             path, _, flags = args
             writes = flags is not None and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            if writes and not isinstance(path, int):
+            if writes:
                 self._check(event, path)
         elif event in ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "shutil.rmtree",
                        "os.truncate", "os.link", "os.symlink", "os.chmod"):  # fmt: skip
             self._check(event, args[0])
 
     def _check(self, event: str, path: Any) -> None:
+        if isinstance(path, int):  # of a file that is open: its opening was checked
+            return
         text = os.fsdecode(path)
         if event != "open":  # these are about the name, where a link is no way out
             text = os.path.join(os.path.realpath(os.path.dirname(text)), os.path.basename(text))
