@@ -537,8 +537,9 @@ class Watch:
         elif event == "open":
             path, _, flags = args
             writes = flags is not None and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            if writes:
-                self._check(event, path)
+            if writes:  # one that follows no link is about the name
+                follows = not flags & getattr(os, "O_NOFOLLOW", 0)
+                self._check(event if follows else "open, no link", path)
         elif event in ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "shutil.rmtree",
                        "os.truncate", "os.link", "os.symlink", "os.chmod"):  # fmt: skip
             self._check(event, args[0])
