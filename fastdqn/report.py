@@ -18,7 +18,10 @@ from fastdqn.learner import Learner
 from fastdqn.metrics import EVALUATION_COLUMNS, EpisodeStatistics, FiniteFrames, MetricsFile
 from fastdqn.record import utc_now
 from fastdqn.replay import ReplayBuffer
+from fastdqn.runs import Evaluation, read_evaluations
 from fastdqn.types import TimeStep
+
+_FIGURES = ("mean", "std", "median", "min", "max")  # of the returns of an evaluation
 
 
 class Report:
@@ -48,8 +51,8 @@ class Report:
         self.clock = Clock()
         self.file: MetricsFile | None = None
         self.evaluations: MetricsFile | None = None
-        self.evaluation: EvalResult | None = None  # the newest
-        self.evaluated_at: int | None = None  # its env step
+        self.evaluation: Evaluation | None = None  # the newest
+        self.given_up = ""  # why it was, as a clause
         self._last: dict[str, float] = {
             "env_steps": 0, "updates": 0, "transitions": 0, "train_s": 0.0,
         }  # fmt: skip
@@ -66,6 +69,8 @@ class Report:
         self.evaluations = MetricsFile(
             run_dir / "evaluations.csv", keep_until_env_steps, EVALUATION_COLUMNS
         )
+        if keep_until_env_steps is not None:  # what the run knows of itself, from before the resume
+            self.evaluation = next(iter(read_evaluations(run_dir, {})[::-1]), None)
 
     def close(self) -> None:
         """Close the files."""
@@ -77,7 +82,7 @@ class Report:
         self, result: EvalResult, env_steps: int, *, final: bool
     ) -> dict[str, float]:
         """Take in an evaluation of the policy as it is now: one row of evaluations.csv."""
-        self.evaluation, self.evaluated_at = result, env_steps
+        figures = {name: getattr(result, name) for name in _FIGURES}
         row: dict[str, float] = {
             "env_steps": env_steps,
             "updates": self.learner.updates,
@@ -85,9 +90,9 @@ class Report:
             "episodes": result.episodes,
             "unfinished": result.unfinished,
             "final": int(final),
+            **figures,
         }
-        for name in ("mean", "std", "median", "min", "max"):
-            row[name] = getattr(result, name)
+        self.evaluation, self.given_up = Evaluation(**{**row, "final": final}), result.given_up
         if self.evaluations is not None:
             with self.disk.survived("evaluations.csv"):
                 self.evaluations.write(row)
@@ -95,7 +100,7 @@ class Report:
 
     def score(self, env_steps: int) -> float | None:
         """What the policy of this very step was found to earn; None: it was not evaluated."""
-        if self.evaluation is None or self.evaluated_at != env_steps:
+        if self.evaluation is None or self.evaluation.env_steps != env_steps:
             return None
         return self.evaluation.mean
 
@@ -200,7 +205,8 @@ class Report:
         episodes, reset_rows, return_mean, _ = self.episodes.read()
         train_s = max(self.clock.train_s, 1e-9)
         per_s = (env_steps - reset_rows) / train_s
-        mean = None if result is None else _finite(result.mean)
+        figures = {name: _finite(getattr(result, name, math.nan)) for name in _FIGURES}
+        mean = figures["mean"]
         solved = None if mean is None or self.threshold is None else mean >= self.threshold
         return {
             "stopped_by": stopped_by,
@@ -210,15 +216,11 @@ class Report:
             "updates": self.learner.updates,
             "episodes": episodes,
             "train_return_mean": _finite(return_mean),
-            "eval_return_mean": mean,
-            "eval_return_std": None if result is None else _finite(result.std),
-            "eval_return_median": None if result is None else _finite(result.median),
-            "eval_return_min": None if result is None else _finite(result.min),
-            "eval_return_max": None if result is None else _finite(result.max),
-            "eval_env_steps": self.evaluated_at,
-            "eval_episodes": 0 if result is None else result.episodes,
-            "eval_unfinished_episodes": 0 if result is None else result.unfinished,
-            "eval_given_up": "" if result is None else result.given_up,
+            **{f"eval_return_{name}": value for name, value in figures.items()},
+            "eval_env_steps": None if result is None else int(result.env_steps),
+            "eval_episodes": _count(getattr(result, "episodes", math.nan)),
+            "eval_unfinished_episodes": _count(getattr(result, "unfinished", math.nan)),
+            "eval_given_up": self.given_up,
             "reward_threshold": self.threshold,
             "solved": solved,
             "wall_s": self.clock.wall_s,
@@ -245,6 +247,10 @@ class Report:
         self.episodes.load_state_dict(state["episodes"])
         self.clock = Clock(**state["clock"])
         self._last = dict(state["last"])
+
+
+def _count(value: float) -> int:
+    return int(value) if math.isfinite(value) else 0
 
 
 def _finite(value: float) -> float | None:

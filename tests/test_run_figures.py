@@ -126,6 +126,24 @@ def test_the_best_is_kept_by_a_score_of_its_own(tmp_path, monkeypatch):
     assert scores(train(config).run_dir) == {800: 9.0, 2_000: 2.0}
 
 
+def test_a_resume_that_is_stopped_at_once_keeps_the_score_and_the_evaluation(tmp_path):
+    config = small(
+        tmp_path, total_env_steps=800, learning_rate_final=None, checkpoint_keep=1,
+        checkpoint_keep_best=True,
+    )  # fmt: skip
+    first = train(config)
+    kept = scores(first.run_dir)
+    assert kept == {800: pytest.approx(first.summary["eval_return_mean"])}
+    again = train(config.replace(resume="require", total_env_steps=1_600, max_wall_s=0.01))
+    assert again.summary["stopped_by"] == "max_wall_s"
+    assert again.summary["env_steps"] == 800, "it wrote the same checkpoint again"
+    assert scores(first.run_dir) == kept
+    figures = [name for name in first.summary if name.startswith("eval_")]
+    assert {name: again.summary[name] for name in figures} == pytest.approx(
+        {name: first.summary[name] for name in figures}
+    )
+
+
 # --- rules that end a run ------------------------------------------------------------------------
 
 
