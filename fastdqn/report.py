@@ -89,10 +89,10 @@ class Report:
             "wall_s": self.clock.wall_s,
             "episodes": result.episodes,
             "unfinished": result.unfinished,
-            "final": int(final),
             **figures,
         }
-        self.evaluation, self.given_up = Evaluation(**{**row, "final": final}), result.given_up
+        self.evaluation, self.given_up = Evaluation(**row, final=final), result.given_up  # type: ignore[arg-type]
+        row["final"] = int(final)
         if self.evaluations is not None:
             with self.disk.survived("evaluations.csv"):
                 self.evaluations.write(row)
