@@ -243,8 +243,9 @@ def _base(name: str | None, file: str | None) -> Config:
         raise ConfigError(f"The preset {name!r} and --config exclude each other; drop one.")
     path = Path(file) / "config.json" if Path(file).is_dir() else Path(file)
     config = Config.load(path)
-    # The record of an earlier run: run it again, not into its files.
+    # The record of an earlier run, maybe moved or copied: run it again, not into its files.
     own = config.run_dir is not None and Path(config.run_dir).resolve() == path.parent.resolve()
+    own = own or (path.name == "config.json" and (path.parent / "metrics.csv").exists())
     return config.replace(run_dir=None, resume="never") if own else config
 
 
