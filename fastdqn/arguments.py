@@ -34,6 +34,9 @@ _ELSEWHERE = {
     "cuda": "device",
 }
 
+# How tyro.conf.Positional[...] marks a field.
+_MARKS = set(typing.get_args(tyro.conf.Positional[str])[1:])
+
 T = TypeVar("T")
 
 
@@ -66,7 +69,12 @@ def unknown(word: str, kind: type, prog: str) -> str:
     if not word.startswith("-"):
         return f"{prog} takes no argument {word!r}; '{prog} --help' shows what it takes."
     name = word.lstrip("-").partition("=")[0].replace("_", "-")
-    known = _options(kind)
+    if name in _positional(kind):
+        return (
+            f"{prog!r} takes its {name.upper()} without '--{name}'; leave that out: "
+            f"'{prog} {name.upper()}'."
+        )
+    known = [option for option in _options(kind) if option not in _positional(kind)]
     close = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else []
     close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '--{close[0]}'?" if close else f"'{prog} --help' lists the options."
@@ -78,6 +86,13 @@ def _options(kind: type) -> list[str]:
     names = [field.name.replace("_", "-") for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
     return names + [f"no-{name}" for name in names if hints[name.replace("-", "_")] is bool]
+
+
+def _positional(kind: type) -> list[str]:
+    """Names of what stands without a name."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    marks = {name: typing.get_args(hint)[1:] for name, hint in hints.items()}
+    return [name for name, mark in marks.items() if set(mark) & _MARKS]
 
 
 def complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:

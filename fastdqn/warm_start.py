@@ -80,9 +80,9 @@ def load_initial(config: Config, network: nn.Module, spaces: Spaces, own_network
     if not spaces.looks_like(there):
         raise ConfigError(
             f"initial = {config.initial!r} has seen observations of shape "
-            f"{there.observation_shape} {there.frame_dtype or ''}, where the envs of this run show "
-            f"{spaces.observation_shape} {spaces.frame_dtype}; use envs that look alike, or leave "
-            f"initial out."
+            f"{' '.join(str(x) for x in (there.observation_shape, there.frame_dtype) if x)}, where "
+            f"the envs of this run show {spaces.observation_shape} {spaces.frame_dtype}; use envs "
+            f"that look alike, or leave initial out."
         )
     own = {name: (tuple(t.shape), t.dtype) for name, t in network.state_dict().items()}
     here = None if own_network else _settings(config, spaces.image)

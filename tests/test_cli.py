@@ -178,6 +178,11 @@ def test_every_command_has_help(name, capsys):
             ["batch_size = 'x' has the wrong type; use a whole number in digits."],
         ),
         (["train", "--seed", "1", "--seed", "-1"], ["seed = -1 is out of range"]),
+        (
+            ["train", "--preset", "catch"],
+            ["'fastdqn train' takes its PRESET without '--preset'; leave that out"],
+        ),
+        (["train", "--presett", "x"], ["'fastdqn train'; did you mean '--resume'?"]),
         (["train", "--config", "no/such.json"], ["no/such.json cannot be read"]),
         (["train", "--config"], ["config needs a value"]),
         (["train", "--env-id", "CartPoel-v1"], ["no env 'CartPoel-v1'", "'CartPole-v1'?"]),
@@ -394,6 +399,10 @@ def test_the_config_of_an_earlier_run_starts_a_new_one(tmp_path):
     assert train_config(["--config", str(run / "config.json")])[0].run_dir is None
     again = train_config(["--config", str(run), "--run-dir", str(run), "--resume", "require"])[0]
     assert (again.run_dir, again.resume) == (str(run), "require")
+    (run / "metrics.csv").touch()  # moved since, or its path was relative to another directory
+    (run / "config.json").write_text(Config(seed=4, run_dir="elsewhere").to_json())
+    for file in (run, run / "config.json"):
+        assert train_config(["--config", str(file)])[0] == Config(seed=4)
     elsewhere = tmp_path / "mine.json"
     elsewhere.write_text(Config(run_dir="wanted").to_json())
     assert train_config(["--config", str(elsewhere)])[0].run_dir == "wanted"

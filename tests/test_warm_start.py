@@ -18,6 +18,7 @@ from fastdqn.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.evaluation import EvalResult
 from fastdqn.networks import make_network
+from fastdqn.spaces import Spaces
 from fastdqn.trainer import Trainer, train
 
 
@@ -337,3 +338,11 @@ def test_options(parent, tmp_path, capsys):
     assert main(["train", "--initial", str(parent), *sizes, *quick]) == 0
     assert main(["train", "--initial", str(parent), *quick, "--total-env-steps", "200"]) == 2
     assert "has hidden_sizes = (16, 8), where this run has (256, 256)" in capsys.readouterr().err
+
+
+def test_observations_of_a_dtype_that_nobody_knows_are_named_by_their_shape(tmp_path, monkeypatch):
+    parent = train(tiny(tmp_path / "a")).run_dir
+    older = Spaces((7,), None, 2, 0, None, "zero")
+    monkeypatch.setattr("fastdqn.saved_policy.SavedNetwork.spaces", older)
+    with pytest.raises(ConfigError, match=r"observations of shape \(7,\), where the envs of this"):
+        train(tiny(tmp_path / "b", initial=str(parent)))
