@@ -348,7 +348,12 @@ def _closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
             summary.get("eval_given_up", ""),
             config.eval_epsilon,
         )
-        lines.append(_verdict(score, summary.get("reward_threshold"), summary.get("solved")))
+        at = summary.get("eval_env_steps", summary["env_steps"])
+        if at == summary["env_steps"]:
+            score = _verdict(score, summary.get("reward_threshold"), summary.get("solved"))
+        else:  # stopped since
+            score = f"newest evaluation, at {at:,} env steps: {score}"
+        lines.append(score)
     lines.append(
         f"{summary['env_steps']:,} env steps and {summary['updates']:,} updates in "
         f"{summary['wall_s']:.1f} s; while training {summary['env_steps_per_s']:,.0f} env steps/s, "

@@ -164,7 +164,8 @@ def _evaluation(evaluations: Sequence[Evaluation], summary: Section) -> Section 
         name: value if isinstance(value, bool) else _number(value)
         for name, value in dataclasses.asdict(newest).items()
     }
-    return {**body, "final": newest.final and bool(summary)}
+    at_end = summary.get("env_steps") == newest.env_steps  # else the run has gone on since
+    return {**body, "final": newest.final and at_end}
 
 
 def _speeds(columns: Mapping[str, Sequence[float]]) -> tuple[float | None, float | None]:

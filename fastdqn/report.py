@@ -206,8 +206,8 @@ class Report:
         train_s = max(self.clock.train_s, 1e-9)
         per_s = (env_steps - reset_rows) / train_s
         figures = {name: _finite(getattr(result, name, math.nan)) for name in _FIGURES}
-        mean = figures["mean"]
-        solved = None if mean is None or self.threshold is None else mean >= self.threshold
+        score = self.score(env_steps)  # of what the run has come to, not of older parameters
+        solved = None if score is None or self.threshold is None else score >= self.threshold
         return {
             "stopped_by": stopped_by,
             "env_id": c.env_id,

@@ -452,6 +452,8 @@ def test_train_shows_progress_and_closes_with_the_result(trainer, capsys, tmp_pa
          "solved: 500.0 +- 0.0 over 100 episodes at epsilon 0.05, threshold 475"),
         ([], {"eval_unfinished_episodes": 3},
          "solved: 500.0 +- 0.0 over 100 greedy episodes (3 of them cut short), threshold 475"),
+        ([], {"eval_env_steps": 90_000, "solved": None},
+         "newest evaluation, at 90,000 env steps: 500.0 +- 0.0 over 100 greedy episodes"),
     ],
 )  # fmt: skip
 def test_the_verdict(trainer, capsys, args, summary, line):

@@ -316,3 +316,17 @@ def test_the_record_of_a_resumed_run_can_be_run_again(tmp_path):
     old = config.replace(resume="auto")  # as records of older versions have it
     (Path(config.run_dir) / "config.json").write_text(old.to_json())
     assert train_config(["--config", config.run_dir])[0] == config.replace(run_dir=None)
+
+
+def test_parameters_that_were_not_evaluated_are_not_called_solved(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "fastdqn.trainer.evaluate",
+        lambda *_, **__: EvalResult(np.array([500.0]), np.array([1]), 0),
+    )
+    config = small(tmp_path, eval_period_env_steps=400, log_period_env_steps=100)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, on_log=lambda row: row["env_steps"] >= 500 and os.kill(os.getpid(), 2))
+    summary = json.loads((Path(config.run_dir) / "summary.json").read_text())
+    assert summary["eval_env_steps"] == 400 < summary["env_steps"] < 800
+    assert summary["solved"] is None and summary["eval_return_mean"] == 500.0
+    assert train(config.replace(resume="require")).summary["solved"] is True
