@@ -40,7 +40,7 @@ def _outcomes(session: Session) -> dict[str, Any]:
     print(" ".join(command), flush=True)
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, **variables},
+        env={**os.environ, **variables}, preexec_fn=_interruptible,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         # Interrupted, pytest prints what has failed until then and why; killed, it says nothing.
@@ -53,6 +53,11 @@ def _outcomes(session: Session) -> dict[str, Any]:
             timer.cancel()
     session.entries.pop("so_far", None)
     return {**found, "exit": process.returncode}
+
+
+def _interruptible() -> None:
+    """In the child: what a shell starts with "&" ignores it, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def gpu_files() -> list[str]:
