@@ -41,7 +41,7 @@ class Bfloat16Twin:
 
 def lower(network: QNetwork) -> QNetwork:
     """A copy with its torso in bfloat16, for one that is not trained further."""
-    lowered = copy.deepcopy(network).requires_grad_(False)
+    lowered = copy.deepcopy(network)
     lowered.torso.to(torch.bfloat16)
     return lowered
 

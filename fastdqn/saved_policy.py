@@ -131,7 +131,9 @@ def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None
         _check_network(network, saved.tensors)
         load_network(network, materialize(saved.tensors))
     low: bool = spec["bf16"]  # as it acted in training
-    lowered = lower(network) if low and isinstance(network, QNetwork) else None
+    lowered = None
+    if low and isinstance(network, QNetwork):
+        lowered = lower(network).requires_grad_(False)
     return Policy(
         network,
         device=device,
