@@ -6,7 +6,6 @@ is resumed has several sessions.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import VectorEnv
 from torch import nn
 
-from fastdqn.bounded_json import read_bounded
+from fastdqn.bounded_json import read_object
 from fastdqn.config import Config
 from fastdqn.envs import EnvStream, made
 from fastdqn.info import commit, device_name, host_kind, versions
@@ -112,11 +111,8 @@ def write_record(
 
 
 def _sessions(path: Path) -> list[Any]:
-    try:
-        found = json.loads(read_bounded(path))["sessions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # none yet, or nothing readable
-    return found if isinstance(found, list) else []
+    found = read_object(path).get("sessions")
+    return found if isinstance(found, list) else []  # none yet, or nothing readable
 
 
 def utc_now() -> str:

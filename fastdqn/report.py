@@ -192,11 +192,12 @@ class Report:
             )
 
     def summary(
-        self, stopped_by: str, env_steps: int, session: Mapping[str, Any]
+        self, name: str, stopped_by: str, env_steps: int, session: Mapping[str, Any]
     ) -> dict[str, Any]:
         """What the run came to; also summary.json.
 
         Args:
+            name: Of the envs.
             stopped_by: Why it ended.
             env_steps: And when.
             session: Of this process, as in run.json.
@@ -210,7 +211,7 @@ class Report:
         solved = None if score is None or self.threshold is None else score >= self.threshold
         return {
             "stopped_by": stopped_by,
-            "env_id": c.env_id,
+            "env_id": name,
             "seed": c.seed,
             "env_steps": env_steps,
             "updates": self.learner.updates,

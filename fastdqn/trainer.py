@@ -425,8 +425,7 @@ class Trainer:
         self.lock.keep()
         if c.save_final_checkpoint:
             self.try_save(with_replay=c.checkpoint_replay != "none")
-        summary = self.report.summary(stopped_by, self.env_steps, self.session)
-        summary["env_id"] = self.name
+        summary = self.report.summary(self.name, stopped_by, self.env_steps, self.session)
         self.report.flush()
         with self.disk.survived("summary.json"):
             write_json(self.run_dir / "summary.json", summary)
