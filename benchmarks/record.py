@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastdqn.info import environment
+from fastdqn.system.info import environment
 
 RESULTS = Path(__file__).parent / "results"
 

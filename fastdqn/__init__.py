@@ -10,33 +10,33 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from fastdqn._version import __version__
 
 # torch looks once, at a process's first product on CUDA, whether cuBLAS will repeat its results;
 # by the time a Config asks for `deterministic` that may be long past.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 _HOME = {
-    "Config": "config",
-    "presets": "recipes",
-    "train": "trainer",
-    "TrainResult": "trainer",
-    "load": "saved_policy",
-    "evaluate": "evaluation",
-    "EvalResult": "evaluation",
-    "Policy": "policy",
-    "input_gradient": "saliency",
-    "Actor": "actor",
-    "Learner": "learner",
-    "UpdateResult": "learner",
-    "ReplayBuffer": "replay",
-    "SumTree": "sum_tree",
+    "Config": "config.config",
+    "presets": "config.presets",
+    "train": "training.trainer",
+    "TrainResult": "training.trainer",
+    "load": "training.load",
+    "evaluate": "acting.evaluation",
+    "EvalResult": "acting.evaluation",
+    "Policy": "acting.policy",
+    "input_gradient": "learning.input_gradients",
+    "Actor": "acting.actor",
+    "Learner": "learning.learner",
+    "UpdateResult": "learning.learner",
+    "ReplayBuffer": "replay.buffer",
+    "SumTree": "replay.sum_tree",
     "Batch": "types",
     "TimeStep": "types",
     "EnvStream": "envs",
     "AtariProtocol": "envs",
     "make_envs": "envs",
-    "MemoryPlan": "memory",
+    "MemoryPlan": "replay.memory_plan",
     "FastDQNError": "errors",
     "ConfigError": "errors",
     "EnvError": "errors",
@@ -49,8 +49,11 @@ _HOME = {
 __all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
-    from fastdqn.actor import Actor
-    from fastdqn.config import Config
+    from fastdqn.acting.actor import Actor
+    from fastdqn.acting.evaluation import EvalResult, evaluate
+    from fastdqn.acting.policy import Policy
+    from fastdqn.config.config import Config
+    from fastdqn.config.presets import presets
     from fastdqn.envs import AtariProtocol, EnvStream, make_envs
     from fastdqn.errors import (
         CheckpointError,
@@ -61,16 +64,13 @@ if TYPE_CHECKING:
         MemoryPlanError,
         TrainingError,
     )
-    from fastdqn.evaluation import EvalResult, evaluate
-    from fastdqn.learner import Learner, UpdateResult
-    from fastdqn.memory import MemoryPlan
-    from fastdqn.policy import Policy
-    from fastdqn.recipes import presets
-    from fastdqn.replay import ReplayBuffer
-    from fastdqn.saliency import input_gradient
-    from fastdqn.saved_policy import load
-    from fastdqn.sum_tree import SumTree
-    from fastdqn.trainer import TrainResult, train
+    from fastdqn.learning.input_gradients import input_gradient
+    from fastdqn.learning.learner import Learner, UpdateResult
+    from fastdqn.replay.buffer import ReplayBuffer
+    from fastdqn.replay.memory_plan import MemoryPlan
+    from fastdqn.replay.sum_tree import SumTree
+    from fastdqn.training.load import load
+    from fastdqn.training.trainer import TrainResult, train
     from fastdqn.types import Batch, TimeStep
 
 

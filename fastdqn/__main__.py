@@ -4,15 +4,15 @@ Signals are looked after before anything slow is imported, and until the process
 comes outside a run ends the process at once, with its exit code and without a traceback.
 """
 
-from fastdqn.signals import exit_at_once_from_now_on
+from fastdqn.system.signals import exit_at_once_from_now_on
 
 
 def main() -> int:
     """Run the command line of this process; the exit code."""
     exit_at_once_from_now_on()
-    from fastdqn import cli
+    from fastdqn.cli import main
 
-    return cli.main()
+    return main.main()
 
 
 if __name__ == "__main__":

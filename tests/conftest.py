@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from fastdqn import loops
+from fastdqn.replay import kernels
 
 torch.set_num_threads(1)
 
@@ -18,14 +18,14 @@ def both_ways(request):
     """The replay on a CPU with Numba, and as it is on a GPU or without Numba."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "torch":
-            patch.setattr(loops, "choose_loops", lambda device, compiled=None: False)
+            patch.setattr(kernels, "choose_loops", lambda device, compiled=None: False)
         yield request.param
 
 
 @pytest.fixture
 def in_torch(monkeypatch):
     """The replay as it is on a GPU."""
-    monkeypatch.setattr(loops, "choose_loops", lambda device, compiled=None: False)
+    monkeypatch.setattr(kernels, "choose_loops", lambda device, compiled=None: False)
 
 
 @pytest.fixture

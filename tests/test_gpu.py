@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
-from kernel_twins import CHECKS
-from scripted_env import Script, ScriptedVectorEnv
-from test_default_generators import run as run_with_dropout
-from test_trainer import assert_same_checkpoint
+from helpers.dropout_runs import run as run_with_dropout
+from helpers.kernel_twins import CHECKS
+from helpers.scripted_env import Script, ScriptedVectorEnv
+from helpers.short_runs import assert_same_checkpoint
 
 from benchmarks.gpu.ladder.fused_gather import KernelReplay
 from benchmarks.gpu.ladder.rung_learner import rung_learner, rung_replay
 from benchmarks.gpu.ladder.rungs import RUNGS
 from benchmarks.gpu.ladder.streams import Fork
-from fastdqn.actor import Actor
-from fastdqn.compilation import CapturedStep
-from fastdqn.learner import Learner
-from fastdqn.networks import make_network
-from fastdqn.replay import ReplayBuffer
-from fastdqn.staging import HostStaging
-from fastdqn.sum_tree import SumTree
+from fastdqn.acting.actor import Actor
+from fastdqn.learning.learner import Learner
+from fastdqn.networks.q_network import make_network
+from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.replay.sum_tree import SumTree
+from fastdqn.system.compilation import CapturedStep
+from fastdqn.system.staging import HostStaging
 from fastdqn.types import TimeStep
 
 pytestmark = [
@@ -288,8 +288,8 @@ def test_the_tree_on_cuda_draws_as_on_the_cpu(capacity):
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_training_on_cuda(tmp_path, backend):
-    from fastdqn.config import Config
-    from fastdqn.trainer import train
+    from fastdqn.config.config import Config
+    from fastdqn.training.trainer import train
 
     envs = ScriptedVectorEnv(
         Script(8), backend=backend, device="cpu" if backend == "numpy" else "cuda"

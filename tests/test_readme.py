@@ -39,7 +39,7 @@ def test_the_set_up_commands_are_there(marker):
 
 
 def test_commands_in_the_readme_parse():
-    from fastdqn.cli import COMMANDS
+    from fastdqn.cli.main import COMMANDS
 
     for name in re.findall(r"^(?:\.venv/bin/)?fastdqn (\w+)", README, flags=re.M):
         assert name in COMMANDS

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastdqn.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
+from fastdqn.learning.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
 from fastdqn.types import Batch, TimeStep
 
 GAMMA = 0.9

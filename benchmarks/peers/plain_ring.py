@@ -10,8 +10,8 @@ from tensordict import TensorDict
 from benchmarks.peers.measure import Work, interleaved_s
 from benchmarks.peers.ours_replay import VECTOR
 from benchmarks.peers.settings import VECTOR_ROWS
-from fastdqn.frame_ring import FrameRing
-from fastdqn.returns import n_step_return
+from fastdqn.replay.frame_ring import FrameRing
+from fastdqn.replay.returns import n_step_return
 
 
 class PlainRing:

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.record import RESULTS, write_result
 from benchmarks.reliability import ROWS
-from fastdqn.info import environment
+from fastdqn.system.info import environment
 
 
 def main() -> int:

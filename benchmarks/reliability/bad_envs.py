@@ -1,7 +1,7 @@
 """Envs that lie, break their contract, or are only unusual: refused with the fix, or right.
 
 Right means: what a replay makes of them is, transition by transition, what the script of the env
-says (tests/scripted_env.py). Refused means: before the first update, in one sentence.
+says (tests/helpers/scripted_env.py). Refused means: before the first update, in one sentence.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from gymnasium.vector import SyncVectorEnv
 from benchmarks.reliability import Outcome
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-import test_replay_scripted as oracle
-from scripted_env import Script, ScriptedEnv, ScriptedVectorEnv
+from helpers import replay_oracle as oracle
+from helpers.scripted_env import Script, ScriptedEnv, ScriptedVectorEnv
 
 from fastdqn import Config, FastDQNError
 from fastdqn.envs import make_envs
-from fastdqn.signals import StopSignals
-from fastdqn.trainer import Trainer
+from fastdqn.system.signals import StopSignals
+from fastdqn.training.trainer import Trainer
 
 FIGURE = "30 fixtures and more: refused before the first update with the fix, or proved right"
 FLOATS = Script(3, seed=1)

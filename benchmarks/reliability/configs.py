@@ -22,7 +22,7 @@ PROCESSES = 20  # of the cases, as commands of their own; the others share one p
 # Takes a list of command lines; gives what each printed and took, and whether torch came in.
 _CHILD = """
 import contextlib, io, json, sys, time
-from fastdqn.cli import main
+from fastdqn.cli.main import main
 found = []
 for args in json.load(sys.stdin):
     err, began = io.StringIO(), time.perf_counter()
@@ -112,7 +112,7 @@ def judge(case: Case, code: int, err: str, seconds: float) -> list[dict[str, Any
 def cases(scratch: Path) -> list[Case]:
     """All of them; files go to ``scratch``."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from malformed import BAD, BAD_JSON, BAD_PAIRS, BAD_TEXT, IDLE, UNKNOWN
+    from helpers.malformed import BAD, BAD_JSON, BAD_PAIRS, BAD_TEXT, IDLE, UNKNOWN
 
     def file(text: str) -> list[str]:
         path = scratch / f"{len(list(scratch.iterdir()))}.json"

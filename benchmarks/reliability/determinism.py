@@ -26,7 +26,7 @@ changes, tests = json.loads(sys.argv[1]), sys.argv[2]
 envs = None
 if changes["env_id"] == "scripted":
     sys.path.insert(0, tests)
-    from scripted_env import Script, ScriptedVectorEnv
+    from helpers.scripted_env import Script, ScriptedVectorEnv
     envs = ScriptedVectorEnv(Script(4, seed=5), "SAME_STEP")
 train(Config(**changes), envs=envs)
 """
@@ -102,7 +102,7 @@ def train(changes: dict[str, Any], run_dir: Path) -> Path:
 
 def metrics(run_dir: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv as they are written, without the columns that tell the time."""
-    from fastdqn.metrics import TIME_COLUMNS
+    from fastdqn.training.metrics import TIME_COLUMNS
 
     with (run_dir / "metrics.csv").open() as file:
         return [

@@ -32,11 +32,12 @@ import torch
 
 import fastdqn
 from benchmarks.reliability import Outcome
-from fastdqn import Config, checkpoint
-from fastdqn.checkpoint import load_checkpoint
+from fastdqn import Config
+from fastdqn.checkpoints import store
+from fastdqn.checkpoints.store import load_checkpoint
+from fastdqn.checkpoints.tensor_file import MAX_JSON
 from fastdqn.errors import CheckpointError, ConfigError, TrainingError
-from fastdqn.tensor_file import MAX_JSON
-from fastdqn.trainer import Trainer, train
+from fastdqn.training.trainer import Trainer, train
 
 FIGURE = (
     "5,000 fuzz runs: only CheckpointError (ConfigError for the directory), 0 writes outside, "
@@ -140,7 +141,7 @@ def _attack(target: str, path: Path, run_dir: Path, config: Config) -> tuple[str
 
 
 def _go_on(trainer: Trainer) -> None:
-    from fastdqn.signals import StopSignals
+    from fastdqn.system.signals import StopSignals
 
     with StopSignals() as signals:
         trainer.run(lambda row: True, signals)
@@ -199,7 +200,7 @@ def sign(path: Path, change: Callable[[dict[str, Any]], None] = lambda body: Non
     body = {"format_version": 1, "env_steps": 600, "score": None, "files": files}
     change(body)
     (path / "manifest.json").unlink(missing_ok=True)
-    (path / "manifest.json").write_bytes(checkpoint._manifest(body))
+    (path / "manifest.json").write_bytes(store._manifest(body))
 
 
 def nasty(rng: random.Random) -> Any:

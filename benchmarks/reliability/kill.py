@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability import Outcome
-from fastdqn.checkpoint import clean, latest_checkpoint, load_checkpoint
+from fastdqn.checkpoints.store import clean, latest_checkpoint, load_checkpoint
 from fastdqn.errors import CheckpointError
 
 FIGURE = "200 kills: 0 unreadable, at most the checkpoint in flight lost, orphans removed"
@@ -28,7 +28,7 @@ STATE_MB, SHORT_STATE_MB = 48, 4
 NURSERY = """
 import os, sys, zlib, torch
 from pathlib import Path
-from fastdqn.checkpoint import save_checkpoint
+from fastdqn.checkpoints.store import save_checkpoint
 torch.set_num_threads(1)
 directory, megabytes, log = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 ring = torch.randint(0, 256, (megabytes, 2**20), dtype=torch.uint8)

@@ -46,8 +46,8 @@ BASE = [
 LAUNCHER = """
 import json, os, sys
 import torch
-import fastdqn.trainer
-from fastdqn.cli import main
+import fastdqn.training.trainer
+from fastdqn.cli.main import main
 torch.set_num_threads(1)
 for line in sys.stdin:
     order = json.loads(line)
@@ -185,7 +185,7 @@ def beside(trial: Trial, launcher: Launcher, run_dir: Path) -> None:
 
 def killed(trial: Trial, launcher: Launcher, run_dir: Path, delay: float) -> None:
     """SIGKILL at a random moment; the same command at once takes the directory and goes on."""
-    from fastdqn.checkpoint import latest_checkpoint
+    from fastdqn.checkpoints.store import latest_checkpoint
 
     (first,) = launcher.start(flags(run_dir, 10**9, trial.kind))
     wait_for_checkpoint(run_dir)
@@ -255,7 +255,7 @@ def check_refusal(trial: Trial, code: int, err: str, holder: int) -> None:
 
 def look(trial: Trial, run_dir: Path, total: int) -> None:
     """What is wrong with the files of a run that has come to its end."""
-    from fastdqn.checkpoint import load_checkpoint
+    from fastdqn.checkpoints.store import load_checkpoint
 
     try:
         summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ _CHILD = """
 import json, os, sys
 import numpy as np, torch
 from gymnasium.spaces import Box
-from fastdqn.replay import ReplayBuffer
+from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.types import TimeStep
 
 torch.set_num_threads(1)

@@ -20,9 +20,9 @@ CHILD = """
 import json, sys, time, torch, numpy as np
 from pathlib import Path
 from gymnasium.spaces import Box
-from fastdqn.checkpoint import open_checkpoint, save_checkpoint
-from fastdqn.replay import ReplayBuffer
-from fastdqn.resume import restore_replay
+from fastdqn.checkpoints.store import open_checkpoint, save_checkpoint
+from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.training.restore import restore_replay
 torch.set_num_threads(1)
 
 def resident(field):

@@ -150,7 +150,7 @@ def interrupt(
 
 def look(trial: Trial, number: signal.Signals, run_dir: Path, err: str) -> None:
     """What the interrupted process left behind."""
-    from fastdqn.checkpoint import latest_checkpoint, load_checkpoint
+    from fastdqn.checkpoints.store import latest_checkpoint, load_checkpoint
 
     summary = _summary(run_dir)
     in_run = "stopping after this step and saving" in err

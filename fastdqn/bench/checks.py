@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastdqn.bench.workload import CheckError
-from fastdqn.replay import ReplayBuffer
+from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.types import Batch
 
 SAMPLES = 16  # transitions rebuilt one by one

@@ -12,11 +12,11 @@ from fastdqn.bench.case import IMPALA_WIDTHS
 from fastdqn.bench.floors import FRAME, STACK, NetworkWork, impala_work, mlp_work, nature_work
 from fastdqn.bench.random_replay import fill_random
 from fastdqn.bench.workload import UnavailableError
-from fastdqn.compilation import has_cpp_compiler, resolve_mode
-from fastdqn.devices import has_bf16, resolve_device
-from fastdqn.host import keep_freed_memory, usable_cpus
-from fastdqn.networks import QNetwork, make_network
-from fastdqn.replay import ReplayBuffer
+from fastdqn.networks.q_network import QNetwork, make_network
+from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.system.compilation import has_cpp_compiler, resolve_mode
+from fastdqn.system.devices import has_bf16, resolve_device
+from fastdqn.system.host import keep_freed_memory, usable_cpus
 
 NUM_ACTIONS = {"nature": 18, "mlp": 2}
 HIDDEN_SIZES = {"nature": (512,), "mlp": (120, 84)}  # the former of every net on images

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
-from fastdqn import host
-from fastdqn.info import environment
+from fastdqn.system import host
+from fastdqn.system.info import environment
 
 _GPU_FIELDS = (
     "name", "driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fastdqn.host import read_text
+from fastdqn.system.host import read_text
 
 
 class PeakMemory:

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastdqn.bench.checks import expect
 from fastdqn.bench.context import Context
 from fastdqn.bench.workload import UnavailableError, Workload
-from fastdqn.envs.cartpole_screen import HEIGHT, WIDTH, CartPoleScreen
+from fastdqn.envs.native.cartpole_screen import HEIGHT, WIDTH, CartPoleScreen
 
 _TOP, _BOTTOM, _CROP_WIDTH = 160, 320, 360  # of a screen of 400 x 600
 _SAME, _NEAR = 0.5, 4.0  # grey levels of 255, of the mean pixel

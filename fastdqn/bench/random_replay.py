@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastdqn.replay import ReplayBuffer
+from fastdqn.replay.buffer import ReplayBuffer
 
 MEAN_EPISODE_LENGTH = 500
 

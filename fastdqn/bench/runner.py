@@ -108,7 +108,7 @@ def _make_ready(case: Case, context: Context, record: Record, ready: dict[str, W
     workload = None
     began = time.perf_counter()
     try:
-        module = importlib.import_module(f"fastdqn.bench.cases_{case.group}")
+        module = importlib.import_module(f"fastdqn.bench.cases.{case.group}")
         workload = module.make(context, **case.params)
         if workload.threads is not None:
             torch.set_num_threads(workload.threads)

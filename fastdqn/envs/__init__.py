@@ -4,7 +4,7 @@ Importing this package registers ``fastdqn/CartPole-v1``, ``fastdqn/Catch-v0`` a
 ``fastdqn/Breakout-v0`` for ``gymnasium.make_vec``.
 """
 
-from fastdqn.env_ids import register_native_envs
+from fastdqn.config.env_ids import register_native_envs
 from fastdqn.envs.atari import AtariProtocol
 from fastdqn.envs.make import make_envs
 from fastdqn.envs.stream import EnvStream

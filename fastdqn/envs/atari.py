@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.errors import EnvError, nearest
-from fastdqn.host import usable_cpus
+from fastdqn.system.host import usable_cpus
 
 
 @dataclass(frozen=True, kw_only=True)

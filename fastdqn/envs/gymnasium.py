@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
-from fastdqn.clock import Awake
 from fastdqn.envs import arrays, checks, failures
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError
+from fastdqn.system.clock import Awake
 from fastdqn.types import Array, StackPadding, TimeStep
 
 _TICK_S = 0.25

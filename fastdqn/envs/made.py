@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 
-from fastdqn.env_ids import is_native
+from fastdqn.config.env_ids import is_native
 
 # What says how to make envs, and nothing of what their returns count.
 _HOW = {"num_envs", "vectorization_mode", "vector_kwargs", "render_mode", "device", "dtype"}

@@ -9,15 +9,15 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from fastdqn.env_ids import check_env_id, is_native
+from fastdqn.config.env_ids import check_env_id, is_native
 from fastdqn.envs import checks
 from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
 from fastdqn.envs.gymnasium import GymnasiumStream
-from fastdqn.envs.native import NativeVectorEnv
-from fastdqn.envs.native_stream import NativeStream
+from fastdqn.envs.native.base import NativeVectorEnv
+from fastdqn.envs.native.stream import NativeStream
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError, EnvFailure, FastDQNError, nearest
-from fastdqn.signals import before_workers
+from fastdqn.system.signals import before_workers
 
 _VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
 

@@ -3,7 +3,7 @@
 import json
 import warnings
 
-from benchmarks.launches import device
+from benchmarks.speed.launches import device
 
 warnings.filterwarnings("ignore")
 device.install()
@@ -11,10 +11,10 @@ device.install()
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from benchmarks.launches.parts import CASES, Run  # noqa: E402
-from benchmarks.launches.watch import WATCH  # noqa: E402
-from fastdqn.learner import Learner  # noqa: E402
-from fastdqn.replay import ReplayBuffer  # noqa: E402
+from benchmarks.speed.launches.parts import CASES, Run  # noqa: E402
+from benchmarks.speed.launches.watch import WATCH  # noqa: E402
+from fastdqn.learning.learner import Learner  # noqa: E402
+from fastdqn.replay.buffer import ReplayBuffer  # noqa: E402
 
 FAULTS = {
     "never used": lambda x: x + 1,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.launches.autograd import grad
-from fastdqn.networks import make_network
+from benchmarks.speed.launches.autograd import grad
+from fastdqn.networks.q_network import make_network
 
 pytestmark = [
     pytest.mark.cuda_build,

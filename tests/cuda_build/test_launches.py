@@ -1,7 +1,7 @@
 """How many nodes each part of the CUDA path has: no more than it had when this was last changed.
 
-Counted by ``python -m benchmarks.launches``, as ``benchmarks/launches/nodes.py`` defines them. The
-bounds are what torch 2.11 and Triton 3.6 make of it. Lower them with every launch saved.
+Counted by ``python -m benchmarks.speed.launches``, as its ``nodes.py`` defines them. The bounds are
+what torch 2.11 and Triton 3.6 make of it. Lower them with every launch saved.
 """
 
 import json
@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 
-from benchmarks.launches.table import host_launches, markdown, rows
+from benchmarks.speed.launches.table import host_launches, markdown, rows
 
 pytestmark = [
     pytest.mark.cuda_build,
@@ -33,7 +33,7 @@ HOST = {"update": 4, "act": 3, "add": 2, "add of two rows": 2}  # launches, a gr
 
 @pytest.mark.parametrize("case", BOUNDS)
 def test_an_update_has_no_more_launches(case, run, record_property):
-    output, errors = run("-m", "benchmarks.launches", "--json", case)
+    output, errors = run("-m", "benchmarks.speed.launches", "--json", case)
     (result,) = json.loads(output)
     record_property("launches", markdown(result))
     assert result["error"] is None, errors
@@ -59,7 +59,7 @@ def test_an_update_has_no_more_launches(case, run, record_property):
 
 def test_what_is_eager_is_counted(run):
     """The same numbers as read from the code: a check of the count itself."""
-    output, _ = run("-m", "benchmarks.launches", "--json", "dqn-atari")
+    output, _ = run("-m", "benchmarks.speed.launches", "--json", "dqn-atari")
     (result,) = json.loads(output)
     calls = result["modes"]["eager"]
     sync, apply = (calls[c]["parts"][p] for c, p in (("target sync",) * 2, ("update", "apply")))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.launches.nodes import nodes_of
+from benchmarks.speed.launches.nodes import nodes_of
 
 pytestmark = [
     pytest.mark.cuda_build,

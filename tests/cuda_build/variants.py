@@ -5,13 +5,13 @@ import sys
 import traceback
 import warnings
 
-from benchmarks.launches import device
+from benchmarks.speed.launches import device
 
 warnings.filterwarnings("ignore")
 device.install()
 
-from benchmarks.launches.parts import CASES, Run  # noqa: E402
-from benchmarks.launches.watch import WATCH  # noqa: E402
+from benchmarks.speed.launches.parts import CASES, Run  # noqa: E402
+from benchmarks.speed.launches.watch import WATCH  # noqa: E402
 
 PLAIN = CASES["prioritized"].replace(network="mlp", hidden_sizes=(16,), precision="fp32")
 VARIANTS = {

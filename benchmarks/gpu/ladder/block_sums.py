@@ -2,8 +2,8 @@
 
 A draw is one launch: a program reads all block sums, picks a block, reads its leaves and picks one.
 A write is two: the leaves, then the sums of the blocks touched, anew from their leaves. In torch
-operations, which :class:`fastdqn.sum_tree.SumTree` does and which are the oracle here, a draw takes
-26 launches and a write 5, or 23 with the arithmetic of the priorities.
+operations, which :class:`fastdqn.replay.sum_tree.SumTree` does and which are the oracle here, a
+draw takes 26 launches and a write 5, or 23 with the arithmetic of the priorities.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastdqn.sum_tree import SumTree, level_sizes
+from fastdqn.replay.sum_tree import SumTree, level_sizes
 
 _BLOCK, _CHUNK = 32, 128
 
@@ -73,7 +73,7 @@ class BlockSums(SumTree):
         alpha: float,
         epsilon: float,
     ) -> None:
-        """What :meth:`fastdqn.replay.ReplayBuffer.update_priorities` does, in two launches.
+        """What :meth:`fastdqn.replay.buffer.ReplayBuffer.update_priorities` does, in two launches.
 
         Args:
             index: int64 [B].

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 _ALMOST_ONE: tl.constexpr = tl.constexpr(1.0 - 2.0**-24)
-_LARGEST: tl.constexpr = tl.constexpr(2.0**86)  # fastdqn.priorities.LARGEST_PRIORITY
+_LARGEST: tl.constexpr = tl.constexpr(2.0**86)  # fastdqn.replay.priorities.LARGEST_PRIORITY
 
 
 @triton.jit

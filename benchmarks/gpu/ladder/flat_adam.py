@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastdqn.optimizers import Adam
+from fastdqn.learning.optimizers import Adam
 
 _BLOCK = 1024
 
 
 class FlatAdam(Adam):
-    """:class:`fastdqn.optimizers.Adam` by a kernel; on a CPU as torch does it, then the copy.
+    """``fastdqn.learning.optimizers.Adam`` by a kernel; on a CPU as torch does it, then the copy.
 
     Args:
         parameter: float32, flat; changed in place.

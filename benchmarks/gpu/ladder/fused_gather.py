@@ -19,8 +19,8 @@ from torch import Tensor
 from benchmarks.gpu.ladder.block_sums import BlockSums
 from benchmarks.gpu.ladder.nature import BLOCK, to_input
 from fastdqn.errors import ConfigError
-from fastdqn.frame_ring import FrameRing
-from fastdqn.replay import ReplayBuffer
+from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.replay.frame_ring import FrameRing
 from fastdqn.types import Batch
 
 

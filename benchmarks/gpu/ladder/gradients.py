@@ -1,7 +1,8 @@
 """Forward, loss and backward of an update in pieces that can run side by side.
 
-Each makes a function as :func:`fastdqn.gradients.make_gradients` does, with the same arguments and
-results. The pieces are pure, and compiled one by one: a compiled function runs on one stream.
+Each makes a function as :func:`fastdqn.learning.update.make_gradients` does, with the same
+arguments and results. The pieces are pure, and compiled one by one: a compiled function runs on one
+stream.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from benchmarks.gpu.ladder.nature import Kept, backward, forward, nature_torso, to_input
 from benchmarks.gpu.ladder.streams import Fork
-from fastdqn.flat import FlatParameters
-from fastdqn.gradients import Gradients, attached, summarize, temporal_difference
-from fastdqn.networks import QNetwork, to_q
+from fastdqn.learning.flat_parameters import FlatParameters
+from fastdqn.learning.update import Gradients, attached, summarize, temporal_difference
+from fastdqn.networks.q_network import QNetwork, to_q
 
 Compile = Callable[[Callable[..., Any]], Any]
 

@@ -18,11 +18,11 @@ from benchmarks.gpu.ladder.fused_gather import KernelReplay
 from benchmarks.gpu.ladder.gradients import Pieces, from_inputs, one_online_forward, three_streams
 from benchmarks.gpu.ladder.nature import nature_torso, with_space_to_depth
 from benchmarks.gpu.ladder.rungs import Rung
-from fastdqn.flat import FlatParameters
-from fastdqn.gradients import Gradients, make_gradients
-from fastdqn.learner import Learner
-from fastdqn.networks import QNetwork
-from fastdqn.replay import ReplayBuffer
+from fastdqn.learning.flat_parameters import FlatParameters
+from fastdqn.learning.learner import Learner
+from fastdqn.learning.update import Gradients, make_gradients
+from fastdqn.networks.q_network import QNetwork
+from fastdqn.replay.buffer import ReplayBuffer
 
 
 def rung_learner(
@@ -40,7 +40,7 @@ def rung_learner(
         network: A Nature network.
         rung: Which.
         mode: None for the rung's own, or eager where that cannot be on this device.
-        learning_rate: As for :class:`fastdqn.learner.Learner`.
+        learning_rate: As for :class:`fastdqn.learning.learner.Learner`.
         optimizer_epsilon: Likewise.
         options: Likewise.
 
@@ -86,7 +86,7 @@ def _gradients(
     compiled: Callable[[Callable[..., Any]], Any],
     **options: Any,
 ) -> Gradients:
-    """As :func:`fastdqn.gradients.make_gradients`, computed in the rung's way."""
+    """As :func:`fastdqn.learning.update.make_gradients`, computed in the rung's way."""
     if "s2d" not in rung.parts or rung.parts == ("s2d",):
         if "s2d" in rung.parts:
             training, acting, target = map(with_space_to_depth, (training, acting, target))

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.timing import times
-from fastdqn.bench import cases_e2e
+from fastdqn.bench.cases import e2e
 from fastdqn.bench.runner import describe
 
 _LOOPS = (
@@ -30,7 +30,7 @@ def measure(session: Session) -> None:
 
 
 def _loop(session: Session, recipe: str, env: str, num_envs: int) -> dict[str, Any]:
-    workload = cases_e2e.make(session.context, recipe=recipe, env=env, num_envs=num_envs)
+    workload = e2e.make(session.context, recipe=recipe, env=env, num_envs=num_envs)
     timing = session.timing(workload, seconds=_SECONDS)
     record = describe(workload, timing, {})
     kept = {name: record[name] for name in _KEPT if name in record}

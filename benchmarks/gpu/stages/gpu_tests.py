@@ -62,9 +62,9 @@ def _interruptible() -> None:
 
 def gpu_files() -> list[str]:
     """The files that hold GPU tests; to collect all others takes half a minute."""
-    files = sorted((ROOT / "tests").glob("test_*.py"))
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
     texts = {file: file.read_text(encoding="utf-8") for file in files}
-    return [f"tests/{file.name}" for file, text in texts.items() if _MARK.search(text)]
+    return [str(file.relative_to(ROOT)) for file, text in texts.items() if _MARK.search(text)]
 
 
 def pytest_command(smoke: bool, folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -74,7 +74,7 @@ def pytest_command(smoke: bool, folder: Path) -> tuple[list[str], dict[str, str]
         smoke: One small file that needs no GPU.
         folder: For what pytest and hypothesis would otherwise leave in the checkout.
     """
-    files = ["tests/test_staging.py"] if smoke else [*gpu_files(), "-m", "gpu"]
+    files = ["tests/system/test_staging.py"] if smoke else [*gpu_files(), "-m", "gpu"]
     command = [
         sys.executable, "-m", "pytest", *files,
         # cuDNN warns of plans that failed before it takes another; elsewhere warnings are errors.

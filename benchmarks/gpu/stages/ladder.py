@@ -14,9 +14,9 @@ from benchmarks.gpu.ladder.rung_learner import rung_learner, rung_replay
 from benchmarks.gpu.ladder.rungs import LAUNCHES, RUNGS, Rung
 from benchmarks.gpu.session import Session
 from fastdqn.bench.checks import expect
-from fastdqn.compilation import unchanged
-from fastdqn.learner import Learner
-from fastdqn.replay import ReplayBuffer
+from fastdqn.learning.learner import Learner
+from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.system.compilation import unchanged
 
 # How it trains first, then what could take its place.
 ORDER = {

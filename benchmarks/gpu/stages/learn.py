@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.gpu.session import Session
 from fastdqn import Config, train
-from fastdqn.recipes import presets
+from fastdqn.config.presets import presets
 
 _COLUMNS = ("env_steps", "return_mean", "frames_per_s", "updates_per_s", "wall_s")
 _SUMMARY = (

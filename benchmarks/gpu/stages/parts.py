@@ -18,13 +18,13 @@ from torch import Tensor
 from benchmarks.gpu.ladder.flat_adam import FlatAdam
 from benchmarks.gpu.ladder.fused_gather import KernelReplay
 from benchmarks.gpu.session import Session
-from fastdqn.actor import Actor
-from fastdqn.bench import cases_per
+from fastdqn.acting.actor import Actor
+from fastdqn.bench.cases import per
 from fastdqn.bench.random_replay import fill_random
-from fastdqn.compilation import CapturedStep, compile_pure
-from fastdqn.flat import FlatParameters
-from fastdqn.learner import Learner
-from fastdqn.replay import ReplayBuffer
+from fastdqn.learning.flat_parameters import FlatParameters
+from fastdqn.learning.learner import Learner
+from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.system.compilation import CapturedStep, compile_pure
 from fastdqn.types import TimeStep
 
 _LEAVES = 2**20
@@ -178,7 +178,7 @@ def _by_cumulative_sum(leaves: Tensor, batch_size: int, generator: torch.Generat
 
 def _per_case(session: Session, work: str, tree: str) -> dict[str, float]:
     """Eager, each call on its own, checked: as ``fastdqn bench`` has it."""
-    workload = cases_per.make(session.context, work=work, tree=tree, size=_LEAVES, batch_size=256)
+    workload = per.make(session.context, work=work, tree=tree, size=_LEAVES, batch_size=256)
     return session.time_workload(workload)
 
 

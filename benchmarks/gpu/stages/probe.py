@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from benchmarks.gpu.session import Session
-from fastdqn.bench import cases_ceil, cases_env
-from fastdqn.bench.cases_env import FRAME_SKIP
-from fastdqn.host import usable_cpus
+from fastdqn.bench.cases import ceil, env
+from fastdqn.bench.cases.env import FRAME_SKIP
+from fastdqn.system.host import usable_cpus
 
 _NODES = (1, 16, 64, 256, 1024)
 _SLOPE = (256, 1024)  # of these two graphs: free of what a launch costs
@@ -37,7 +37,7 @@ def _gpu_state() -> str:
 
 
 def _ceiling(session: Session, kind: str, nodes: int = 0) -> dict[str, float]:
-    workload = cases_ceil.make(session.context, kind=kind, nodes=nodes)
+    workload = ceil.make(session.context, kind=kind, nodes=nodes)
     return session.time_workload(workload, seconds=0.2)
 
 
@@ -48,7 +48,7 @@ def _node_us(session: Session) -> float:
 
 
 def _copy(session: Session) -> dict[str, float]:
-    workload = cases_ceil.make(session.context, kind="copy")
+    workload = ceil.make(session.context, kind="copy")
     times = session.time_workload(workload, seconds=0.2)
     return {**times, "bytes_per_s": workload.counts["bytes"] / times["us"] * 1e6}
 
@@ -56,7 +56,7 @@ def _copy(session: Session) -> dict[str, float]:
 def _pong(session: Session, num_envs: int) -> dict[str, Any]:
     """Random actions through the trainer's own stream, nothing beside it."""
     threads = min(num_envs, usable_cpus())
-    workload = cases_env.make(
+    workload = env.make(
         session.context, env_id="ALE/Pong-v5", num_envs=num_envs, num_threads=threads
     )
     times = session.time_workload(workload, seconds=2.0)

@@ -1,0 +1,1 @@
+"""What is learned, by which score, in how many steps and seconds."""

@@ -1,0 +1,1 @@
+"""How fast each step of a run is, and where its time goes."""

@@ -1,0 +1,142 @@
+"""Playing whole episodes with a policy: the only honest score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from fastdqn.acting.policy import Policy
+from fastdqn.envs import arrays, make_envs
+from fastdqn.envs.spaces import check_played
+from fastdqn.envs.stream import EnvStream
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Raw (unclipped) returns and lengths, in the order of envs, each env's in order of time."""
+
+    returns: np.ndarray  # float64 [episodes]
+    lengths: np.ndarray  # int64 [episodes], in env steps
+    unfinished: int  # episodes counted as they stood when it was given up
+    given_up: str = ""  # why, as a clause; empty: every env played its quota
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes."""
+        return len(self.returns)
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean()) if self.episodes else float("nan")
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(self.returns.std()) if self.episodes else float("nan")
+
+    @property
+    def median(self) -> float:
+        """Median return."""
+        return float(np.median(self.returns)) if self.episodes else float("nan")
+
+    @property
+    def min(self) -> float:
+        """Lowest return."""
+        return float(self.returns.min()) if self.episodes else float("nan")
+
+    @property
+    def max(self) -> float:
+        """Highest return."""
+        return float(self.returns.max()) if self.episodes else float("nan")
+
+
+def evaluate(
+    policy: Policy,
+    envs: VectorEnv | EnvStream,
+    *,
+    episodes_per_env: int,
+    epsilon: float = 0.0,
+    max_env_steps: int | None = None,
+    patience_env_steps: int | None = None,
+    seed: int | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> EvalResult:
+    """Play the same number of episodes in every env.
+
+    A quota per env, because taking the first episodes to finish would favour short ones.
+
+    Args:
+        policy: Its stacks start anew.
+        envs: Their state is lost; never the training envs. A VectorEnv is adapted by
+            :func:`fastdqn.make_envs`.
+        episodes_per_env: Episodes of each env.
+        epsilon: Chance of a random action.
+        max_env_steps: Give up after so many steps over all envs.
+        patience_env_steps: Give up when for so many steps over all envs none has ended an episode
+            of its quota.
+        seed: Of the envs and of the random actions; None leaves both as they are.
+        stop: Asked before every step; True gives up.
+
+    Raises:
+        ConfigError: Where the envs have other spaces than those that the policy is for.
+    """
+    envs = make_envs(envs) if isinstance(envs, gymnasium.Env | VectorEnv) else envs
+    if policy.spaces is not None:
+        check_played(policy.spaces, envs)
+    total = np.zeros(envs.num_envs)
+    length = np.zeros(envs.num_envs, dtype=np.int64)
+    finished: list[list[tuple[float, int]]] = [[] for _ in range(envs.num_envs)]
+    env_steps = newest_end = 0
+
+    def finish(over: np.ndarray) -> None:
+        nonlocal newest_end
+        for env in np.flatnonzero(over & (length > 0)):
+            finished[env].append((total[env], int(length[env])))
+            total[env], length[env] = 0.0, 0
+            if len(finished[env]) <= episodes_per_env:
+                newest_end = env_steps
+
+    policy.reset()
+    if seed is not None:
+        policy.generator.manual_seed(seed)
+    step = envs.reset(seed=seed)
+    frame, first = step.observation, step.first
+    given_up = ""
+    while min(map(len, finished)) < episodes_per_env:
+        if max_env_steps is not None and env_steps >= max_env_steps:
+            given_up = f"after {env_steps:,} env steps"
+            break
+        if patience_env_steps is not None and env_steps - newest_end >= patience_env_steps:
+            given_up = f"none ended within {env_steps - newest_end:,} env steps"
+            break
+        if stop is not None and stop():
+            given_up = "on request"
+            break
+        envs.send(policy.act(frame, first=first, epsilon=epsilon) - policy.action_start)
+        step = envs.recv()
+        env_steps += envs.num_envs
+        frame, first = step.observation, step.first
+        started = arrays.to_numpy(first)
+        finish(started)
+        total += np.where(started, 0.0, arrays.to_numpy(step.reward))
+        length += ~started
+        if step.reset is not None and step.reset_observation is not None:
+            finish(arrays.to_numpy(step.reset))
+            moved_on, newest = (
+                arrays.as_kind_of(x, frame) for x in (step.reset, step.reset_observation)
+            )
+            frame = arrays.choose(moved_on, newest, frame)
+            first = first | step.reset
+    unfinished = 0
+    for env, episodes in enumerate(finished):
+        if len(episodes) < episodes_per_env and length[env] > 0:
+            episodes.append((total[env], int(length[env])))
+            unfinished += 1
+    kept = [episode for episodes in finished for episode in episodes[:episodes_per_env]]
+    returns, lengths = zip(*kept, strict=True) if kept else ((), ())
+    return EvalResult(np.array(returns, float), np.array(lengths, np.int64), unfinished, given_up)

@@ -1,0 +1,115 @@
+"""What a trained network does outside of training: frames in, actions out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastdqn.acting.actor import epsilon_greedy
+from fastdqn.envs.spaces import Spaces
+from fastdqn.errors import ConfigError
+from fastdqn.networks.q_network import forward_q
+from fastdqn.system.staging import as_tensor
+from fastdqn.types import Array, StackPadding
+
+
+class Policy:
+    """Acts on single frames and keeps the stacks itself.
+
+    Args:
+        network: In evaluation mode, float32; maps observations to Q (see fastdqn.networks).
+        frame_stack: S; None: observations are used as they come.
+        stack_padding: What precedes an episode's first frame, as in training.
+        action_start: Added to actions, for spaces that do not start at 0.
+        device: Where the network lives.
+        autocast: Run the network under autocast to bfloat16.
+        seed: Of the exploration.
+        lowered: Acts instead of the network: the same with its body in bfloat16.
+        spaces: Of the envs it is for: others are refused. They stand for the three arguments about
+            stacks and actions, too.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        frame_stack: int | None = None,
+        stack_padding: StackPadding = "zero",
+        action_start: int = 0,
+        device: torch.device | str = "cpu",
+        autocast: bool = False,
+        seed: int = 0,
+        lowered: nn.Module | None = None,
+        spaces: Spaces | None = None,
+    ) -> None:
+        self.network = network
+        self.spaces = spaces
+        if spaces is not None:
+            frame_stack, stack_padding = spaces.frame_stack, spaces.stack_padding
+            action_start = spaces.action_start
+        self._lowered = lowered
+        self.frame_stack, self.stack_padding = frame_stack, stack_padding
+        self.action_start = action_start
+        self.device = torch.device(device)
+        self.autocast = autocast
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._stack: Tensor | None = None
+
+    @property
+    def acting_network(self) -> nn.Module:
+        """What computes the actions: the network, or its copy in lower precision."""
+        return self.network if self._lowered is None else self._lowered
+
+    @torch.no_grad()
+    def act(
+        self, observation: Array, *, first: Array | None = None, epsilon: float | Tensor = 0.0
+    ) -> Array:
+        """Actions for N envs, as their action space counts them.
+
+        Args:
+            observation: [N, *O], the newest frame of each env.
+            first: bool [N], envs that were just reset: their stacks start anew. None: only where
+                the number of envs changed (or at the first call).
+            epsilon: Chance of a random action, or one for each env, [N].
+
+        Returns:
+            int64 [N]; numpy if the observation is numpy, else a tensor on the device.
+
+        Raises:
+            ConfigError: Where the frames have another shape than those of ``spaces``.
+        """
+        frames = as_tensor(observation)
+        if self.spaces is not None and tuple(frames.shape[1:]) != self.spaces.frame_shape:
+            raise ConfigError(
+                f"observation has shape {tuple(frames.shape)}, where this policy takes a frame of "
+                f"shape {self.spaces.frame_shape} for each of N envs; pass all N as one array."
+            )
+        frames = frames.to(self.device)
+        frames = frames if frames.dtype == torch.uint8 else frames.float()
+        q = forward_q(self.acting_network, self._observe(frames, first), self.autocast)
+        uniform = torch.rand((2, q.shape[0]), generator=self.generator, device=self.device)
+        actions = epsilon_greedy(q, epsilon, uniform) + self.action_start
+        return actions.cpu().numpy() if isinstance(observation, np.ndarray) else actions
+
+    def reset(self) -> None:
+        """Forget the stacks: the next call starts every env anew."""
+        self._stack = None
+
+    def _observe(self, frames: Tensor, first: Array | None) -> Tensor:
+        """Push frames [N, *O] onto the stacks and return them, [N, S, *O]."""
+        if self.frame_stack is None:
+            return frames
+        if self._stack is None or self._stack.shape[0] != frames.shape[0]:
+            self._stack = frames.new_zeros((frames.shape[0], self.frame_stack, *frames.shape[1:]))
+            starts = torch.ones(frames.shape[0], dtype=torch.bool, device=self.device)
+        elif first is None:
+            starts = torch.zeros(frames.shape[0], dtype=torch.bool, device=self.device)
+        else:
+            starts = as_tensor(first).to(self.device)
+        newest = frames.unsqueeze(1)
+        padding = torch.zeros_like(newest) if self.stack_padding == "zero" else newest
+        shape = (-1, *(1 for _ in self._stack.shape[1:]))
+        older = torch.where(starts.view(shape), padding, self._stack[:, 1:])
+        self._stack = torch.cat((older, newest), dim=1)
+        return self._stack

@@ -1,0 +1,300 @@
+"""What a Q network looks at: gradients with respect to its input, and perturbation maps."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastdqn.acting.policy import Policy
+from fastdqn.errors import ConfigError
+from fastdqn.learning.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
+from fastdqn.networks.q_network import evaluation_mode, to_q
+from fastdqn.system.staging import as_tensor
+from fastdqn.types import Array
+
+# Two ways to feed bytes as floats agree to rounding; they differ by a factor of 255 otherwise.
+_SAME_Q = 1e-3
+
+
+def input_gradient(
+    network: Policy | nn.Module,
+    observation: Array,
+    action: Array | None = None,
+    of: Literal["q", "loss"] = "q",
+    *,
+    reward: Array | None = None,
+    discount: Array | None = None,
+    next_observation: Array | None = None,
+    target_network: nn.Module | None = None,
+    double: bool = True,
+    loss: Literal["huber", "mse"] = "huber",
+    huber_delta: float = 1.0,
+) -> Array:
+    """How Q(s, a), or the loss of a transition, changes with each entry of the observation.
+
+    dQ(s, a)/ds is the saliency of Simonyan 2014 (arXiv 1312.6034). The gradient is taken with
+    respect to the observation's own values: for bytes per grey level of 0..255, not per 0..1.
+    Every sample stands alone, for networks run in evaluation mode here whatever mode they are in,
+    in the precision of their parameters (a bfloat16 policy in float32). Parameters, their
+    ``.grad``, modes and buffers stay as they are.
+
+    Args:
+        network: A policy, ``learner.network``, or any module that maps observations to Q
+            (through its ``q_values`` method, if it has one).
+        observation: [B, ...], what the network sees: stacks [B, S, *O] where it takes stacks.
+        action: int [B], counted from 0; None: the greedy one (for ``of="q"`` only).
+        of: ``q``: Q(s, a); ``loss``: the loss of the TD error, unweighted, per sample.
+        reward: [B], for the loss.
+        discount: [B], for the loss: 0 where the episode terminated, else gamma^m.
+        next_observation: Like observation, for the loss; carries no gradient.
+        target_network: Values the next observation; None: the network itself.
+        double: The network itself, not the target network, chooses the next action.
+        loss: ``huber`` or ``mse``.
+        huber_delta: Where the Huber loss turns linear.
+
+    Returns:
+        Shaped like the observation, in the float dtype of the parameters; a numpy array if the
+        observation is one, else a tensor on the device of the network.
+
+    Raises:
+        ConfigError: Where an argument is missing or does not fit, or integers are no bytes.
+    """
+    module = network_of(network)
+    transition = {"reward": reward, "discount": discount, "next_observation": next_observation}
+    _check(of, action, transition, target_network, loss)
+    target_module = module if target_network is None else target_network
+    device = _device(module, network)
+    raw = as_tensor(observation).to(device)
+    losses = {"huber": lambda td: huber_loss(td, huber_delta), "mse": mse_loss}
+    with evaluation_mode(module, target_module), torch.inference_mode(False), torch.enable_grad():
+        floats, unit = float_form(module, raw)
+        floats.requires_grad_()
+        q = q_of(module, floats)
+        if action is None:
+            chosen = q.argmax(dim=1)
+        else:
+            # In memory of its own: backward keeps it, and refuses tensors of inference mode.
+            chosen = as_tensor(action).to(device=device, dtype=torch.int64, copy=True)
+            _check_actions(chosen, q)
+        if of == "q":
+            wanted = q.gather(1, chosen.unsqueeze(1))
+        else:
+            following, r, gamma = (
+                as_tensor(transition[name]).to(device)  # type: ignore[arg-type]
+                for name in ("next_observation", "reward", "discount")
+            )
+            with torch.no_grad():
+                next_q = q_of(target_module, _as_parameters(following, target_module))
+                if double:
+                    online = q_of(module, _as_parameters(following, module))
+                    target = double_q_target(online, next_q, r, gamma)
+                else:
+                    target = q_target(next_q, r, gamma)
+            _check_target(target, chosen)
+            wanted = losses[loss](td_error(q, chosen, target.to(q.dtype)))
+        # Samples do not see each other in evaluation mode: the sum's gradient is each one's own.
+        gradient = torch.autograd.grad(wanted.sum(), floats)[0] * unit
+    return gradient.cpu().numpy() if isinstance(observation, np.ndarray) else gradient
+
+
+@torch.no_grad()
+def perturbation_saliency(
+    network: Policy | nn.Module,
+    frames: Array,
+    *,
+    stride: int = 5,
+    mask_sigma: float = 5.0,
+    blur_sigma: float = 3.0,
+    batch_size: int = 256,
+) -> Array:
+    """How much Q changes where a picture is blurred (Greydanus 2018, arXiv 1711.00138, eq. 1-2).
+
+    ``S(i, j) = 1/2 ||Q(s) - Q(phi(s, i, j))||^2`` with ``phi = s (1 - M) + blurred(s) M``, where M
+    is a Gaussian of height 1 around pixel (i, j). Blurring takes away what a place shows without
+    inventing anything: where the picture is smooth, the map is 0. All frames of a stack are
+    blurred together. The paper takes the policy's logits; here Q over all actions stands for them.
+
+    Args:
+        network: As for :func:`input_gradient`; it runs in evaluation mode.
+        frames: [B, ..., H, W], what the network sees, channels and stack before the pixels.
+        stride: Pixels between the positions tried, at most; between them the map is bilinear.
+        mask_sigma: Standard deviation of M in pixels; the paper's variance of 25.
+        blur_sigma: Standard deviation of the Gaussian blur in pixels.
+        batch_size: Perturbed observations per forward pass.
+
+    Returns:
+        [B, H, W], >= 0; numpy if the frames are, else a tensor on the device of the network.
+
+    Raises:
+        ConfigError: Where the frames are no pictures or a number is not above 0.
+    """
+    module = network_of(network)
+    numbers = {
+        "stride": stride,
+        "mask_sigma": mask_sigma,
+        "blur_sigma": blur_sigma,
+        "batch_size": batch_size,
+    }
+    for name, value in numbers.items():
+        if not value > 0:
+            raise ConfigError(f"{name} = {value!r} is out of range; use a number above 0.")
+    raw = as_tensor(frames).to(_device(module, network))
+    if raw.dim() < 3:
+        raise ConfigError(
+            f"frames of shape {tuple(raw.shape)} are no pictures; use [B, ..., H, W]."
+        )
+    height, width = raw.shape[-2:]
+    rows, columns = positions(height, stride), positions(width, stride)
+    maps = []
+    with evaluation_mode(module):
+        floats, _ = float_form(module, raw)
+        blurred = _blur(floats, blur_sigma)
+        across = _bumps(rows, height, mask_sigma).to(floats)  # [I, H]
+        along = _bumps(columns, width, mask_sigma).to(floats)  # [J, W]
+        middle = (1,) * (raw.dim() - 3)
+        for picture, smooth, q in zip(floats, blurred, q_of(module, floats), strict=True):
+            change = []
+            for places in torch.arange(len(rows) * len(columns)).split(batch_size):
+                i, j = places // len(columns), places % len(columns)
+                mask = across[i, :, None] * along[j, None, :]
+                mask = mask.reshape(len(places), *middle, height, width)
+                seen = torch.lerp(picture.expand(mask.shape[0], *picture.shape), smooth, mask)
+                change.append(0.5 * (q - q_of(module, seen)).square().sum(dim=1))
+            maps.append(torch.cat(change).view(len(rows), len(columns)))
+        # The positions reach from edge to edge, evenly: what align_corners means.
+        saliency = F.interpolate(
+            torch.stack(maps)[:, None], size=(height, width), mode="bilinear", align_corners=True
+        )[:, 0]
+    return saliency.cpu().numpy() if isinstance(frames, np.ndarray) else saliency
+
+
+def positions(size: int, stride: int) -> Tensor:
+    """Evenly spaced pixel positions from 0 to ``size - 1``, at most ``stride`` apart; float64."""
+    return torch.linspace(0, size - 1, -(-(size - 1) // stride) + 1, dtype=torch.float64)
+
+
+def q_of(network: nn.Module, observation: Tensor) -> Tensor:
+    """Q values [B, A] by the convention of fastdqn.networks, with gradient, in full precision."""
+    return to_q(network, network(observation))
+
+
+@torch.no_grad()
+def float_form(network: nn.Module, observation: Tensor) -> tuple[Tensor, float]:
+    """The observation as floats of which the network makes the same Q, and their unit.
+
+    A gradient needs floats, but networks scale bytes by 1/255 and floats not (those of
+    fastdqn.networks), or both, or neither. So the two candidates are tried, and the one whose Q
+    is that of the bytes is taken.
+
+    Args:
+        network: In evaluation mode.
+        observation: [B, ...], uint8 or floats, on the network's device.
+
+    Returns:
+        Fresh floats in the dtype of the parameters, and d(floats)/d(observation): 1 or 1/255.
+
+    Raises:
+        ConfigError: Where the observation is of other integers, or neither form has the same Q.
+    """
+    dtype = _dtype(network)
+    if observation.is_floating_point():
+        return observation.detach().to(dtype).clone(), 1.0
+    if observation.dtype != torch.uint8:
+        raise ConfigError(
+            f"an observation of {observation.dtype} has no gradient; use floats or uint8 pixels."
+        )
+    floats = observation.to(dtype)
+    reference = q_of(network, observation)
+    size = reference.abs().max()
+    forms = [(floats, 1.0), (floats / 255, 1 / 255)]
+    gaps = [float((q_of(network, form) - reference).abs().max()) for form, _ in forms]
+    best = int(gaps[1] <= gaps[0])
+    if not gaps[best] <= _SAME_Q * float(size):
+        raise ConfigError(
+            "the network gives bytes other Q values than the same numbers as floats, scaled by "
+            "1/255 or not; pass floats of the kind it takes."
+        )
+    return forms[best][0].clone(), forms[best][1]
+
+
+def _as_parameters(observation: Tensor, network: nn.Module) -> Tensor:
+    """Floats in the dtype of the parameters; bytes as they are."""
+    return observation.to(_dtype(network)) if observation.is_floating_point() else observation
+
+
+def network_of(network: Policy | nn.Module) -> nn.Module:
+    """The module to explain; in float32 where a policy acts with weights in bfloat16."""
+    module = network.network if isinstance(network, Policy) else network
+    if any(p.dtype == torch.bfloat16 for p in module.parameters()):
+        return copy.deepcopy(module).float()
+    return module
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in network.parameters()), torch.float32)
+
+
+def _device(module: nn.Module, network: Any) -> torch.device:
+    if isinstance(network, Policy):
+        return network.device
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+def _bumps(centres: Tensor, size: int, sigma: float) -> Tensor:
+    """Gaussians of height 1 around each centre, [len(centres), size]."""
+    distance = torch.arange(size, dtype=torch.float64) - centres[:, None]
+    return torch.exp(-0.5 * (distance / sigma) ** 2)
+
+
+def _blur(pictures: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of the last two axes; at an edge the weights that remain sum to 1."""
+
+    def weights(size: int) -> Tensor:
+        bumps = _bumps(torch.arange(size), size, sigma)
+        return (bumps / bumps.sum(dim=1, keepdim=True)).to(pictures)
+
+    height, width = pictures.shape[-2:]
+    return weights(height) @ pictures @ weights(width).T
+
+
+def _check(
+    of: str,
+    action: Array | None,
+    transition: dict[str, Array | None],
+    target_network: nn.Module | None,
+    loss: str,
+) -> None:
+    if of not in ("q", "loss"):
+        raise ConfigError(f"of = {of!r} must be one of q, loss.")
+    if loss not in ("huber", "mse"):
+        raise ConfigError(f"loss = {loss!r} must be one of huber, mse.")
+    if of == "loss":
+        for name, value in {"action": action, **transition}.items():
+            if value is None:
+                raise ConfigError(f"of = 'loss' needs {name}; pass that of the transition.")
+        return
+    for name, given in {**transition, "target_network": target_network}.items():
+        if given is not None:
+            raise ConfigError(f"{name} is only for of = 'loss'; leave it out for of = 'q'.")
+
+
+def _check_actions(action: Tensor, q: Tensor) -> None:
+    if action.shape != q.shape[:1]:
+        raise ConfigError(
+            f"action has shape {tuple(action.shape)}; use one for each of {len(q)} observations."
+        )
+    if len(action) and not (action.min() >= 0 and action.max() < q.shape[1]):
+        raise ConfigError(f"action = {action.tolist()} leaves 0..{q.shape[1] - 1}; count from 0.")
+
+
+def _check_target(target: Tensor, action: Tensor) -> None:
+    if target.shape != action.shape:
+        raise ConfigError(
+            f"reward and discount make targets of shape {tuple(target.shape)}; use one of each for "
+            f"each of the {len(action)} observations."
+        )

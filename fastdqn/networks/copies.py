@@ -1,0 +1,23 @@
+"""Other modules of the same network: in bfloat16, or in evaluation mode."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from fastdqn.networks.q_network import QNetwork
+
+
+def lower(network: QNetwork) -> QNetwork:
+    """A copy with its torso in bfloat16, for one that is not trained further."""
+    lowered = copy.deepcopy(network)
+    lowered.torso.to(torch.bfloat16)
+    return lowered
+
+
+def share_in_evaluation_mode(network: nn.Module) -> nn.Module:
+    """The same parameters and buffers in another module, in evaluation mode."""
+    shared: dict[int, Tensor] = {id(t): t for t in [*network.parameters(), *network.buffers()]}
+    return copy.deepcopy(network, shared).eval()

@@ -1,0 +1,101 @@
+"""The residual convolutional network of IMPALA (Espeholt 2018, arXiv 1802.01561, figure 3, right).
+
+The paper's large network without its LSTM. A multiplier widens it, as in Cobbe 2019 (arXiv
+1912.01588).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastdqn.errors import ConfigError
+from fastdqn.networks.onednn_linear import Linear
+
+CHANNELS = (16, 32, 32)
+MIN_SIZE = 8  # each of the three poolings has something to halve
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv2(relu(conv1(relu(x))))``, 3 x 3 with padding: [B, C, H, W] to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C, H, W]."""
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class Section(nn.Module):
+    """Convolution 3 x 3, max-pooling 3 x 3 with stride 2, two residual blocks."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(2))
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """``scale`` times [B, I, H, W] to [B, C, ceil(H / 2), ceil(W / 2)]."""
+        # The largest of scaled and shifted sums is the largest sum, scaled and shifted: behind the
+        # pooling there are a quarter of the numbers, and the frames are never divided.
+        bias = self.conv.bias
+        assert bias is not None
+        x = F.max_pool2d(F.conv2d(x, self.conv.weight, padding=1), 3, stride=2, padding=1)
+        x = torch.add(bias.view(-1, 1, 1), x, alpha=scale)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class ImpalaCNN(nn.Module):
+    """Three sections, a ReLU and one hidden layer, on [B, S, H, W]; bytes become 0..1.
+
+    Poolings are padded by a pixel on each side: sizes are those of the paper's code, whose
+    windows lie one pixel further right and down where a size is even.
+
+    Args:
+        channels: Of the observation, stack included.
+        height: In pixels, at least 8.
+        width: Likewise.
+        hidden: Units of the hidden layer; the paper has 256.
+        multiplier: Of the channels 16, 32 and 32.
+
+    Raises:
+        ConfigError: Where the frames are too small.
+    """
+
+    def __init__(
+        self, channels: int, height: int, width: int, hidden: int, *, multiplier: int = 1
+    ) -> None:
+        super().__init__()
+        if min(height, width) < MIN_SIZE:
+            raise ConfigError(
+                f"network = 'impala' needs frames of at least {MIN_SIZE} x {MIN_SIZE}, not "
+                f"{height} x {width}; use network = 'mlp'."
+            )
+        plan = (channels, *(multiplier * count for count in CHANNELS))
+        self.sections = nn.ModuleList(Section(inward, out) for inward, out in pairwise(plan))
+        for _ in self.sections:
+            height, width = -(-height // 2), -(-width // 2)
+        self.hidden = Linear(plan[-1] * height * width, hidden)
+        self.features = hidden
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """[B, S, H, W] (or [B, S, C, H, W]), uint8 or floats, to [B, features]."""
+        if observation.dim() == 5:
+            observation = observation.flatten(1, 2)
+        kind, weight = observation.device.type, self.hidden.weight
+        autocast = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if autocast else weight.dtype
+        # channels_last: convolutions of so few channels are fastest in it.
+        x = observation.to(dtype=dtype, memory_format=torch.channels_last)
+        scale = 1 / 255 if observation.dtype == torch.uint8 else 1.0
+        for section in self.sections:
+            x, scale = section(x, scale), 1.0
+        return F.relu(self.hidden(F.relu(x).flatten(1)))

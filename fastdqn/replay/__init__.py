@@ -1,0 +1,5 @@
+"""The replay: where rows lie, which may be drawn and how likely, and what a transition is made of.
+
+May import config, system and below; knows neither envs nor networks.
+Start reading at ``buffer``, then ``frame_ring``, ``sum_tree``; ``kernels`` are their Numba twins.
+"""

@@ -1,0 +1,511 @@
+"""The replay: where each env writes, which rows may be drawn, and how likely each is.
+
+Validity is data. With c the newest row of an env, T rows per env, S frames per stack and n steps,
+exactly the rows t with ``c - T + S + 1 <= t <= c - n`` and not ``first[t + 1]`` may start a
+transition. A drawable row is a positive leaf of a sum tree, any other is 0; uniform replay has
+leaves of 1. A row written switches at most one leaf off (c - T + S) and one on (c - n), so adding
+costs two small scatters, and sampling needs no rejection and no look at the host.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from fastdqn.errors import CheckpointError, FastDQNError
+from fastdqn.replay import kernels
+from fastdqn.replay.frame_ring import FrameRing, row_bytes
+from fastdqn.replay.memory_plan import MemoryPlan, make_plan
+from fastdqn.replay.priorities import LARGEST_PRIORITY, check_exponent_and_epsilon
+from fastdqn.replay.sum_tree import SumTree, level_sizes, to_array
+from fastdqn.system.compilation import CapturedStep, compile_pure, resolve_mode, weakly
+from fastdqn.system.devices import resolve_device, restore_generator
+from fastdqn.system.staging import HostStaging
+from fastdqn.types import Array, Batch, StackPadding, TimeStep
+
+_LOST_ROWS_WORTH_A_WARNING = 0.05
+
+
+class ReplayBuffer:
+    """Transitions of N envs on one device, drawn uniformly or in proportion to priority.
+
+    Args:
+        capacity: Rows over all envs, rounded down to a multiple of ``num_envs``.
+        num_envs: N.
+        observation_space: Of one frame of one env.
+        frame_stack: S; None leaves the stack axis out of observations.
+        stack_padding: ``zero`` or ``repeat``: what precedes an episode's first frame.
+        n_step: n of the n-step return.
+        gamma: Discount per step.
+        reward_clip: Store rewards clipped to [-reward_clip, reward_clip].
+        prioritized: Proportional prioritized replay (Schaul 2016); otherwise uniform.
+        alpha: Exponent of the priorities, 0 to 1: leaf = (priority + priority_epsilon)^alpha.
+        priority_epsilon: Added to every priority, so that none becomes undrawable; 1e-12 to 1.
+        device: Where everything lives.
+        seed: Of the generator that draws.
+        compiled: Whether Numba's loops do the work on a CPU; None: where it is installed.
+        mode: How torch does it: ``eager``; ``compile``, its pure parts compiled; ``graph``, and
+            :meth:`add` captured in a CUDA graph where its arrays come from the host; ``auto``:
+            graph on CUDA, else eager.
+        compile_backend: Of torch.compile.
+
+    Raises:
+        FastDQNError: Where a column has fewer than S + n + 1 rows.
+        ConfigError: Where alpha or priority_epsilon is out of its range, the device does not exist
+            here, or the mode is not possible on it.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        observation_space: Box,
+        *,
+        frame_stack: int | None = None,
+        stack_padding: StackPadding = "zero",
+        n_step: int = 1,
+        gamma: float = 0.99,
+        reward_clip: float | None = None,
+        prioritized: bool = False,
+        alpha: float = 0.6,
+        priority_epsilon: float = 1e-6,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        compiled: bool | None = None,
+        mode: str = "auto",
+        compile_backend: str = "inductor",
+    ) -> None:
+        check_exponent_and_epsilon(alpha, priority_epsilon)
+        self.rows = _rows(capacity, num_envs, frame_stack, n_step)
+        lost = ((frame_stack or 1) + n_step) / self.rows
+        if lost > _LOST_ROWS_WORTH_A_WARNING:
+            warnings.warn(
+                f"{lost:.0%} of the replay's rows cannot be drawn: each env keeps {self.rows}, of "
+                f"which frame_stack + n_step = {(frame_stack or 1) + n_step} are margin; raise "
+                f"replay_capacity or lower num_envs.",
+                stacklevel=2,
+            )
+        self.num_envs, self.capacity = num_envs, self.rows * num_envs
+        self.n_step, self.gamma, self.reward_clip = n_step, gamma, reward_clip
+        self.prioritized, self.alpha = prioritized, alpha
+        self.priority_epsilon = priority_epsilon
+        self.device = resolve_device(device)
+        self._stack = frame_stack or 1
+        self.ring = FrameRing(
+            self.rows,
+            num_envs,
+            observation_space,
+            frame_stack=frame_stack,
+            stack_padding=stack_padding,
+            device=self.device,
+            compiled=compiled,
+        )
+        self.tree = SumTree(self.capacity, device=self.device, compiled=compiled)
+        self.compiled = self.tree.compiled
+        # Newest row of each env, counted from its first row ever: -1 before that.
+        self.cursor = torch.full((num_envs,), -1, dtype=torch.int64, device=self.device)
+        self.max_priority = torch.ones((), device=self.device)  # before alpha; only grows
+        self.nonfinite_priority = torch.zeros((), dtype=torch.bool, device=self.device)
+        self._beta = torch.ones((), device=self.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        powers = torch.tensor([gamma**k for k in range(n_step + 1)], dtype=torch.float64)
+        self._gamma_powers = powers.to(torch.float32).to(self.device)
+        self._columns = torch.arange(num_envs, device=self.device)
+        self._newest = self._index(self.cursor)  # flat index of each env's newest row
+        # From there to the row that is added, the one whose leaf goes off, the one whose leaf goes
+        # on, and that one's successor.
+        offsets = torch.tensor([1, 1 + self._stack, 1 - n_step, 2 - n_step], device=self.device)
+        self._offsets = offsets.unsqueeze(1) * num_envs
+        self._off = torch.zeros(num_envs, device=self.device)
+        self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._strata: dict[int, tuple[Tensor, Tensor]] = {}  # by batch size
+        self._staging = HostStaging(self.device)
+        self._rows_added = 0  # on the host; a lower bound of every column's count
+        self.mode = resolve_mode(mode, self.device, backend=compile_backend)
+        if self.compiled:
+            self.mode = "eager"
+        self._adding: dict[tuple[int, ...], tuple[tuple[Tensor, ...], CapturedStep]] = {}
+        self._compile(compile_backend)
+        if self.compiled:  # what the loops are given, looked up once: nothing of it ever moves
+            self._tree_arrays = self.tree.arrays
+            self._row_arrays = (*self.ring.scalars, self.ring.frames)
+            self._priority_arrays = (
+                np.float32(priority_epsilon), np.float32(alpha), self.max_priority.numpy()
+            )  # fmt: skip
+
+    @classmethod
+    def plan(
+        cls,
+        capacity: int,
+        num_envs: int,
+        observation_space: Box,
+        *,
+        batch_size: int,
+        frame_stack: int | None = None,
+        n_step: int = 1,
+        device: torch.device | str = "cpu",
+        **_: Any,
+    ) -> MemoryPlan:
+        """Bytes per part of a replay made with the same arguments; allocates nothing.
+
+        A batch of ``batch_size`` transitions is a part of the plan.
+
+        Raises:
+            MemoryPlanError: Where it does not fit; the message names the capacity that does.
+            FastDQNError: Where a column has fewer than S + n + 1 rows.
+        """
+        capacity = _rows(capacity, num_envs, frame_stack, n_step) * num_envs
+        row = row_bytes(observation_space)
+        kind = torch.device(device).type
+
+        def parts(rows: int) -> dict[str, int]:
+            return {
+                "frames": row["frames"] * (rows + 1),  # and the zero frame
+                "scalars": row["scalars"] * rows,
+                "sum tree": 4 * sum(level_sizes(rows, None, kind)[1]),
+                "batch": batch_size * (2 * (frame_stack or 1) * row["frames"] + 5 * 8),
+            }
+
+        return make_plan(str(device), capacity, parts, num_envs)
+
+    def _compile(self, backend: str) -> None:
+        """What only reads, compiled: what it makes is written by the few operations left.
+
+        Functions, not methods of this replay: a cycle would keep its memory until garbage is
+        collected, and a GPU that has none left does not ask for that.
+        """
+        fast = partial(
+            compile_pure,
+            mode=self.mode,
+            backend=backend,
+            # Frames of 84 x 84 would else come 7,168 bytes apart, and no longer be contiguous.
+            options={"comprehensive_padding": False},
+        )
+        own = type(self)
+        self._draw, self._newest_stacks = fast(own._sample), fast(own.newest)
+        self._row, self._priorities = fast(own._row_of), fast(own._priorities_of)
+        if self.mode != "eager":
+            self.tree.compile_parts(fast)
+
+    @torch.no_grad()
+    def add(self, step: TimeStep, actions: Array | None) -> None:
+        """Write the newest row of every env, and the row of a reset within the same step.
+
+        Args:
+            step: Rows [N]; numpy or torch, any device.
+            actions: int [N], from 0: what led to ``step``. None after a reset of all envs.
+        """
+        (observation, reward, terminated, truncated, first, action, *second) = self._staging(
+            [
+                step.observation,
+                step.reward,
+                step.terminated,
+                step.truncated,
+                step.first,
+                self._no_action if actions is None else actions,
+                *(() if step.reset is None else (step.reset_observation, step.reset)),
+            ]
+        )
+        row = (observation, action, reward, terminated, truncated, first)
+        if self._rows_added < self.n_step:
+            self._add_rows(row, second)
+        elif self.mode == "graph" and self._staging.fixed:
+            self._add_captured(row, second)
+        else:
+            self._add(row, second)
+        self._rows_added += 1
+
+    def _clipped(self, reward: Tensor) -> Tensor:
+        limit = self.reward_clip
+        return reward if limit is None else reward.clamp(-limit, limit)
+
+    def _add(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
+        if second:
+            self._add_rows(row, second)
+        elif self.compiled:
+            self._add_row_in_loops(row)
+        else:
+            self._add_row(row)
+
+    def _add_row(self, row: tuple[Tensor, ...]) -> None:
+        """The usual case: one row per env, and at least n before it."""
+        observation, *scalars = row
+        added, switched, leaves, *kept = self._row(self, *scalars)
+        self.ring.store(added, observation, kept)
+        self.tree.set(switched, leaves)
+        self.cursor.add_(1)
+        self._newest.copy_(added)
+
+    def _row_of(
+        self, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, first: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The next row of every env: its place, the leaves it switches, what it holds; pure.
+
+        Returns:
+            Flat indices of the rows, [N]; of the leaves that go off and on, [2 N]; their values,
+            [2 N]; and what the rows hold beside their frames.
+        """
+        added, _, ready, after_ready = places = (self._newest + self._offsets) % self.capacity
+        # With one step the row behind the one that is ready is the one to come.
+        reset = first if self.n_step == 1 else self.ring.is_first(after_ready)
+        goes_on = self._goes_on(ready, reset)
+        leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
+        leaves = torch.cat((self._off, torch.where(goes_on, leaf, 0.0)))
+        kept = self.ring.kept(action, self._clipped(reward), terminated, truncated, first)
+        return added, places[1:3].view(-1), leaves, *kept
+
+    def _add_captured(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
+        """The same as one graph, of arrays that lie where the last ones lay."""
+        arrays = (*row, *second)
+        key = self._places(arrays)
+        if key not in self._adding:
+
+            def add(replay: ReplayBuffer) -> tuple[Tensor, ...]:
+                replay._add(row, second)
+                return ()
+
+            # Rows need not be put back: the graph writes them again.
+            state = [self.cursor, self._newest, *self.tree.tensors()]
+            captured = CapturedStep(weakly(add, self), state, [], self.device)
+            self._adding[key] = (arrays, captured)  # the reference keeps the ids unique
+        self._adding[key][1]()
+
+    @staticmethod
+    def _places(arrays: tuple[Tensor, ...]) -> tuple[int, ...]:
+        """What tells arrays that lie elsewhere: a graph reads where it was captured."""
+        return tuple(map(id, arrays))
+
+    def _add_row_in_loops(self, row: tuple[Tensor, ...]) -> None:
+        observation, action, reward, *flags = row
+        *scalars, frames = self._row_arrays
+        kernels.add_row(
+            *self._tree_arrays, self.rows, self._stack, self.n_step,
+            self.prioritized, *self._priority_arrays,
+            frames, *scalars, self.cursor.numpy(), self._newest.numpy(),
+            to_array(observation).reshape(self.num_envs, -1).astype(frames.dtype, copy=False),
+            to_array(action.to(torch.int64)),
+            to_array(self._clipped(reward).to(torch.float32)),
+            *map(to_array, flags),
+        )  # fmt: skip
+
+    def _add_rows(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
+        """Any case: a reset may add a second row, and the first rows find none before them."""
+        at = newest = self.cursor + 1
+        observation, action, reward, *flags = row
+        self.ring.write(self._index(at), observation, action, self._clipped(reward), *flags)
+        written = at.unsqueeze(0)
+        if second:
+            reset_observation, reset = second
+            # Written for every env, so that nothing depends on data: where the env did not reset,
+            # the row after the newest is scratch, and its leaf writes repeat those of ``at``.
+            self.ring.write_first(self._index(at + 1), reset_observation)
+            newest = at + reset
+            written = torch.stack((at, newest))
+        self._switch(written, newest)
+        self.cursor.copy_(newest)
+        self._newest.copy_(self._index(newest))
+
+    def _index(self, row: Tensor) -> Tensor:
+        """Flat index of a row count per env, [..., N]."""
+        return row % self.rows * self.num_envs + self._columns
+
+    def _switch(self, written: Tensor, newest: Tensor) -> None:
+        """Switch leaves off and on after one or two rows per env, [R, N]; ``newest`` [N]."""
+        ready = written - self.n_step
+        leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
+        on = torch.where(self._drawable(ready, newest), leaf, 0.0)
+        expired = self._index(written + self._stack)  # the slot of row written - T + S
+        index = torch.cat((expired, self._index(ready)))
+        self.tree.set(index.view(-1), torch.cat((torch.zeros_like(on), on)).view(-1))
+
+    def _drawable(self, row: Tensor, newest: Tensor) -> Tensor:
+        """Whether rows, none of them younger than ``newest - n``, may start a transition."""
+        stored = (row >= 0) & (row > newest - self.rows + self._stack)
+        return stored & self._goes_on(self._index(row), self.ring.is_first(self._index(row + 1)))
+
+    def _goes_on(self, index: Tensor, reset: Tensor) -> Tensor:
+        """Whether the row after each one belongs to the same episode: no flag, its ``first``."""
+        return ~reset
+
+    def _leaf(self, priority: Tensor) -> Tensor:
+        return (priority + self.priority_epsilon) ** self.alpha
+
+    @torch.no_grad()
+    def latest(self) -> Tensor:
+        """The newest observation of every env, [N, S, *O] (or [N, *O]): what to act on."""
+        stacks: Tensor = self._newest_stacks(self)
+        return stacks
+
+    def newest(self) -> Tensor:
+        """:meth:`latest` as it is written, for a function that is compiled around it."""
+        return self.ring.stack(self._newest)
+
+    def sample(self, batch_size: int, *, beta: float | Tensor = 1.0) -> Batch:
+        """Draw transitions, with replacement.
+
+        Prioritized draws are stratified (Schaul 2016, B.2.1) and carry the importance weights
+        ``(N P)^-beta`` divided by the batch's largest, so N cancels; uniform ones weigh 1.
+
+        Args:
+            batch_size: B.
+            beta: Exponent of the weights; a 0-d tensor on the device where it must vary in a
+                captured graph.
+
+        Raises:
+            FastDQNError: Before the first n + 2 rows are added, when nothing can be drawn.
+        """
+        if self._rows_added < self.n_step + 2:
+            raise FastDQNError(
+                f"The replay holds {self._rows_added} rows per env and can be sampled from "
+                f"{self.n_step + 2} on; add more steps first."
+            )
+        uniform = self._uniform(batch_size)
+        if self.compiled:
+            return self._sample_in_loops(uniform, beta)
+        if self.mode != "eager":
+            self._strata_of(batch_size)  # made before what reads it is compiled
+            if not isinstance(beta, Tensor):  # a constant would be compiled in
+                beta = self._beta.fill_(beta)
+        with torch.no_grad():  # whatever the caller has, so that it is compiled once
+            drawn: Batch = self._draw(self, uniform, beta)
+        return drawn
+
+    @torch.no_grad()
+    def _sample(self, uniform: Tensor, beta: float | Tensor) -> Batch:
+        """All of :meth:`sample` behind its random numbers, in torch; writes to nothing."""
+        index, leaf = self.tree.sample(self._stratified(uniform))
+        observation, action, reward, discount, following = self.ring.transition(
+            index, self.n_step, self._gamma_powers
+        )
+        weight = self._weight(leaf, beta)
+        return Batch(observation, action, reward, discount, following, weight, index)
+
+    def _uniform(self, batch_size: int) -> Tensor:
+        shape = (self.tree.levels, batch_size)
+        return torch.rand(shape, generator=self.generator, device=self.device)
+
+    def _stratified(self, uniform: Tensor) -> Tensor:
+        """[levels, B] with the top level's numbers spread over B strata, if prioritized."""
+        if not self.prioritized:
+            return uniform
+        offset, scale = self._strata_of(uniform.shape[1])
+        return (uniform + offset) / scale
+
+    def _strata_of(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """What to add to uniform numbers [levels, B], and to divide by: 0 and 1 below the top."""
+        if batch_size not in self._strata:
+            offset = torch.zeros((self.tree.levels, batch_size), device=self.device)
+            offset[0].copy_(torch.arange(batch_size, device=self.device))
+            scale = torch.ones((self.tree.levels, 1), device=self.device)
+            scale[0].fill_(batch_size)
+            self._strata[batch_size] = offset, scale
+        return self._strata[batch_size]
+
+    def _weight(self, leaf: Tensor, beta: float | Tensor) -> Tensor:
+        return (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)
+
+    def _sample_in_loops(self, uniform: Tensor, beta: float | Tensor) -> Batch:
+        count = uniform.shape[1]
+        # NumPy's arrays are made, and cut, in a third of the time that tensors take.
+        index, action = np.empty((2, count), np.int64)
+        reward, discount, weight = np.empty((3, count), np.float32)
+        frames = self.ring.empty_stacks(2, count)
+        kernels.sample(
+            *self._tree_arrays, uniform.numpy(), self.prioritized, float(beta),
+            self.num_envs, self._gamma_powers.numpy(), self.ring.repeats, *self._row_arrays,
+            index, action, reward, discount, weight, frames.reshape(2, count, self._stack, -1),
+        )  # fmt: skip
+        fields = (frames[0], action, reward, discount, frames[1], weight, index)
+        return Batch(*map(torch.from_numpy, fields))
+
+    def update_priorities(self, index: Tensor, priority: Tensor) -> None:
+        """Set priorities (Schaul 2016); of duplicates the largest wins.
+
+        A row that is not drawable stays so, whatever is written to it. A non-finite priority
+        becomes the largest seen and raises ``nonfinite_priority``. A finite one counts as at most
+        2^86; :mod:`fastdqn.replay.priorities` says why.
+
+        Args:
+            index: int64 [B], from a batch.
+            priority: float32 [B], >= 0, raw: before epsilon and alpha; usually |TD error|.
+        """
+        if not self.compiled:
+            return self._update_priorities(index, priority)
+        inside = kernels.set_priorities(
+            *self._tree_arrays, self.capacity, to_array(index), to_array(priority),
+            *self._priority_arrays, self.nonfinite_priority.numpy(),
+        )  # fmt: skip
+        self.tree.check_inside(inside, index)
+
+    @torch.no_grad()
+    def _update_priorities(self, index: Tensor, priority: Tensor) -> None:
+        leaves, highest, nonfinite = self._priorities(self, index, priority)
+        self.max_priority.copy_(highest)
+        self.nonfinite_priority.copy_(nonfinite)
+        self.tree.set(index, leaves)
+
+    def _priorities_of(self, index: Tensor, priority: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Leaves, [B], the largest priority ever, and whether one was not finite; pure."""
+        finite = torch.isfinite(priority)
+        priority = torch.where(finite, priority, self.max_priority)
+        priority = priority.clamp(0.0, LARGEST_PRIORITY)
+        drawable = self.tree.get(index) > 0
+        return (
+            torch.where(drawable, self._leaf(priority), 0.0),
+            torch.maximum(self.max_priority, priority.max()),
+            self.nonfinite_priority | ~finite.all(),
+        )
+
+    @property
+    def drawable(self) -> Tensor:
+        """Number of rows that may be drawn, 0-d int64."""
+        return (self.tree.leaves > 0).sum()
+
+    def nbytes(self) -> int:
+        """Bytes of the ring and the tree."""
+        return self.ring.nbytes() + self.tree.nbytes()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows, leaves, cursors, priorities and the generator."""
+        return {
+            "ring": self.ring.state_dict(),
+            "tree": self.tree.state_dict(),
+            "cursor": self.cursor,
+            "max_priority": self.max_priority,
+            "nonfinite_priority": self.nonfinite_priority,
+            "generator": self.generator.get_state(),
+            "rows_added": self._rows_added,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict` in place; CheckpointError where a shape is another."""
+        if state["cursor"].shape != self.cursor.shape:
+            raise CheckpointError(
+                f"The saved replay has {state['cursor'].numel()} envs, this run has "
+                f"{self.num_envs}; use the same num_envs."
+            )
+        self.ring.load_state_dict(state["ring"])
+        self.tree.load_state_dict(state["tree"])
+        for name in ("cursor", "max_priority", "nonfinite_priority"):
+            getattr(self, name).copy_(state[name])
+        self.max_priority.clamp_(max=LARGEST_PRIORITY)
+        self._newest.copy_(self._index(self.cursor))
+        restore_generator(self.generator, state["generator"])
+        self._rows_added = state["rows_added"]
+
+
+def _rows(capacity: int, num_envs: int, frame_stack: int | None, n_step: int) -> int:
+    """Rows per env; FastDQNError where they are too few to hold one transition."""
+    rows, need = capacity // num_envs, (frame_stack or 1) + n_step + 1
+    if rows < need:
+        raise FastDQNError(
+            f"replay_capacity = {capacity} leaves {rows} rows for each of {num_envs} envs; with "
+            f"frame_stack = {frame_stack} and n_step = {n_step} use at least {need * num_envs}."
+        )
+    return rows

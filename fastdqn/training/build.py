@@ -1,0 +1,221 @@
+"""From a Config to the parts of a run. With the trainer, the only code that reads a Config."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from gymnasium.vector import VectorEnv
+from torch import nn
+
+from fastdqn.config.config import Config
+from fastdqn.config.env_ids import is_native
+from fastdqn.config.seeds import eval_seed, subseed
+from fastdqn.envs import AtariProtocol, EnvStream, make_envs
+from fastdqn.envs.made import max_episode_steps
+from fastdqn.envs.spaces import Spaces
+from fastdqn.envs.stream import is_stream
+from fastdqn.learning.flat_parameters import check_parameters
+from fastdqn.learning.learner import Learner
+from fastdqn.networks.checks import check_network
+from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.replay.memory_plan import format_bytes
+from fastdqn.system.devices import check_deterministic_products, convolves, resolve_device
+from fastdqn.system.host import keep_freed_memory, usable_cpus
+from fastdqn.training.config_network import config_network, is_config_network
+from fastdqn.training.header import header
+from fastdqn.training.warm_start import find_initial, load_initial
+
+# Steps of each env without the end of an episode after which an evaluation is given up: more than
+# the 27,000 of an Atari game.
+_PATIENCE = 30_000
+
+
+def make_stream(
+    config: Config, *, num_envs: int | None = None, evaluation: bool = False
+) -> EnvStream:
+    """The envs of a run, or those that evaluate it.
+
+    Raises:
+        EnvError: Where they cannot be made or are not supported.
+    """
+    kwargs: dict[str, Any] = dict(config.env_kwargs)
+    if is_native(config.env_id):
+        kwargs.setdefault("device", str(resolve_device(config.device)))
+    if config.env_id.startswith("ALE/"):
+        protocol = getattr(AtariProtocol, config.atari_protocol)
+        kwargs["atari"] = protocol(
+            noop_max=config.atari_noop_max,
+            frame_skip=config.atari_frame_skip,
+            max_episode_frames=config.atari_max_episode_frames,
+            full_action_space=config.atari_full_action_space,
+        )
+        kwargs["num_threads"] = config.env_threads
+    if evaluation:
+        default_num = min(config.eval_num_envs, max(1, config.eval_episodes))
+    else:
+        default_num = config.num_envs
+    return make_envs(
+        config.env_id,
+        num_envs or default_num,
+        seed=eval_seed(config) if evaluation else config.seed,
+        frame_stack=config.frame_stack,
+        vectorization=config.env_vectorization,
+        step_timeout_s=config.step_timeout_s,
+        **kwargs,
+    )
+
+
+def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:
+    """The caller's envs, adapted unless they are a stream already."""
+    if is_stream(envs) and not isinstance(envs, VectorEnv):
+        return cast(EnvStream, envs)
+    return make_envs(
+        cast(VectorEnv, envs),
+        frame_stack=config.frame_stack,
+        seed=config.seed,
+        step_timeout_s=config.step_timeout_s,
+    )
+
+
+def build_network(config: Config, envs: EnvStream, network: nn.Module | None = None) -> nn.Module:
+    """The network that the config names, with weights drawn from its seed; or the caller's.
+
+    Raises:
+        ConfigError: Where it does not fit the observations.
+    """
+    spaces = Spaces.of(envs)
+    if network is not None:
+        check_parameters(network)
+        dtype = torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32
+        check_network(network, spaces.observation_shape, dtype, spaces.num_actions)
+        return network
+    with torch.random.fork_rng(devices=[]):  # the caller's global generator is not ours to move
+        torch.default_generator.manual_seed(subseed(config.seed, "network"))
+        return config_network(config, spaces)
+
+
+def is_own_network(config: Config, envs: EnvStream, network: nn.Module) -> bool:
+    """Whether a network is another than the config describes, so that only its maker has it."""
+    return not is_config_network(network, config, Spaces.of(envs))
+
+
+def build_learner(config: Config, network: nn.Module, device: torch.device) -> Learner:
+    """The learner that the config describes."""
+    return Learner(
+        network,
+        double=config.double,
+        loss=config.loss,
+        huber_delta=config.huber_delta,
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        optimizer_epsilon=config.optimizer_epsilon,
+        rmsprop_alpha=config.rmsprop_alpha,
+        rmsprop_centred=config.rmsprop_centred,
+        max_grad_norm=config.max_grad_norm,
+        max_grad_value=config.max_grad_value,
+        target_period_updates=config.target_period_updates,
+        target_tau=config.target_tau,
+        precision=config.precision,
+        mode=config.mode,
+        updates_per_launch=config.launch_on(device.type),
+        expected_updates=config.expected_updates,
+        device=device,
+        seed=subseed(config.seed, "policy"),
+    )
+
+
+def mode_of_parts(learner: Learner) -> str:
+    """Of the replay and the actor: on a CPU what they gain does not repay a minute of compiling."""
+    return learner.mode if learner.device.type == "cuda" else "eager"
+
+
+def replay_arguments(config: Config, envs: EnvStream, device: torch.device) -> dict[str, Any]:
+    """What both the replay and its plan are made of."""
+    return {
+        "capacity": config.replay_capacity,
+        "num_envs": envs.num_envs,
+        "observation_space": envs.observation_space,
+        "frame_stack": envs.frame_stack,
+        "stack_padding": envs.stack_padding,
+        "n_step": config.n_step,
+        "gamma": config.gamma,
+        "reward_clip": config.reward_clip,
+        "prioritized": config.prioritized,
+        "alpha": config.priority_alpha,
+        "priority_epsilon": config.priority_epsilon,
+        "device": device,
+        "seed": subseed(config.seed, "replay"),
+    }
+
+
+def set_up_torch(config: Config, network: nn.Module, device: torch.device) -> None:
+    """Threads and determinism, which a process has once; within ``torch_as_before``."""
+    # A second thread is worth a sixth of an MLP's update (1,064 to 893 us at 256-256 on an idle
+    # machine), but beside other processes two threads have been seen to lose far more.
+    on_cpu = convolves(network) and device.type == "cpu"
+    torch.set_num_threads(config.torch_threads or (usable_cpus() if on_cpu else 1))
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not config.deterministic
+        torch.use_deterministic_algorithms(config.deterministic)
+        if config.deterministic:
+            check_deterministic_products(device)
+
+
+def keep_memory_for(network: nn.Module, device: torch.device) -> None:
+    """Let glibc keep what convolutions on a CPU free: for good, so in a process of our own only."""
+    if convolves(network) and device.type == "cpu":
+        keep_freed_memory()
+
+
+def policy_spec(
+    envs: EnvStream, learner: Learner, *, own_envs: bool, own_network: bool
+) -> dict[str, Any]:
+    """What a checkpoint must know to act without the envs, and what a command cannot make."""
+    spaces = Spaces.of(envs)
+    return {
+        "frame_shape": list(spaces.frame_shape),
+        "frame_dtype": spaces.frame_dtype,
+        "image": spaces.image,
+        "num_actions": spaces.num_actions,
+        "action_start": spaces.action_start,
+        "frame_stack": spaces.frame_stack,
+        "stack_padding": spaces.stack_padding,
+        "bf16": learner.bf16,
+        "own_envs": own_envs,
+        "own_network": own_network,
+    }
+
+
+def eval_patience(config: Config, envs: EnvStream) -> int:
+    """``eval_patience_env_steps``, resolved: what the envs allow is not taken for endless."""
+    if config.eval_patience_env_steps is not None:
+        return config.eval_patience_env_steps
+    limit = max_episode_steps(envs) or 0
+    if config.env_id.startswith("ALE/"):
+        limit = config.atari_max_episode_frames // config.atari_frame_skip
+    return max(_PATIENCE, limit + 1) * envs.num_envs
+
+
+def describe(config: Config) -> str:
+    """What a run would do and need, for ``--dry-run``: makes the envs, but steps nothing.
+
+    Raises:
+        FastDQNError: Whatever the run itself would raise before its first env step.
+    """
+    c, device = config, resolve_device(config.device)
+    envs = make_stream(c)
+    try:
+        drawn = c.drawn_at_once(c.launch_on(device.type))
+        plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=drawn)
+        network = build_network(c, envs)
+        if find_initial(c):
+            load_initial(c, network, Spaces.of(envs), False)
+        learner = build_learner(c, network, device)
+    finally:
+        envs.close()
+    rows = header(c, c.env_id, envs, learner, plan)
+    parameters = sum(p.numel() for p in learner.network.parameters())
+    rows["checkpoint"] = f"up to {format_bytes(plan.total + 16 * parameters)} with the replay"
+    lines = [f"{name:<12}{text}" for name, text in rows.items()]
+    return "\n".join([*lines, "memory", str(plan)])

@@ -1,0 +1,47 @@
+"""What a run is, in a few lines: before it starts, or instead of it."""
+
+from __future__ import annotations
+
+from fastdqn.config.config import Config
+from fastdqn.envs import EnvStream
+from fastdqn.learning.learner import Learner
+from fastdqn.replay.memory_plan import MemoryPlan, format_bytes
+from fastdqn.system.info import device_name
+
+
+def header(
+    config: Config, name: str, envs: EnvStream, learner: Learner, plan: MemoryPlan
+) -> dict[str, str]:
+    """Rows of a heading and a text.
+
+    Args:
+        config: Of the run.
+        name: Of the envs.
+        envs: Those of training; only their spaces are looked at.
+        learner: On the device of the run.
+        plan: Of the replay.
+    """
+    c, launch = config, learner.updates_per_launch
+    shape, stack = tuple(envs.observation_space.shape), envs.frame_stack
+    parameters = sum(p.numel() for p in learner.network.parameters())
+    tau = "" if c.target_tau == 1.0 else f", tau {c.target_tau:g}"
+    period = c.target_period_updates
+    beta = f"beta {c.priority_beta_start:g} to {c.priority_beta_end:g}"
+    kind = f"{c.network} " if c.network != "auto" else ""
+    return {
+        "envs": f"{name}, {envs.num_envs} side by side, {envs.num_actions} actions, frames "
+        f"{shape} {envs.observation_space.dtype}" + (f", {stack} stacked" if stack else ""),
+        "network": f"{kind}{parameters:,} parameters, {learner.precision}, "
+        f"{learner.device} ({device_name(learner.device)}), {learner.mode}"
+        + (" (the first updates wait for the compiler)" if learner.mode != "eager" else ""),
+        "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
+        f"without learning",
+        "updates": f"{c.expected_updates:,} with batches of {c.batch_size}; replay ratio "
+        f"{c.replay_ratio:g} (transitions trained per env step)"
+        + (f"; {launch} per launch" if launch > 1 else ""),
+        "target": "none" if period is None else f"every {period:,} updates{tau}",
+        "epsilon": f"{c.epsilon_start:g} to {c.epsilon_end:g}, {c.epsilon_schedule} over "
+        f"{c.epsilon_duration_env_steps:,} env steps",
+        "replay": f"{plan.capacity:,} rows, {format_bytes(plan.total)}, n-step {c.n_step}, "
+        + (f"prioritized, alpha {c.priority_alpha:g}, {beta}" if c.prioritized else "uniform"),
+    }

@@ -1,0 +1,187 @@
+"""A trained policy from its checkpoint: the network described there, with the parameters saved."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastdqn.acting.policy import Policy
+from fastdqn.checkpoints.names import parse_choice
+from fastdqn.checkpoints.state_tree import SavedTensor, materialize
+from fastdqn.checkpoints.store import find_checkpoint, open_checkpoint, open_newest, refusing
+from fastdqn.config.config import Config
+from fastdqn.envs.spaces import Spaces
+from fastdqn.errors import CheckpointError, ConfigError, cut_short
+from fastdqn.networks.checks import check_network, load_network
+from fastdqn.networks.copies import lower
+from fastdqn.networks.q_network import QNetwork
+from fastdqn.system.devices import resolve_device
+from fastdqn.training.config_network import config_network
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """What a checkpoint says of the network that it holds; the tensors are still in their files."""
+
+    path: Path
+    spec: dict[str, Any]  # as fastdqn.training.build.policy_spec made it
+    config: Config
+    tensors: dict[str, SavedTensor]  # parameters, float32, and buffers by name
+
+    @property
+    def spaces(self) -> Spaces:
+        """Of the envs it was trained on."""
+        return Spaces.of_spec(self.spec)
+
+
+def load(
+    path: PathLike,
+    *,
+    device: str = "auto",
+    network: nn.Module | None = None,
+    checkpoint: int | str | None = None,
+) -> Policy:
+    """The policy of a run directory's newest checkpoint, or of another. Never unpickles.
+
+    Of a run directory whose newest checkpoint is damaged, the newest that is whole is taken, with a
+    warning that names the damaged file.
+
+    Args:
+        path: Run directory or checkpoint directory.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        network: Where the run trained a network of its own; its parameters are overwritten.
+        checkpoint: Of a run directory: ``best``, the one whose evaluation had the highest mean
+            return; ``latest``; or the env steps of one.
+
+    Raises:
+        CheckpointError: Where there is no checkpoint or it is damaged or does not fit.
+        ConfigError: Where ``checkpoint`` is no such choice, or the network does not take the
+            observations.
+    """
+    resolved = resolve_device(device)
+    saved = read_network(Path(path), checkpoint)
+    with refusing(saved.path):
+        return _policy(saved, resolved, network)
+
+
+def read_network(path: Path, choice: int | str | None = None) -> SavedNetwork:
+    """What a checkpoint holds of its network, checked.
+
+    Args:
+        path: Run directory or checkpoint directory.
+        choice: As the ``checkpoint`` of :func:`load`.
+
+    Raises:
+        CheckpointError: As :func:`load`.
+        ConfigError: Where the choice is none.
+    """
+    parts = ("run", "learner")
+    choice = parse_choice(choice)
+    found = find_checkpoint(path, choice)
+    if found == path or choice is not None:
+        state = open_checkpoint(found, parts=parts)
+    else:
+        found, state = open_newest(path / "checkpoints", parts=parts)
+    with refusing(found):
+        spec = state["run"]["spec"]
+        tensors = state["learner"]["network"]
+        check_spec(found, spec)
+        try:
+            config = Config.from_json(json.dumps(state["run"]["config"]))
+        except ConfigError as error:
+            raise CheckpointError(f"{found} does not describe a policy ({error}).") from None
+        if not isinstance(tensors, dict) or not all(
+            isinstance(tensor, SavedTensor) for tensor in tensors.values()
+        ):
+            raise TypeError("a network that is not made of tensors")
+        return SavedNetwork(found, spec, config, tensors)
+
+
+def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None) -> Policy:
+    spec, config, spaces = saved.spec, saved.config, saved.spaces
+    if network is None:
+        if spec["own_network"]:
+            raise CheckpointError(
+                f"{saved.path} was trained with a network of its own; pass it as load(..., "
+                f"network=)."
+            )
+        if len(config.hidden_sizes) > len(saved.tensors):
+            raise CheckpointError(f"{saved.path} describes more layers than it has parameters for.")
+        try:
+            with torch.device("meta"):  # no memory until the shapes are known to be the file's
+                network = config_network(config, spaces)
+        except ConfigError as error:
+            raise CheckpointError(f"{saved.path} does not describe a policy ({error}).") from None
+        _check_network(network, saved.tensors)
+        network = network.to_empty(device=device).eval()
+        materialize(saved.tensors, into=network.state_dict())
+    else:
+        network = network.to(device).eval()
+        if spaces.frame_dtype is not None:
+            dtype = torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32
+            check_network(network, spaces.observation_shape, dtype, spaces.num_actions)
+        _check_network(network, saved.tensors)
+        load_network(network, materialize(saved.tensors))
+    low: bool = spec["bf16"]  # as it acted in training
+    lowered = None
+    if low and isinstance(network, QNetwork):
+        lowered = lower(network).requires_grad_(False)
+    return Policy(
+        network,
+        device=device,
+        autocast=low and lowered is None,
+        seed=config.seed,
+        lowered=lowered,
+        spaces=spaces,
+    )
+
+
+def _check_network(network: nn.Module, saved: dict[str, SavedTensor]) -> None:
+    own = network.state_dict()
+    for name in sorted(own.keys() ^ saved.keys()):
+        where = "missing from the checkpoint" if name in own else "unknown to this network"
+        raise CheckpointError(
+            f"{cut_short(name)} is {where}; use the network settings (or the network) it was saved "
+            f"with."
+        )
+    for name, tensor in own.items():
+        if tuple(tensor.shape) != saved[name].shape or tensor.dtype != saved[name].dtype:
+            raise CheckpointError(
+                f"{name!r} is {list(saved[name].shape)} {saved[name].dtype} in the checkpoint and "
+                f"{list(tensor.shape)} {tensor.dtype} here; use the network settings it was saved "
+                f"with."
+            )
+
+
+def check_spec(path: Path, spec: dict[str, Any]) -> None:
+    """Refuse what no ``policy_spec`` of a run is, by a CheckpointError or KeyError."""
+
+    def count(value: Any, low: int = 1) -> bool:
+        return type(value) is int and low <= value <= 2**31
+
+    right = {
+        "frame_shape": isinstance(spec["frame_shape"], list)
+        and len(spec["frame_shape"]) <= 8
+        and all(count(size) for size in spec["frame_shape"]),
+        "num_actions": count(spec["num_actions"]),
+        "frame_stack": spec["frame_stack"] is None or count(spec["frame_stack"]),
+        "stack_padding": spec["stack_padding"] in ("zero", "repeat"),
+        "action_start": type(spec["action_start"]) is int and abs(spec["action_start"]) < 2**62,
+        **{name: type(spec[name]) is bool for name in ("image", "bf16", "own_network")},
+        # Younger than the others: older checkpoints do without.
+        "frame_dtype": spec.get("frame_dtype") in (None, "uint8", "float32"),
+        "own_envs": type(spec.get("own_envs", False)) is bool,
+    }
+    for name, good in right.items():
+        if not good:
+            raise CheckpointError(
+                f"{path} does not describe a policy ({name} = {cut_short(spec[name])})."
+            )

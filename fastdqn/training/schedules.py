@@ -1,0 +1,53 @@
+"""Values that depend on the clock: pure functions of a step count (epsilon, beta, step size)."""
+
+from __future__ import annotations
+
+import math
+
+from fastdqn.config.config import Config
+
+
+def linear_schedule(step: float, start: float, end: float, begin: float, duration: float) -> float:
+    """From ``start`` at ``begin`` to ``end`` at ``begin + duration``, constant outside."""
+    if duration <= 0:
+        return end if step >= begin else start
+    fraction = min(max((step - begin) / duration, 0.0), 1.0)
+    return (1.0 - fraction) * start + fraction * end  # exact at both ends
+
+
+def exponential_schedule(
+    step: float, start: float, end: float, begin: float, duration: float
+) -> float:
+    """``end + (start - end) exp(-(step - begin) / duration)``, constant before ``begin``."""
+    return end + (start - end) * math.exp(-max(step - begin, 0.0) / duration)
+
+
+SCHEDULES = {"linear": linear_schedule, "exponential": exponential_schedule}
+
+
+class Schedules:
+    """What a run's clock determines, from its configuration alone."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.end = config.schedules_end_env_steps
+        """Env step at which those end that last as long as the run."""
+
+    def epsilon(self, env_steps: int) -> float:
+        """Chance of a random action."""
+        c = self.config
+        schedule = SCHEDULES[c.epsilon_schedule]
+        begin, duration = c.learning_starts_env_steps, c.epsilon_duration_env_steps
+        return schedule(env_steps, c.epsilon_start, c.epsilon_end, begin, duration)
+
+    def beta(self, env_steps: int) -> float:
+        """Exponent of the importance weights."""
+        c = self.config
+        return linear_schedule(env_steps, c.priority_beta_start, c.priority_beta_end, 0, self.end)
+
+    def learning_rate(self, env_steps: int) -> float:
+        """Step size."""
+        c = self.config
+        if c.learning_rate_final is None:
+            return c.learning_rate
+        return linear_schedule(env_steps, c.learning_rate, c.learning_rate_final, 0, self.end)

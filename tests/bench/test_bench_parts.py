@@ -1,0 +1,383 @@
+"""The bench's own arithmetic: percentiles, turns, floors, names, ratios, tables."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from fastdqn.bench import case_list, catalogue, compare, table
+from fastdqn.bench.fingerprint import differences
+from fastdqn.bench.floors import floor_seconds, impala_work, mlp_work, nature_work
+from fastdqn.bench.harness import measure, percentile, repeats_per_window, summarise, warm_up
+from fastdqn.bench.workload import Floor, Workload
+from fastdqn.errors import ConfigError
+
+# --- harness -----------------------------------------------------------------------------------
+
+
+def test_percentiles_are_numpys():
+    values = np.random.default_rng(0).exponential(size=37).tolist()
+    for percent in (0, 10, 50, 90, 100):
+        assert percentile(values, percent) == pytest.approx(np.percentile(values, percent))
+    assert percentile([3.0], 90) == 3.0
+
+
+def test_a_window_becomes_microseconds_per_unit():
+    # 10 repeats of 8 updates in 4, 6 and 5 ms: 50, 75 and 62.5 us per update
+    timing = summarise([4e-3, 6e-3, 5e-3], repeats=10, units=8)
+    assert timing.median == pytest.approx(62.5)
+    assert timing.p10 == pytest.approx(52.5)  # 50 + 0.2 * 12.5
+    assert timing.p90 == pytest.approx(72.5)
+    assert (timing.windows, timing.repeats) == (3, 10)
+
+
+def test_repeats_fill_a_window_and_are_at_least_one():
+    assert repeats_per_window(1e-3, 0.1) == 100
+    assert repeats_per_window(5.0, 0.1) == 1
+
+
+def _workload(name, log, **kwargs):
+    return Workload(
+        run=lambda repeats: log.append((name, repeats)),
+        check=lambda: None,
+        unit="turn",
+        **kwargs,
+    )
+
+
+class FakeTimer:
+    """So many seconds per repeat, on a clock that goes only while something runs."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.seconds, self.now = seconds, 0.0
+        monkeypatch.setattr("fastdqn.bench.harness.time.perf_counter", lambda: self.now)
+
+    def __call__(self, workload, repeats):
+        workload.run(repeats)
+        taken = repeats * self.seconds[id(workload)]
+        self.now += taken
+        return taken
+
+
+def test_windows_of_a_family_take_turns(monkeypatch):
+    log = []
+    a, b = (_workload(name, log, begin=lambda n=name: log.append((n, "begin"))) for name in "ab")
+    timer = FakeTimer(monkeypatch, {id(a): 1e-3, id(b): 1e-2})
+    timings = measure({"a": a, "b": b}, timer, seconds=2.0)
+    begin = log.index(("a", "begin"))
+    assert log[begin + 1] == ("b", "begin")
+    windows = log[begin + 2 :]
+    assert windows == [("a", 100), ("b", 10)] * 20
+    assert timings["a"].median == pytest.approx(1e3)
+    assert timings["b"].median == pytest.approx(1e4)
+
+
+def test_a_slow_workload_gets_fewer_windows_but_five(monkeypatch):
+    log = []
+    a, b = _workload("a", log), _workload("b", log)
+    timer = FakeTimer(monkeypatch, {id(a): 0.25, id(b): 10.0})
+    timings = measure({"a": a, "b": b}, timer, seconds=2.0)
+    assert (timings["a"].windows, timings["a"].repeats) == (8, 1)
+    assert (timings["b"].windows, timings["b"].repeats) == (5, 1)
+    assert [name for name, _ in log[-13:]] == ["a", "b"] * 5 + ["a"] * 3
+
+
+def test_warming_up_lasts_and_tells_the_time_of_one_repeat(monkeypatch):
+    log = []
+    a = _workload("a", log)
+    timer = FakeTimer(monkeypatch, {id(a): 1e-3})
+    assert warm_up(a, timer, 0.5) == pytest.approx(1e-3)
+    assert timer.now >= 0.5
+    assert log[-1][1] >= 32  # long enough a stretch for the clock
+
+
+def test_smoke_runs_twice_without_warming_up(monkeypatch):
+    log = []
+    a = _workload("a", log)
+    measure({"a": a}, FakeTimer(monkeypatch, {id(a): 1.0}), seconds=2.0, smoke=True)
+    assert log == [("a", 1), ("a", 1)]
+
+
+# --- floors, counted by hand -------------------------------------------------------------------
+
+
+def test_nature_work_is_what_the_layers_say():
+    work = nature_work(18)
+    macs = 20 * 20 * 32 * 256 + 9 * 9 * 64 * 512 + 7 * 7 * 64 * 576 + 3136 * 512 + 512 * 18
+    assert work.forward_flop == 2 * macs
+    assert work.forward_flop / 1e6 == pytest.approx(18.70, abs=0.01)
+    assert work.backward_flop / 1e6 == pytest.approx(30.8, abs=0.1)
+    double = work.update(1, double=True, precision="fp32")
+    single = work.update(1, double=False, precision="fp32")
+    assert double.flop / 1e6 == pytest.approx(87.0, abs=0.1)
+    assert single.flop / 1e6 == pytest.approx(68.3, abs=0.1)
+
+
+def test_dueling_and_parameters_are_those_of_the_networks():
+    from fastdqn.networks.q_network import make_network
+
+    for dueling in (False, True):
+        work = nature_work(18, dueling=dueling)
+        network = make_network(
+            (84, 84), 18, kind="nature", frame_stack=4, hidden_sizes=(512,), dueling=dueling
+        )
+        # The head's streams are half as wide as the layer before them.
+        assert work.parameters == sum(p.numel() for p in network.parameters())
+    assert work.update(1, double=True, precision="fp32").flop / 1e6 == pytest.approx(103, abs=0.5)
+    mlp = make_network((4,), 2, kind="mlp", hidden_sizes=(120, 84))
+    assert mlp_work(4, (120, 84), 2).parameters == sum(p.numel() for p in mlp.parameters())
+
+
+def test_mlp_work_by_hand():
+    work = mlp_work(4, (3,), 2)
+    assert work.forward_flop == 2 * (12 + 6)
+    # weights' gradients 12 + 6, the gradient of the hidden layer 6, in multiply-adds
+    assert work.backward_flop == 2 * (12 + 6 + 6)
+    assert work.parameters == 12 + 3 + 6 + 2
+    floor = work.update(10, double=True, precision="fp32")
+    assert floor.flop == 10 * (3 * 36 + 48)
+    assert floor.bytes == 2 * 10 * 16 + 28 * 23
+
+
+@pytest.mark.parametrize(
+    ("width", "millions", "mflop"), [(1, 2.09, 110), (2, 4.36, 418), (4, 9.49, 1_622)]
+)
+def test_residual_networks_have_the_parameters_and_flop_of_their_layers(width, millions, mflop):
+    """What torch counts, forward and backward, beside the bench's floors and round figures."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from fastdqn.networks.q_network import make_network
+
+    network = make_network(
+        (84, 84), 18, kind="impala", frame_stack=4, hidden_sizes=(512,), impala_width=width
+    ).double()  # float32 products are an operator of our own, which torch does not count
+    with FlopCounterMode(display=False) as forward:
+        q = network(torch.zeros(1, 4, 84, 84, dtype=torch.uint8))
+    with FlopCounterMode(display=False) as backward:
+        q.sum().backward()
+    work = impala_work(18, width)
+    assert work.parameters == sum(p.numel() for p in network.parameters())
+    assert work.parameters / 1e6 == pytest.approx(millions, abs=0.005)
+    assert work.forward_flop == forward.get_total_flops()
+    assert work.forward_flop / 1e6 == pytest.approx(mflop, abs=1)
+    assert work.backward_flop == backward.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("width", "double", "single", "megabytes"),
+    [(1, 544, 434, 59 + 14), (2, 2_071, 1_654, 122 + 14), (4, 8_076, 6_454, 266 + 14)],
+)
+def test_updates_of_the_residual_network(width, double, single, megabytes):
+    """In MFLOP per sample, and bytes at B = 256: 28 per parameter and 2 stacks per sample."""
+    work = impala_work(18, width)
+    floor = work.update(256, double=True, precision="bf16")
+    assert floor.flop / 256e6 == pytest.approx(double, abs=0.5)
+    plain = work.update(256, double=False, precision="bf16")
+    assert plain.flop / 256e6 == pytest.approx(single, abs=0.5)
+    assert floor.bytes / 1e6 == pytest.approx(megabytes, abs=1)
+    first = 84 * 84 * 16 * width * 4 * 9  # the gradient of whose input nobody needs
+    assert work.layer_macs[0] == first
+    assert work.backward_flop == 2 * (work.forward_flop - first)
+
+
+def test_bytes_of_a_nature_update_are_those_of_perfect_fusion():
+    floor = nature_work(18).update(32, double=True, precision="bf16")
+    assert floor.bytes == 32 * 8 * 7056 + 28 * nature_work(18).parameters
+    assert floor.bytes / 1e6 == pytest.approx(49, abs=0.5)
+
+
+def test_the_floor_is_the_larger_of_both_times():
+    ceilings = {"bytes_per_s": 100.0, "fp32": 1000.0}
+    assert floor_seconds(Floor(5000, 100), ceilings) == 5.0
+    assert floor_seconds(Floor(1000, 300), ceilings) == 3.0
+    assert floor_seconds(Floor(1000, 300, "bf16"), ceilings) is None
+    assert floor_seconds(Floor(0, 300, "bf16"), ceilings) == 3.0
+    assert floor_seconds(Floor(1, 1), {}) is None
+
+
+# --- catalogue ---------------------------------------------------------------------------------
+
+
+def test_names_are_distinct_lines_are_there_and_groups_known():
+    known = catalogue.cases()
+    assert list(dict.fromkeys(case.group for case in known.values())) == list(catalogue.GROUPS)
+    assert all(case.line and re.fullmatch(r"[\w./]+", case.name) for case in known.values())
+    for device in ("cpu", "cuda"):
+        default = catalogue.select([], device)
+        assert {case.group for case in default} == set(catalogue.GROUPS)
+    assert not any("graph" in case.name for case in catalogue.select([], "cpu"))
+
+
+def test_the_residual_networks_are_in_the_default_set_of_cuda_alone_and_few():
+    def default(device):
+        names = [case.name for case in catalogue.select([], device)]
+        return [name for name in names if "impala" in name or name.startswith("e2e/C")]
+
+    assert default("cpu") == []
+    assert default("cuda") == [
+        "net/fwdbwd/impala2/B256/bf16",
+        *(f"update/impala2/B256/{mode}/K1" for mode in ("eager", "compile", "graph")),
+        *(f"e2e/C/{env}/N64" for env in ("synthetic", "pong")),
+    ]
+    everything = list(catalogue.cases())
+    for net, batch in [(f"impala{width}", batch) for width in (1, 2, 4) for batch in (32, 256)]:
+        assert f"update/{net}/B{batch}/graph/K1" in everything
+        assert f"net/fwd/{net}/B{batch}/bf16" in everything
+        assert f"adam/flat/{net}" in everything
+    tiny = [case.name for case in catalogue.one_of_each(catalogue.select(["*"], "cpu"))]
+    assert {name.split("/")[2] for name in tiny if "impala" in name and "net/" in name} == {
+        "impala1"
+    }
+
+
+def test_patterns_are_names_globs_and_groups_with_commas():
+    def names(*patterns):
+        return [case.name for case in catalogue.select(list(patterns), "cpu")]
+
+    known = list(catalogue.cases())
+    assert names("ceil/copy") == ["ceil/copy"]
+    assert names("env") == names("env/*") == [name for name in known if name.startswith("env/")]
+    assert names("update/nature/B32") == names("update/nature/B32/*")
+    # In the catalogue's order, each once.
+    assert names("ceil/gemm_fp32,ceil/copy", "ceil/co*") == ["ceil/copy", "ceil/gemm_fp32"]
+    assert names("*") == known
+
+
+@pytest.mark.parametrize("pattern", ["ceil/cpy", "nothing/*", "Update/*", "e2e/A/pong"])
+def test_a_pattern_without_a_case_is_refused(pattern):
+    if pattern == "e2e/A/pong":  # a prefix of whole parts is fine, a part of a part is not
+        assert catalogue.select([pattern], "cpu")
+        pattern = "e2e/A/po"
+    with pytest.raises(ConfigError, match="matches none of the"):
+        catalogue.select([pattern], "cpu")
+
+
+def test_the_nearest_name_is_offered():
+    with pytest.raises(ConfigError, match=r"did you mean 'ceil/copy'\?"):
+        catalogue.select(["ceil/cpy"], "cpu")
+
+
+def test_families_hold_what_is_compared_together():
+    chosen = catalogue.select(["update/nature/B32/eager/K1", "peer", "ceil/copy"], "cpu")
+    grouped = [[case.name for case in family] for family in catalogue.families(chosen)]
+    assert ["ceil/copy"] in grouped
+    assert ["update/nature/B32/eager/K1", "peer/eager_like/nature/B32"] in grouped
+
+
+def test_one_of_each_drops_sizes_only():
+    chosen = catalogue.select(["gather/pixels,gather/vector", "update/mlp"], "cpu")
+    kept = [case.name for case in catalogue.one_of_each(chosen)]
+    assert kept[:4] == [f"gather/{net}/B32/n{n}" for net in ("pixels", "vector") for n in (1, 3)]
+    assert kept[4:] == [case.name for case in chosen if case.group == "update"]
+
+
+def test_numbers_in_names():
+    assert case_list.number("1e6") == 1_000_000
+    assert case_list.number("1.6e7") == 16_000_000
+
+
+# --- comparison --------------------------------------------------------------------------------
+
+
+def _case(name, p10, median, p90, status="ok"):
+    us = {"p10": p10, "median": median, "p90": p90}
+    return {"name": name, "status": status, "us": us, "reason": "gone"}
+
+
+def _result(cases, **fingerprint):
+    return {
+        "format_version": 1,
+        "kind": "fastdqn bench",
+        "date": "2026-01-01",
+        "settings": {"smoke": False},
+        "fingerprint": {"cpu": "one", "versions": {"torch": "2.13"}, "gpus": [], **fingerprint},
+        "cases": cases,
+    }
+
+
+def test_ratios_and_what_is_beyond_the_noise():
+    before = [_case(name, 9, 10, 11) for name in "abcd"]
+    old = _result([*before, _case("e", 9, 10, 11, status="skipped")])
+    now = {"a": (4, 5, 6), "b": (10, 12, 14), "c": (18, 20, 22), "d": (7, 8, 10), "e": (1, 1, 1)}
+    new = _result([_case(name, *us) for name, us in now.items()])
+    a, b, c, d = compare.ratios(old, new)
+    assert (d["ratio"], d["verdict"]) == (0.8, "same")
+    assert (a["ratio"], a["verdict"]) == (0.5, "faster")
+    assert a["low"] == pytest.approx(4 / 11)
+    assert a["high"] == pytest.approx(6 / 9)
+    assert (b["ratio"], b["verdict"]) == (1.2, "same")
+    assert (c["ratio"], c["verdict"]) == (2.0, "slower")
+
+
+def test_a_comparison_warns_of_another_machine_and_of_lost_cases():
+    old = _result([_case("a", 1, 1, 1), _case("b", 1, 1, 1)])
+    new = _result(
+        [_case("a", 1, 1, 1), _case("b", 1, 1, 1, status="skipped"), _case("c", 1, 1, 1)],
+        cpu="two",
+        versions={"torch": "2.14"},
+    )
+    text = "\n".join(compare.lines(old, new, "old.json"))
+    assert "cpu: one -> two" in text
+    assert "torch version: 2.13 -> 2.14" in text
+    assert "b was measured before and is now skipped" in text
+    assert "c " not in text
+    assert differences(old["fingerprint"], old["fingerprint"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "is no result"),
+        ('{"kind": "fastdqn bench", "format_version": 99}', "format_version 99"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused(tmp_path, text, message):
+    path = tmp_path / "old.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        compare.load(str(path))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        compare.load(str(tmp_path / "none.json"))
+
+
+# --- table -------------------------------------------------------------------------------------
+
+
+def test_numbers_for_people():
+    assert table.duration(0.1234) == "0.12 us"
+    assert table.duration(999.4) == "999 us"
+    assert table.duration(999.9) == "1.00 ms"
+    assert table.duration(1.5e6) == "1.50 s"
+    assert table.rate(9_876) == "9,876"
+    assert table.rate(98_760) == "98.8 k"
+    assert table.rate(1.25e6) == "1.25 M"
+    assert table.rate(4.3e12) == "4.30 T"
+
+
+def test_only_columns_that_are_filled_are_shown():
+    record = {
+        **_case("env/a", 1, 2, 3),
+        "group": "env",
+        "unit": "vector step",
+        "rates": {"env_steps_per_s": 8e6},
+        "details": {},
+    }
+    header, rows = table.grid([record, {"name": "env/b", "status": "skipped"}], "env")
+    assert header == ["case", "median", "p10 .. p90", "env steps/s"]
+    assert table.title([record], "env") == "env: environments alone, per vector step"
+    assert table.title([record, {**record, "unit": "x"}], "env") == "env: environments alone"
+    assert rows == [["env/a", "2.00 us", "1.00 us .. 3.00 us", "8.00 M"]]
+
+
+def test_cases_of_one_reason_are_named_together():
+    skipped = [{"name": f"c{i}", "status": "skipped", "reason": "no GPU"} for i in range(6)]
+    assert table.unmeasured(skipped, "skipped") == ["skipped: c0, c1, c2, c3 and 2 more: no GPU"]
+    assert table.unmeasured(skipped, "failed") == []
+
+
+def test_records_are_plain_json():
+    timing = summarise([1.0], 1, 1)
+    assert json.loads(json.dumps(timing.to_json())) == {"median": 1e6, "p10": 1e6, "p90": 1e6}

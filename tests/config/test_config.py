@@ -1,0 +1,332 @@
+"""Config and presets: what they refuse and with which words, and the way through JSON."""
+
+import json
+import math
+import os
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+from helpers.malformed import BAD, BAD_JSON, BAD_PAIRS, BAD_TEXT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastdqn.cli.main import main
+from fastdqn.config.config import _RANGES, FORMAT_VERSION, Config
+from fastdqn.config.presets import describe_presets, preset, presets
+from fastdqn.errors import ConfigError, FastDQNError
+
+
+def _is_one_sentence(text: str) -> bool:
+    return "\n" not in text and len(text) < 300 and text.endswith(".")
+
+
+@pytest.mark.parametrize(("name", "value"), [*BAD, *BAD_JSON])
+def test_a_bad_value_in_json_is_refused_by_name(name, value):
+    with pytest.raises(ConfigError) as caught:
+        Config.from_json(json.dumps({name: value}))
+    assert str(caught.value).startswith(name)
+    assert _is_one_sentence(str(caught.value))
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_on_the_command_line_is_refused_by_name(name, value, capsys):
+    words = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    assert main(["train", "--" + name.replace("_", "-"), *words, "--dry-run"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"fastdqn: error: {name} ")
+    assert _is_one_sentence(printed.err.rstrip("\n"))
+
+
+@pytest.mark.parametrize(("changes", "name"), BAD_PAIRS)
+def test_contradicting_fields_are_refused_by_name(changes, name):
+    with pytest.raises(ConfigError) as caught:
+        Config().replace(**changes)
+    assert str(caught.value).startswith(name)
+    assert _is_one_sentence(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    BAD_TEXT,
+    ids=lambda text: text[:30],
+)
+def test_malformed_json_is_refused(text):
+    with pytest.raises(ConfigError):
+        Config.from_json(text)
+
+
+def test_an_unknown_field_suggests_the_nearest():
+    with pytest.raises(ConfigError, match=r"'num_env' .* \(did you mean 'num_envs'\?\)\."):
+        Config.from_json('{"num_env": 3}')
+    with pytest.raises(ConfigError, match="did you mean 'gamma'"):
+        Config().replace(gama=0.9)
+
+
+def test_a_long_value_does_not_fill_the_screen():
+    with pytest.raises(ConfigError) as caught:
+        Config(mode="x" * 100_000)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("value", [{1: 2}, {"render": object()}, {"x": math.nan}, {"x": {1, 2}}])
+def test_env_kwargs_that_json_cannot_hold_are_refused(value):
+    with pytest.raises(ConfigError, match=r"^env_kwargs"):
+        Config(env_kwargs=value)
+
+
+def test_env_kwargs_are_a_copy():
+    mine = {"sizes": [1, 2]}
+    config = Config(env_kwargs=mine)
+    mine["sizes"].append(3)
+    assert config.env_kwargs == {"sizes": [1, 2]}
+
+
+@pytest.mark.parametrize("damage", ["absent", "directory", "bytes"])
+def test_a_file_that_cannot_be_read_is_refused_by_path(tmp_path, damage):
+    path = tmp_path / "config.json"
+    if damage == "directory":
+        path.mkdir()
+    elif damage == "bytes":
+        path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read"):
+        Config.load(path)
+
+
+def test_a_path_with_nul_is_refused():
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.load("a\0b")
+
+
+def test_config_is_frozen_and_keyword_only():
+    with pytest.raises(FrozenInstanceError):
+        Config().seed = 2  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Config("CartPole-v1")  # type: ignore[misc]
+
+
+def test_config_error_is_a_value_error():
+    assert issubclass(ConfigError, FastDQNError)
+    assert issubclass(FastDQNError, ValueError)
+
+
+def test_every_range_belongs_to_a_field_and_holds_its_default():
+    names = {field.name for field in fields(Config)}
+    assert set(_RANGES) <= names
+    numbers = [name for name in names if type(getattr(Config(), name)) in (int, float)]
+    assert set(numbers) <= set(_RANGES)
+
+
+@pytest.mark.parametrize("name", list(_RANGES))
+def test_the_ends_of_a_range_are_within_it(name):
+    low, high = _RANGES[name]
+    for value in (low, high):
+        if math.isfinite(value):
+            try:
+                Config(**{name: value})
+            except ConfigError as error:  # another field may object, but not the range
+                assert "out of range" not in str(error)
+
+
+def test_every_field_has_a_docstring():
+    # The --help text is made of them; a field without one would show up bare.
+    import inspect
+
+    source = inspect.getsource(Config)
+    body = source[: source.index("def __post_init__")]
+    for field in fields(Config):
+        below = body[body.index(f"    {field.name}: ") :].splitlines()[1:5]
+        assert any(line.startswith('    """') for line in below), field.name
+
+
+def test_derived_values():
+    config = Config(batch_size=32, update_period_env_steps=4.0, total_env_steps=1_234)
+    assert config.replay_ratio == 8.0
+    assert config.log_every_env_steps == 12
+    assert config.replace(log_period_env_steps=7).log_every_env_steps == 7
+    assert config.replace(total_env_steps=5).log_every_env_steps == 1
+
+
+# --- the way through JSON ------------------------------------------------------------------------
+
+_json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=5,
+)
+_finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def _valid_changes() -> st.SearchStrategy[dict]:
+    """Fields with values that every combination allows."""
+    unit = st.floats(0.0, 1.0)
+    period = st.none() | st.integers(1, 10**9)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "env_id": st.sampled_from(["CartPole-v1", "ALE/Pong-v5", "Spiel-ü-v0", "a:b-v1"]),
+            "env_kwargs": st.dictionaries(
+                st.text(max_size=5), st.integers() | _finite | st.lists(st.text(max_size=3))
+            ),
+            "num_envs": st.integers(1, 64),
+            "env_threads": st.none() | st.integers(1, 64),
+            "frame_stack": st.none() | st.integers(1, 8),
+            "reward_clip": st.none() | st.floats(1e-300, 1e300),
+            "atari_protocol": st.sampled_from(["machado", "classic"]),
+            "seed": st.integers(0, 2**31 - 1),
+            "device": st.sampled_from(["auto", "cpu", "cuda", "cuda:0", "cuda:12"]),
+            "run_dir": st.none() | st.sampled_from(["runs/x", "../ü", "a b"]),
+            "resume": st.sampled_from(["never", "auto", "require"]),
+            "hidden_sizes": st.lists(st.integers(1, 65_536), min_size=1, max_size=4).map(tuple),
+            "dueling": st.booleans(),
+            "gamma": unit | st.integers(0, 1),
+            "learning_rate": st.floats(1e-300, 10.0),
+            "target_period_updates": st.integers(1, 2**53),
+            "target_tau": st.floats(5e-324, 1.0),
+            "epsilon_end": unit,
+            "priority_alpha": unit,
+            "stop_return": st.none() | _finite,
+            "log_period_env_steps": period,
+            "eval_max_env_steps": period,
+        },
+    )
+
+
+@given(_valid_changes())
+@settings(max_examples=150, deadline=None)
+def test_json_round_trip(changes):
+    # As a record, in which what has no effect is left over.
+    config = Config.from_json(json.dumps({"format_version": FORMAT_VERSION, **changes}))
+    text = config.to_json()
+    assert Config.from_json(text) == config
+    body = json.loads(text, parse_constant=pytest.fail)  # strict JSON: no NaN, no Infinity
+    assert list(body) == ["format_version", *(field.name for field in fields(Config))]
+    assert body["format_version"] == FORMAT_VERSION
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([field.name for field in fields(Config)]) | st.text(max_size=5),
+        _json_values,
+        max_size=4,
+    )
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_json_object_is_a_config_or_a_config_error(body):
+    try:
+        config = Config.from_json(json.dumps(body))
+    except ConfigError as error:
+        assert str(error)
+    else:
+        assert Config.from_json(config.to_json()) == config
+
+
+@given(st.text(max_size=40) | st.binary(max_size=40).map(lambda b: b.decode("latin-1")))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_a_config_or_a_config_error(text):
+    try:
+        Config.from_json(text)
+    except ConfigError as error:
+        assert str(error)
+
+
+# --- presets -------------------------------------------------------------------------------------
+
+
+def test_the_presets():
+    assert list(presets()) == [
+        "cartpole", "dqn-atari", "double-dueling-per-atari",
+        "cartpole-mlp", "cartpole-pixels", "cartpole-batchnorm", "catch",
+    ]  # fmt: skip
+    assert list(describe_presets()) == list(presets())
+
+
+@pytest.mark.parametrize("name", list(presets()))
+def test_a_preset_survives_json_and_suits_its_run(name):
+    config = preset(name)
+    assert Config.from_json(config.to_json()) == config
+    assert config.learning_starts_env_steps < config.total_env_steps
+    assert config.run_dir is None
+    assert config.resume == "never"
+    assert describe_presets()[name]
+
+
+def test_dqn_atari_has_the_schedule_of_the_paper():
+    config = preset("dqn-atari")
+    assert (config.batch_size, config.update_period_env_steps) == (32, 4.0)
+    assert (config.replay_capacity, config.frame_stack) == (1_000_000, 4)
+    assert config.network == "nature"
+    assert not config.double
+
+
+def test_double_dueling_per_atari_is_what_its_name_says():
+    config = preset("double-dueling-per-atari")
+    assert config.double
+    assert config.dueling
+    assert config.prioritized
+    assert config.loss == "huber"
+    assert config.n_step == 1
+
+
+def test_an_unknown_preset_suggests_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'dqn-atari'") as caught:
+        preset("dqn-atary")
+    assert "cartpole" in str(caught.value)
+
+
+def test_a_pipe_is_no_configuration(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match="it is no file"):
+        Config.load(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"env_kwargs": {"a": [' + ",".join(["[]"] * 60_000) + "]}}", "{" + " " * 2**21 + "}"],
+    ids=["values", "bytes"],
+)
+def test_a_file_that_would_blow_up_in_memory_is_not_parsed(tmp_path, text, monkeypatch):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    monkeypatch.setattr(Config, "from_json", lambda text: pytest.fail("parsed"))
+    with pytest.raises(ConfigError, match=r"cannot be read \(\d+ bytes of JSON"):
+        Config.load(path)
+
+
+# --- updates per launch --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_cuda"),
+    [
+        ({}, 2),  # 8 envs, one update per 4 env steps
+        ({"num_envs": 4}, 1),
+        ({"num_envs": 3}, 1),  # none in some vector steps
+        ({"num_envs": 10}, 2),  # two or three in turn
+        ({"num_envs": 64}, 16),
+        ({"num_envs": 80}, 10),  # 20 as twice 10, not 16 and 4
+        ({"num_envs": 256, "learning_starts_env_steps": 2_000}, 16),
+        ({"num_envs": 64, "target_period_updates": 10}, 8),
+        ({"num_envs": 64, "target_period_updates": 1}, 16),  # it moves within every update
+        ({"num_envs": 64, "target_period_updates": None}, 16),
+        ({"num_envs": 64, "replay_capacity": 640, "batch_size": 64}, 8),
+        ({"num_envs": 64, "replay_capacity": 640, "batch_size": 64, "prioritized": True}, 16),
+        ({"update_period_env_steps": 0.5}, 16),
+        ({"num_envs": 64, "updates_per_launch": 3}, 3),
+    ],
+)
+def test_a_launch_is_what_a_vector_step_owes(changes, on_cuda):
+    config = Config(**changes)
+    assert config.launch_on("cuda") == on_cuda
+    assert config.launch_on("cpu") == (config.updates_per_launch or 1)
+    period = config.target_period_updates
+    assert period in (None, 1) or config.launch_on("cuda") <= period
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_no_launch_passes_a_move_of_the_target():
+    with pytest.raises(ConfigError, match="exceeds target_period_updates = 10"):
+        Config(updates_per_launch=11, target_period_updates=10)
+    Config(updates_per_launch=10, target_period_updates=10)
+    Config(updates_per_launch=11, target_period_updates=1, target_tau=0.005)  # Polyak
+    Config(updates_per_launch=11, target_period_updates=None)

@@ -1,0 +1,112 @@
+"""The parts of a step on a CPU, in every configuration that a graph is captured of."""
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from helpers.tape import RepeatedStep, TapedStep
+
+import fastdqn.acting.actor
+import fastdqn.learning.learner
+import fastdqn.replay.buffer
+from fastdqn.acting.actor import Actor
+from fastdqn.learning.learner import Learner
+from fastdqn.networks.q_network import make_network
+from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.system.staging import HostStaging, as_tensor
+from fastdqn.training.metrics import EpisodeStatistics
+from fastdqn.types import TimeStep
+
+
+def tensors_of(value):
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from tensors_of(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from tensors_of(item)
+
+
+def make_parts(stack, n_step=1, kind="auto", batch_norm=False, mode="eager", **learner):
+    n, prioritized = 4, learner.pop("prioritized", True)
+    shape, dtype, high = ((36, 36), np.uint8, 255) if stack else ((3,), np.float32, 1)
+    space = Box(0, high, shape, dtype)
+    fast = {"mode": mode, "compile_backend": "aot_eager"}
+    replay = ReplayBuffer(
+        400, n, space, frame_stack=stack, n_step=n_step, prioritized=prioritized,
+        reward_clip=0.8, **fast,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = make_network(
+        shape, 3, frame_stack=stack, image=bool(stack), hidden_sizes=(16,), dueling=True,
+        kind=kind, batch_norm=batch_norm,
+    )  # fmt: skip
+    learner = Learner(network, **{"precision": "fp32", "updates_per_launch": 2, **fast, **learner})
+    actor = Actor(learner.acting_network, n, **fast)
+    episodes = EpisodeStatistics(n, 10)
+    g = torch.Generator().manual_seed(0)
+
+    def step(first=False, two=False):
+        def frame():
+            if stack:
+                return torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=g)
+            return torch.rand((n, *shape), generator=g)
+
+        flags = torch.rand((4, n), generator=g) < 0.2
+        none = torch.zeros(n, dtype=torch.bool)
+        return TimeStep(
+            frame(),
+            torch.rand(n, generator=g),
+            flags[0],
+            flags[1],
+            none if two else (~none if first else flags[2]),
+            frame() if two else None,
+            flags[3] if two else None,
+        )
+
+    replay.add(step(first=True), None)
+    for i in range(30):
+        replay.add(step(two=i % 2 == 0), torch.zeros(n, dtype=torch.int64))
+    return replay, learner, actor, episodes, step
+
+
+class Staging(HostStaging):
+    """As for a GPU: whatever comes is copied to where it always lies."""
+
+    def __call__(self, arrays):
+        self.fixed = True
+        return list(self._move([as_tensor(array) for array in arrays]))
+
+
+def capture_on_tape(monkeypatch, *, compiled=False):
+    """Let ``mode="graph"`` record tapes on a CPU, or compile and repeat its steps."""
+    for module in (fastdqn.acting.actor, fastdqn.learning.learner, fastdqn.replay.buffer):
+        monkeypatch.setattr(module, "CapturedStep", RepeatedStep if compiled else TapedStep)
+        monkeypatch.setattr(module, "resolve_mode", lambda mode, *_, **__: mode)
+        if not compiled:
+            monkeypatch.setattr(module, "compile_pure", lambda function, *_, **__: function)
+    monkeypatch.setattr(fastdqn.replay.buffer, "HostStaging", Staging)
+
+
+def with_rate_on_device(learner):
+    """The step size as a tensor, as on CUDA."""
+    rate = learner._optimizer.learning_rate
+    learner._optimizer.learning_rate = torch.tensor(float(rate))
+    return learner
+
+
+CASES = {
+    "vectors": {"stack": None},
+    "images": {"stack": 4},
+    "uniform": {"stack": None, "prioritized": False},
+    "n-step": {"stack": 4, "n_step": 3},
+    "norm": {"stack": None, "max_grad_norm": 1.0},
+    "value": {"stack": None, "max_grad_value": 1.0},
+    "polyak": {"stack": None, "target_period_updates": 1, "target_tau": 0.01},
+    "no target": {"stack": None, "target_period_updates": None, "double": False},
+    "mse": {"stack": None, "loss": "mse"},
+    "bf16": {"stack": 4, "precision": "bf16"},
+    "rmsprop": {"stack": None, "optimizer": "rmsprop", "max_grad_norm": 1.0},
+    "batch norm": {"stack": None, "kind": "mlp", "batch_norm": True},
+    "residual": {"stack": 4, "kind": "impala", "prioritized": False},
+}
