@@ -11,8 +11,8 @@ from gymnasium.vector import VectorEnv
 
 from fastdqn.acting.policy import Policy
 from fastdqn.envs import arrays, make_envs
-from fastdqn.envs.spaces import check_played
 from fastdqn.envs.stream import EnvStream
+from fastdqn.spaces import check_played
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.actor import epsilon_greedy
-from fastdqn.envs.spaces import Spaces
 from fastdqn.errors import ConfigError
 from fastdqn.networks.q_network import forward_q
+from fastdqn.spaces import Spaces
 from fastdqn.system.staging import as_tensor
 from fastdqn.types import Array, StackPadding
 

@@ -119,8 +119,7 @@ def saliency(args: list[str]) -> int:
     config = config_for(flags, "saliency", call=call, eval_epsilon=flags.epsilon)
     seed = eval_seed(config, flags.seed)
 
-    from fastdqn.envs import labels
-    from fastdqn.plotting import saliency_episode, saliency_picture
+    from fastdqn.plotting import labels, saliency_episode, saliency_picture
     from fastdqn.training import playing
 
     with playing.playing(flags.run, config, num_envs=1, checkpoint=flags.choice) as played:

@@ -108,7 +108,7 @@ def _drop_stdout() -> bool:
 def _plain_warnings() -> Iterator[None]:
     """Our own warnings as one sentence each, like errors; those of others as Python shows them."""
     original = warnings.formatwarning
-    ours = str(Path(__file__).parent)
+    ours = str(Path(__file__).parents[1])
 
     def plain(
         message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any

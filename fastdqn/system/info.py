@@ -150,7 +150,7 @@ def _git_commit() -> str | None:
 
 
 def _git(*words: str) -> str | None:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # else git would look further up, in someone else's checkout
         return None
     return _run("git", "-C", str(root), *words)

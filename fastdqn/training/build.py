@@ -13,13 +13,13 @@ from fastdqn.config.env_ids import is_native
 from fastdqn.config.seeds import eval_seed, subseed
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
 from fastdqn.envs.made import max_episode_steps
-from fastdqn.envs.spaces import Spaces
 from fastdqn.envs.stream import is_stream
 from fastdqn.learning.flat_parameters import check_parameters
 from fastdqn.learning.learner import Learner
 from fastdqn.networks.checks import check_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.memory_plan import format_bytes
+from fastdqn.spaces import Spaces
 from fastdqn.system.devices import check_deterministic_products, convolves, resolve_device
 from fastdqn.system.host import keep_freed_memory, usable_cpus
 from fastdqn.training.config_network import config_network, is_config_network

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from fastdqn.config.config import Config
-from fastdqn.envs.spaces import Spaces
 from fastdqn.errors import ConfigError
 from fastdqn.networks.q_network import QNetwork, make_network
+from fastdqn.spaces import Spaces
 
 
 def config_network(config: Config, spaces: Spaces) -> QNetwork:

@@ -16,11 +16,11 @@ from fastdqn.checkpoints.names import parse_choice
 from fastdqn.checkpoints.state_tree import SavedTensor, materialize
 from fastdqn.checkpoints.store import find_checkpoint, open_checkpoint, open_newest, refusing
 from fastdqn.config.config import Config
-from fastdqn.envs.spaces import Spaces
 from fastdqn.errors import CheckpointError, ConfigError, cut_short
 from fastdqn.networks.checks import check_network, load_network
 from fastdqn.networks.copies import lower
 from fastdqn.networks.q_network import QNetwork
+from fastdqn.spaces import Spaces
 from fastdqn.system.devices import resolve_device
 from fastdqn.training.config_network import config_network
 

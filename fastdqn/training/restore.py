@@ -14,12 +14,12 @@ from fastdqn.checkpoints.state_tree import SavedTensor, check_fits, materialize
 from fastdqn.checkpoints.store import refusing
 from fastdqn.config.config import Config
 from fastdqn.envs.arrays import without_tensors
-from fastdqn.envs.spaces import Spaces, check_resumed
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.learning.learner import Learner
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.runs.directory import check_same, resumes_from
 from fastdqn.runs.record import read_record
+from fastdqn.spaces import Spaces, check_resumed
 from fastdqn.system.default_generators import DefaultGenerators
 from fastdqn.training.load import check_spec
 

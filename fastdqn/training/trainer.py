@@ -22,7 +22,6 @@ from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed, periodic_eval_seed, restart_seed, subseed
 from fastdqn.envs import EnvStream, arrays
 from fastdqn.envs.made import name_of, reward_threshold
-from fastdqn.envs.spaces import Spaces, check_eval_envs
 from fastdqn.envs.stream import saves_state
 from fastdqn.envs.watched import watched
 from fastdqn.errors import (
@@ -36,6 +35,7 @@ from fastdqn.plotting.one_run import plot_returns
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.memory_plan import MemoryPlan, format_bytes
 from fastdqn.runs.directory import open_run_dir, refuse_held, write_json
+from fastdqn.spaces import Spaces, check_eval_envs
 from fastdqn.system.default_generators import DefaultGenerators
 from fastdqn.system.devices import resolve_device
 from fastdqn.system.faults import DiskFaults, explain_out_of_memory

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastdqn.checkpoints.names import find_checkpoint, split_suffix
 from fastdqn.config.config import Config
-from fastdqn.envs.spaces import Spaces
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.runs.directory import resumes_from
+from fastdqn.spaces import Spaces
 
 if TYPE_CHECKING:
     from torch import nn

@@ -4,6 +4,7 @@ import builtins
 import json
 import platform
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -87,5 +88,12 @@ def test_a_program_that_cannot_run_is_none(monkeypatch, error):
 
 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr(info, "__file__", str(tmp_path / "site" / "fastdqn" / "info.py"))
+    monkeypatch.setattr(info, "__file__", str(tmp_path / "site" / "fastdqn" / "system" / "info.py"))
     assert info._git_commit() is None
+
+
+def test_in_a_checkout_it_is_that_of_the_checkout():
+    root = Path(info.__file__).parents[2]
+    head = (root / ".git" / "HEAD").is_file()
+    assert (info._git_commit() is not None) == head, "the root is where pyproject.toml lies"
+    assert (root / "fastdqn" / "system").is_dir()

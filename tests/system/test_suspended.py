@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from fastdqn.envs import make_envs
+from fastdqn.envs.watched import watched
 from fastdqn.system.watchdog import Watchdog
 
 class Slow(gymnasium.Env):

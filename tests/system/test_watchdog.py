@@ -15,6 +15,7 @@ from fastdqn.system.watchdog import EXIT_HANG, Watchdog
 
 HANGS = """
 import signal, sys, threading, time
+from fastdqn.envs.watched import watched
 from fastdqn.system.watchdog import Watchdog
 class Envs:
     calls = 0

@@ -15,9 +15,9 @@ from fastdqn.acting.evaluation import EvalResult
 from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint
 from fastdqn.cli.main import main, train_config
 from fastdqn.config.config import Config
-from fastdqn.envs.spaces import Spaces
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.networks.q_network import make_network
+from fastdqn.spaces import Spaces
 from fastdqn.training.trainer import Trainer, train
 
 

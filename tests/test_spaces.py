@@ -15,10 +15,10 @@ from fastdqn.acting.policy import Policy
 from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint, save_checkpoint
 from fastdqn.cli.main import main
 from fastdqn.envs import make_envs
-from fastdqn.envs.spaces import Spaces
 from fastdqn.errors import ConfigError, EnvError
 from fastdqn.networks.checks import check_network
 from fastdqn.networks.q_network import make_network
+from fastdqn.spaces import Spaces
 from fastdqn.training.trainer import Trainer, train
 
 
