@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
 from fastdqn.errors import ConfigError
-from fastdqn.learning.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
+from fastdqn.learning.objectives import (
+    LOSSES,
+    Forward,
+    Objective,
+    QLearning,
+    Transitions,
+    check_forwards,
+    check_terms,
+    run_forwards,
+    trains,
+)
 from fastdqn.networks.q_network import evaluation_mode, to_q
 from fastdqn.system.staging import as_tensor
 from fastdqn.types import Array
@@ -34,6 +44,7 @@ def input_gradient(
     double: bool = True,
     loss: Literal["huber", "mse"] = "huber",
     huber_delta: float = 1.0,
+    objective: Objective | None = None,
 ) -> Array:
     """How Q(s, a), or the loss of a transition, changes with each entry of the observation.
 
@@ -56,6 +67,7 @@ def input_gradient(
         double: The network itself, not the target network, chooses the next action.
         loss: ``huber`` or ``mse``.
         huber_delta: Where the Huber loss turns linear.
+        objective: Whose loss, in the place of that by ``double``, ``loss`` and ``huber_delta``.
 
     Returns:
         Shaped like the observation, in the float dtype of the parameters; a numpy array if the
@@ -70,7 +82,8 @@ def input_gradient(
     target_module = module if target_network is None else target_network
     device = _device(module, network)
     raw = as_tensor(observation).to(device)
-    losses = {"huber": lambda td: huber_loss(td, huber_delta), "mse": mse_loss}
+    if objective is None:
+        objective = QLearning(double=double, loss=loss, huber_delta=huber_delta)
     with evaluation_mode(module, target_module), torch.inference_mode(False), torch.enable_grad():
         floats, unit = float_form(module, raw)
         floats.requires_grad_()
@@ -88,18 +101,36 @@ def input_gradient(
                 as_tensor(transition[name]).to(device)  # type: ignore[arg-type]
                 for name in ("next_observation", "reward", "discount")
             )
-            with torch.no_grad():
-                next_q = q_of(target_module, _as_parameters(following, target_module))
-                if double:
-                    online = q_of(module, _as_parameters(following, module))
-                    target = double_q_target(online, next_q, r, gamma)
-                else:
-                    target = q_target(next_q, r, gamma)
-            _check_target(target, chosen)
-            wanted = losses[loss](td_error(q, chosen, target.to(q.dtype)))
+            _check_transition(following, r, gamma, chosen)
+            batch = Transitions(raw, chosen, r.to(q.dtype), gamma.to(q.dtype), following)
+            wanted = _loss(objective, module, target_module, floats, batch)
         # Samples do not see each other in evaluation mode: the sum's gradient is each one's own.
         gradient = torch.autograd.grad(wanted.sum(), floats)[0] * unit
     return gradient.cpu().numpy() if isinstance(observation, np.ndarray) else gradient
+
+
+def _loss(
+    objective: Objective,
+    module: nn.Module,
+    target_module: nn.Module,
+    floats: Tensor,
+    batch: Transitions,
+) -> Tensor:
+    """Of each sample, [B], with a gradient to ``floats``."""
+    check_forwards(objective)
+
+    def run(forward: Forward) -> Tensor:
+        if trains(forward):
+            output: Tensor = module(floats)
+            return output
+        network = module if forward[0] == "online" else target_module
+        seen = batch.next_observation if forward[1] == "s2" else batch.observation
+        output = network(_as_parameters(seen, network))
+        return output
+
+    terms = objective(run_forwards(objective, run, lambda output: to_q(module, output)), batch, {})
+    check_terms(objective, terms, len(floats))
+    return terms[0]
 
 
 @torch.no_grad()
@@ -271,8 +302,8 @@ def _check(
 ) -> None:
     if of not in ("q", "loss"):
         raise ConfigError(f"of = {of!r} must be one of q, loss.")
-    if loss not in ("huber", "mse"):
-        raise ConfigError(f"loss = {loss!r} must be one of huber, mse.")
+    if loss not in LOSSES:
+        raise ConfigError(f"loss = {loss!r} must be one of {', '.join(LOSSES)}.")
     if of == "loss":
         for name, value in {"action": action, **transition}.items():
             if value is None:
@@ -292,9 +323,15 @@ def _check_actions(action: Tensor, q: Tensor) -> None:
         raise ConfigError(f"action = {action.tolist()} leaves 0..{q.shape[1] - 1}; count from 0.")
 
 
-def _check_target(target: Tensor, action: Tensor) -> None:
-    if target.shape != action.shape:
+def _check_transition(following: Tensor, reward: Tensor, discount: Tensor, action: Tensor) -> None:
+    for name, given in {"reward": reward, "discount": discount}.items():
+        if given.shape != action.shape:
+            raise ConfigError(
+                f"{name} has shape {tuple(given.shape)}; use one for each of the {len(action)} "
+                f"observations."
+            )
+    if len(following) != len(action):
         raise ConfigError(
-            f"reward and discount make targets of shape {tuple(target.shape)}; use one of each for "
-            f"each of the {len(action)} observations."
+            f"next_observation has {len(following)} entries; use one for each of the {len(action)} "
+            f"observations."
         )

@@ -1,13 +1,12 @@
 """The learner: networks, optimizer, one update, the target network.
 
 An update is two functions: ``_gradients`` (pure, compiled whole) and ``_apply`` (clip, optimizer,
-statistics; in place, on CUDA in compiled pieces). Between them several GPUs would exchange their
-gradients.
+statistics; in place, on CUDA in compiled pieces). Between them several GPUs exchange their
+gradients (``reduce_gradients``). What it minimises is an objective's.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -18,19 +17,27 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
-from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
+from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.learning.bf16 import Bfloat16Twin
+from fastdqn.learning.draws import UpdateDraws
 from fastdqn.learning.flat_parameters import FlatParameters
-from fastdqn.learning.fused_updates import make_launch
-from fastdqn.learning.losses import huber_loss, mse_loss
+from fastdqn.learning.fused_updates import FusedUpdates, make_updates
+from fastdqn.learning.objectives import Objective, QLearning, check_forwards
 from fastdqn.learning.optimizers import Optimizer, clip, make_optimizer
-from fastdqn.learning.update import STATISTICS, Gradients, make_gradients
+from fastdqn.learning.state import moments_by_name, restore_moments
+from fastdqn.learning.target import TargetNetwork
+from fastdqn.learning.update import STATISTICS, Gradients, make_gradients, try_objective
 from fastdqn.networks.checks import load_network
 from fastdqn.networks.copies import share_in_evaluation_mode
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.compilation import CapturedStep, compile_pure, resolve_mode, weakly
-from fastdqn.system.devices import convolves, resolve_device, resolve_precision
+from fastdqn.system.devices import (
+    convolves,
+    resolve_device,
+    resolve_precision,
+    restore_generator,
+)
 from fastdqn.types import Batch
 
 _AS_IT_IS = nullcontext()
@@ -40,8 +47,8 @@ class UpdateResult(NamedTuple):
     """Tensors on the device, borrowed until the next update."""
 
     loss: Tensor  # 0-d: mean of weight * loss
-    td_error: Tensor  # [B]: Q(s, a) - target
-    priority: Tensor  # [B]: |td_error|
+    td_error: Tensor  # [B]: the objective's; of Q-learning Q(s, a) - target
+    priority: Tensor  # [B]: the objective's; of Q-learning |td_error|
 
 
 class Learner:
@@ -52,6 +59,8 @@ class Learner:
             gives Q, [B, A] (a network without that method outputs Q itself). It is moved to the
             device and its parameters into one flat buffer. Parameters that are frozen
             (``requires_grad = False``) stay as they are.
+        objective: What to minimise; None: :class:`fastdqn.learning.objectives.QLearning` of the
+            next three.
         double: Double Q-learning (van Hasselt 2016).
         loss: ``huber`` or ``mse``, of the TD error.
         huber_delta: Where the Huber loss turns linear.
@@ -74,10 +83,13 @@ class Learner:
             CPU one compiled function.
         expected_updates: By which ``auto`` judges on a CPU whether compiling repays.
         device: ``auto``, ``cpu`` or ``cuda``.
-        seed: Of the policy's generator.
+        seed: Of the policy's generator, and of the one that updates draw from.
         compile_backend: Of torch.compile; tests take one that needs no C++ compiler.
         make_gradients: Another way to compute the same gradients; arguments and result as for
             :func:`fastdqn.learning.update.make_gradients`.
+        reduce_gradients: Called between the gradients and their use, with the flat gradient,
+            float32, to be changed in place: where several processes learn together, their mean.
+            With ``graph`` it is captured.
 
     Raises:
         ConfigError: Where an argument is not possible on this device.
@@ -87,6 +99,7 @@ class Learner:
         self,
         network: nn.Module,
         *,
+        objective: Objective | None = None,
         double: bool = True,
         loss: str = "huber",
         huber_delta: float = 1.0,
@@ -107,7 +120,13 @@ class Learner:
         seed: int = 0,
         compile_backend: str = "inductor",
         make_gradients: Callable[..., Gradients] = make_gradients,
+        reduce_gradients: Callable[[Tensor], None] | None = None,
     ) -> None:
+        self._tried = objective is None  # ours needs no trial
+        self.objective: Objective = objective or QLearning(
+            double=double, loss=loss, huber_delta=huber_delta
+        )
+        check_forwards(self.objective)
         self.device = resolve_device(device)
         self.mode = resolve_mode(
             mode,
@@ -117,12 +136,11 @@ class Learner:
             backend=compile_backend,
         )
         self.precision = resolve_precision(precision, network, self.device)
-        self.updates = 0
+        self.updates, self.updates_per_launch = 0, updates_per_launch
         self.seed = seed
+        self.generator = torch.Generator(self.device).manual_seed(seed)
         self.max_grad_norm, self.max_grad_value = max_grad_norm, max_grad_value
-        self.target_period_updates, self.target_tau = target_period_updates, target_tau
-
-        self.updates_per_launch = updates_per_launch
+        self.reduce_gradients = reduce_gradients
 
         self.network = training = network.to(self.device).train()
         self.flat = FlatParameters(self.network)
@@ -131,25 +149,22 @@ class Learner:
                 "Every parameter of the network is frozen; set requires_grad = True on those to "
                 "train."
             )
-        # What computes: the networks themselves, or their twins in bfloat16.
+        # What computes: the network itself, or its twin in bfloat16.
         self._twin: Bfloat16Twin | None = None
-        self._target_twin: Bfloat16Twin | None = None
         if self.bf16 and isinstance(self.network, QNetwork):
-            self._twin = self._target_twin = Bfloat16Twin(self.network, self.flat)
+            self._twin = Bfloat16Twin(self.network, self.flat)
             training = self._twin.network
         self.autocast = self.bf16 and self._twin is None
         # The same parameters and buffers in evaluation mode: to act and to choose a' with.
-        self.acting_network = target = share_in_evaluation_mode(training)
-        if target_period_updates is None:
-            self.target_network = share_in_evaluation_mode(self.network)
-            self._target_flat = self.flat
-        else:
-            self.target_network = target = copy.deepcopy(self.network).eval().requires_grad_(False)
-            self._target_flat = FlatParameters(self.target_network)
-            if isinstance(self.target_network, QNetwork) and self._twin is not None:
-                self._target_twin = Bfloat16Twin(self.target_network, self._target_flat)
-                target = self._target_twin.network
-
+        self.acting_network = share_in_evaluation_mode(training)
+        self.target = TargetNetwork(
+            self.network,
+            self.flat,
+            self.acting_network,
+            period_updates=target_period_updates,
+            tau=target_tau,
+            lowered=self._twin is not None,
+        )
         if callable(optimizer):
             lowered = None if self._twin is None else self._twin.data
             self._optimizer = optimizer(self.flat.data, lowered)
@@ -168,20 +183,14 @@ class Learner:
         self._captured: WeakKeyDictionary[ReplayBuffer, dict[tuple[int, int], CapturedStep]] = (
             WeakKeyDictionary()
         )
-        losses: dict[str, Callable[[Tensor], Tensor]] = {
-            "huber": partial(huber_loss, delta=huber_delta),
-            "mse": mse_loss,
-        }
-        if loss not in losses:
-            raise ConfigError(f"loss = {loss!r} must be one of huber, mse.")
+        self._draws = UpdateDraws(training, self.objective.forwards)
         compiled = partial(compile_pure, mode=self.mode, backend=compile_backend)
         self._gradients = make_gradients(
             training,
             self.acting_network,
-            target,
+            self.target.computing,
             self.flat,
-            loss=losses[loss],
-            double=double,
+            objective=self.objective,
             autocast=self.autocast,
             compiled=compiled,
         )
@@ -192,31 +201,35 @@ class Learner:
             self._clip = compiled(self._clip)
             if self._optimizer.elementwise:
                 self._step = compiled(self._step)
-        # K updates in one compiled graph; CUDA captures them instead. A target that moves with
-        # every update, or weights that are lowered, would have to be part of it.
-        self._launch: Callable[..., Any] | None = None
+        self._fused = self._fuse(compiled) if self._can_fuse() else None
+
+    def _can_fuse(self) -> bool:
+        """Whether K updates are one compiled function; CUDA captures them instead.
+
+        A target that moves with every update, weights that are lowered or an exchange of gradients
+        would have to be part of it.
+        """
         on_cpu = self.mode == "compile" and self.device.type == "cpu"
-        if on_cpu and updates_per_launch > 1 and not self.bf16 and target_period_updates != 1:
-            self._launch = compile_pure(
-                make_launch(
-                    self.network,
-                    self.acting_network,
-                    None if target_period_updates is None else self.target_network,
-                    self._optimizer,
-                    launch=updates_per_launch,
-                    loss=losses[loss],
-                    double=double,
-                    max_grad_norm=max_grad_norm,
-                    max_grad_value=max_grad_value,
-                ),
-                self.mode,
-                compile_backend,
-            )
-            self._parameter_views = self.flat.views(self.flat.data)
-            self._moment_views = {
-                name: self.flat.views(flat) if flat.shape == self.flat.data.shape else [flat]
-                for name, flat in self._moments.items()
-            }
+        return (
+            on_cpu
+            and self.updates_per_launch > 1
+            and not self.bf16
+            and not self.target.moves_with_every_update
+            and self.reduce_gradients is None
+        )
+
+    def _fuse(self, compiled: Callable[[Callable[..., Any]], Any]) -> FusedUpdates:
+        updates = make_updates(
+            self.network,
+            self.acting_network,
+            None if self.target.period_updates is None else self.target.network,
+            self._optimizer,
+            launch=self.updates_per_launch,
+            objective=self.objective,
+            max_grad_norm=self.max_grad_norm,
+            max_grad_value=self.max_grad_value,
+        )
+        return FusedUpdates(compiled(updates), self.flat, self._optimizer)
 
     def update(self, batch: Batch) -> UpdateResult:
         """One optimizer step on a batch that lies on the learner's device.
@@ -225,6 +238,7 @@ class Learner:
             FastDQNError: Under ``torch.autocast`` or ``torch.inference_mode``.
         """
         with self._own_modes():
+            self._try(batch)
             result = self._update(batch)
         self._count(1)
         return result
@@ -259,6 +273,8 @@ class Learner:
             self._beta.copy_(beta)
         else:
             self._beta.fill_(beta)
+        if not self._tried:
+            self._try_on(replay, batch_size)
         while times > 0:
             launch = self._next_launch(times)
             with self._own_modes():
@@ -283,14 +299,33 @@ class Learner:
                 )
         return _AS_IT_IS if torch.is_grad_enabled() else torch.enable_grad()
 
+    def _try(self, batch: Batch) -> None:
+        """Before the first update of somebody's own objective: see what it returns."""
+        if self._tried:
+            return
+        before = self.generator.get_state()
+        randoms = self._draws.draw(len(batch.action), self.generator)
+        self.generator.set_state(before)
+        target = self.target.computing
+        try_objective(
+            self.objective, self.acting_network, target, batch[:6], randoms, self.autocast
+        )
+        self._tried = True
+
+    def _try_on(self, replay: ReplayBuffer, batch_size: int) -> None:
+        """The same on a draw, which leaves no trace in what is drawn later."""
+        before = replay.generator.get_state()
+        batch = replay.sample(batch_size, beta=self._beta)
+        replay.generator.set_state(before)
+        self._try(batch)
+
     def _next_launch(self, times: int) -> int:
         """How many of the updates left go into the next launch."""
-        period, launch = self.target_period_updates, self.updates_per_launch
+        launch = self.updates_per_launch
         if times < launch:
             return 1
-        if period is None or period == 1:
-            return launch
-        return launch if period - self.updates % period >= launch else 1
+        left = self.target.updates_until_due(self.updates)
+        return launch if left is None or left >= launch else 1
 
     def _steps(self, replay: ReplayBuffer, batch_size: int, launch: int) -> UpdateResult:
         if launch == 1 or replay.prioritized:  # each draws by the priorities of the one before
@@ -301,33 +336,25 @@ class Learner:
                     replay.update_priorities(batch.index, result.priority)
             return result
         many = replay.sample(launch * batch_size, beta=self._beta)
-        if self._launch is not None:
-            return self._run_launch(many)
+        if self._fused is not None:
+            randoms = [
+                tensor
+                for _ in range(launch)
+                for tensor in self._draws.draw(batch_size, self.generator)
+            ]
+            total, summary, td, priority = self._fused(many[:6], randoms)
+            self.statistics.add_(total)
+            return UpdateResult(summary[0], td, priority)
         for fields in zip(*(x.split(batch_size) for x in many), strict=True):
             result = self._update(Batch(*fields))
         return result
 
-    @torch.no_grad()
-    def _run_launch(self, many: Batch) -> UpdateResult:
-        """Updates that are one compiled function."""
-        assert self._launch is not None
-        rate = self._optimizer.learning_rate
-        with torch.enable_grad():
-            parameters, moments, total, summary, td = self._launch(
-                *many[:6],
-                self._parameter_views,
-                self._moment_views,
-                rate if isinstance(rate, Tensor) else torch.tensor(rate),
-            )
-        torch._foreach_copy_(self._parameter_views, parameters)
-        for name, values in moments.items():
-            torch._foreach_copy_(self._moment_views[name], values)
-        self.statistics.add_(total)
-        return UpdateResult(summary[0], td, td.abs())
-
     def _update(self, batch: Batch) -> UpdateResult:
-        gradient, summary, td, priority = self._gradients(*batch[:6])
+        randoms = self._draws.draw(len(batch.action), self.generator) if self._draws else ()
+        gradient, summary, td, priority = self._gradients(*batch[:6], *randoms)
         with torch.no_grad():
+            if self.reduce_gradients is not None:
+                self.reduce_gradients(gradient)
             self._apply(gradient, summary)
         return UpdateResult(summary[0], td, priority)
 
@@ -338,28 +365,23 @@ class Learner:
         if self._twin is not None and not self._optimizer.lowers:
             self._twin.refresh()
         self.statistics.add_(summary)
-        if self.target_period_updates == 1:
-            self.sync_target(self.target_tau)
+        if self.target.moves_with_every_update:
+            self.target.sync(self.target.tau)
 
     def _count(self, updates: int) -> None:
         """Count updates on the host, and move the target when it is due."""
         self.updates += updates
-        period = self.target_period_updates
-        if period is not None and period > 1 and self.updates % period == 0:
-            self.sync_target(self.target_tau)
+        if self.target.is_due(self.updates):
+            self.target.sync(self.target.tau)
 
-    @torch.no_grad()
+    @property
+    def target_network(self) -> nn.Module:
+        """What values the next state, in float32; in evaluation mode."""
+        return self.target.network
+
     def sync_target(self, tau: float = 1.0) -> None:
         """``target += tau (online - target)``; buffers (running statistics) are copied."""
-        if tau == 1.0:
-            self._target_flat.data.copy_(self.flat.data)
-        else:
-            self._target_flat.data.lerp_(self.flat.data, tau)
-        buffers = zip(self.target_network.buffers(), self.network.buffers(), strict=True)
-        for target, online in buffers:
-            target.copy_(online)
-        if self._target_twin is not None:
-            self._target_twin.refresh()
+        self.target.sync(tau)
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the step size, also of graphs already captured."""
@@ -388,27 +410,24 @@ class Learner:
         """Whether network bodies run in bfloat16."""
         return self.precision == "bf16"
 
-    @property
-    def _moments(self) -> dict[str, Tensor]:
-        return self._optimizer.moments
-
     def _capture(self, replay: ReplayBuffer, batch_size: int, launch: int) -> CapturedStep:
         steps = self._captured.setdefault(replay, {})
         if (batch_size, launch) not in steps:
             step = weakly(self._steps, replay, batch_size, launch)
             changed = self._changed_by_a_step(replay)
-            steps[batch_size, launch] = CapturedStep(step, changed, [replay.generator], self.device)
+            generators = [replay.generator, *([self.generator] if self._draws else [])]
+            steps[batch_size, launch] = CapturedStep(step, changed, generators, self.device)
         return steps[batch_size, launch]
 
     def _changed_by_a_step(self, replay: ReplayBuffer) -> list[Tensor]:
         """Every tensor that :meth:`_steps` writes to, generators aside."""
-        twins = [twin.data for twin in (self._twin, self._target_twin) if twin is not None]
-        target = [self._target_flat.data, *self.target_network.buffers()]
+        twins = [twin.data for twin in (self._twin, self.target.twin) if twin is not None]
+        target = [self.target.flat.data, *self.target.network.buffers()]
         return [
             self.flat.data,
             *twins,
-            *(target if self.target_period_updates == 1 else []),
-            *self._moments.values(),
+            *(target if self.target.moves_with_every_update else []),
+            *self._optimizer.moments.values(),
             *self.network.buffers(),
             self.statistics,
             replay.max_priority,
@@ -417,38 +436,26 @@ class Learner:
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks in canonical shapes, moments by parameter name, counters."""
-        moments = {
-            name: self.flat.named_views(value) if value.shape == self.flat.data.shape else value
-            for name, value in self._moments.items()
-        }
+        """Networks in canonical shapes, moments by parameter name, counters, the generator."""
         return {
             "network": self.network.state_dict(),
-            "target_network": self.target_network.state_dict(),
-            "moments": moments,
+            "target_network": self.target.network.state_dict(),
+            "moments": moments_by_name(self.flat, self._optimizer.moments),
             "statistics": self.statistics,
             "updates": self.updates,
+            "generator": self.generator.get_state(),
         }
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict` in place; CheckpointError where it does not fit."""
         load_network(self.network, state["network"])
-        load_network(self.target_network, state["target_network"])
-        if set(state["moments"]) != set(self._moments):
-            raise CheckpointError(
-                f"The saved optimizer has {sorted(state['moments'])}, this one "
-                f"{sorted(self._moments)}; use the optimizer it was saved with."
-            )
-        for name, value in self._moments.items():
-            saved = state["moments"][name]
-            if isinstance(saved, dict):
-                for key, view in self.flat.named_views(value).items():
-                    view.copy_(saved[key])
-            else:
-                value.copy_(saved)
-        for twin in (self._twin, self._target_twin):
+        load_network(self.target.network, state["target_network"])
+        restore_moments(self.flat, self._optimizer.moments, state["moments"])
+        for twin in (self._twin, self.target.twin):
             if twin is not None:
                 twin.refresh()
         self.statistics.copy_(state["statistics"])
         self.updates = state["updates"]
+        if "generator" in state:  # older checkpoints do without
+            restore_generator(self.generator, state["generator"])

@@ -12,15 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastdqn.learning import losses
+from fastdqn.learning.draws import UpdateDraws
 from fastdqn.learning.flat_parameters import FlatParameters
-from fastdqn.networks.q_network import forward_q
+from fastdqn.learning.objectives import (
+    Forward,
+    Objective,
+    Randoms,
+    Transitions,
+    check_terms,
+    first_trained,
+    run_forwards,
+)
+from fastdqn.networks.q_network import forward_output, to_q
 
-# A function of the first six fields of a Batch; see :func:`make_gradients`.
+# A function of the first six fields of a Batch and of an update's random numbers; see
+# :func:`make_gradients`.
 Gradients = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 # What every update adds to `Learner.statistics`, in this order; the last counts finite losses.
 STATISTICS = ("loss", "td_error_abs", "q_mean", "finite")
+
+Fields = Sequence[Tensor]
+"""The first six fields of a Batch."""
 
 
 def make_gradients(
@@ -29,71 +42,105 @@ def make_gradients(
     target_network: nn.Module,
     flat: FlatParameters,
     *,
-    loss: Callable[[Tensor], Tensor],
-    double: bool,
+    objective: Objective,
     autocast: bool,
     compiled: Callable[[Callable[..., Any]], Any],
 ) -> Gradients:
     """The function, over networks whose parameters stay where they are.
 
     Args:
-        network: In training mode; its parameters correspond to those of ``flat``. Frozen ones
-            (``requires_grad = False``) have a gradient of zeros.
-        acting_network: The same parameters in evaluation mode: chooses a' of double Q-learning.
-        target_network: Values a'.
+        network: Online on s, in training mode; its parameters correspond to those of ``flat``.
+            Frozen ones (``requires_grad = False``) have a gradient of zeros.
+        acting_network: The same parameters in evaluation mode: online on s2.
+        target_network: In evaluation mode.
         flat: Packs the gradient.
-        loss: Of TD errors [B], per sample.
-        double: Double Q-learning.
+        objective: What the gradient is of.
         autocast: Run the networks under autocast to bfloat16.
         compiled: Makes a pure function fast.
 
     Returns:
-        A function of the first six fields of a Batch, which returns the flat gradient, float32;
-        :data:`STATISTICS`, [4]; the TD errors, [B]; and the priorities, [B].
+        A function of the first six fields of a Batch and the random numbers that
+        :class:`fastdqn.learning.draws.UpdateDraws` draws, which returns the flat gradient,
+        float32; :data:`STATISTICS`, [4]; the TD errors, [B]; and the priorities, [B].
     """
     parameters = list(network.parameters())
     trained = [parameter.requires_grad for parameter in parameters]
-    q, q_acting, q_target = (
-        partial(forward_q, module, autocast=autocast)
-        for module in (network, acting_network, target_network)
-    )
+    draws = UpdateDraws(network, objective.forwards)
 
-    def gradients(*batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        mean_loss, values, td = temporal_difference(
-            q, q_acting, q_target, *batch, loss=loss, double=double
+    def gradients(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        fields = inputs[:6]
+        randoms = draws.by_forward(inputs[6:], len(fields[1]))
+
+        def run(forward: Forward) -> Tensor:
+            online = acting_network if forward[1] == "s2" else network
+            module = target_network if forward[0] == "target" else online
+            observation = fields[4] if forward[1] == "s2" else fields[0]
+            return forward_output(module, observation, autocast, randoms.get(forward))
+
+        mean_loss, summary, td, priority = weighted_loss(
+            objective, run, partial(to_q, network), fields, randoms
         )
         gradient = flat.pack(gradients_of(mean_loss, parameters, trained))
-        summary, priority = summarize(mean_loss, values, td)
-        return gradient, summary, td.detach(), priority
+        return gradient, summary, td, priority
 
     fast: Gradients = compiled(gradients)
     return fast
 
 
-def temporal_difference(
-    q: Callable[[Tensor], Tensor],
-    q_acting: Callable[[Tensor], Tensor],
-    q_target: Callable[[Tensor], Tensor],
-    observation: Tensor,
-    action: Tensor,
-    reward: Tensor,
-    discount: Tensor,
-    next_observation: Tensor,
-    weight: Tensor,
-    *,
-    loss: Callable[[Tensor], Tensor],
-    double: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The weighted mean loss, 0-d, Q of the observations, [B, A], and the TD errors, [B]."""
+def weighted_loss(
+    objective: Objective,
+    run: Callable[[Forward], Tensor],
+    to_q: Callable[[Tensor], Tensor],
+    fields: Fields,
+    randoms: Randoms,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """An objective weighted and reduced, the one place where that happens.
+
+    Args:
+        objective: Per sample.
+        run: One forward to a head's output.
+        to_q: A head's output to Q, [B, A].
+        fields: The first six fields of a Batch; the last weighs.
+        randoms: By forward.
+
+    Returns:
+        The weighted mean loss, 0-d, with its gradient; :data:`STATISTICS`, [4]; the TD errors and
+        the priorities, [B].
+    """
+    outputs = run_forwards(objective, run, to_q)
+    loss, td, priority = objective(outputs, Transitions(*fields[:5]), randoms)
+    mean_loss, td = (fields[5] * loss).mean(), td.detach()
+    q, mean = outputs.q(first_trained(objective)).detach(), mean_loss.detach()
+    finite = torch.isfinite(mean).to(mean.dtype)
+    summary = torch.stack((mean, td.abs().mean(), q.mean(), finite))
+    return mean_loss, summary, td, priority.detach()
+
+
+def try_objective(
+    objective: Objective,
+    acting_network: nn.Module,
+    target_network: nn.Module,
+    batch: Fields,
+    randoms: Sequence[Tensor],
+    autocast: bool,
+) -> None:
+    """Show an objective one batch before it trains on any; nothing is kept.
+
+    Raises:
+        ConfigError: Where it does not return a loss, a TD error and a priority for each sample.
+    """
+    draws = UpdateDraws(acting_network, objective.forwards)
+    given = draws.by_forward(randoms, len(batch[1]))
+
+    def run(forward: Forward) -> Tensor:
+        module = target_network if forward[0] == "target" else acting_network
+        observation = batch[4] if forward[1] == "s2" else batch[0]
+        return forward_output(module, observation, autocast, given.get(forward))
+
     with torch.no_grad():
-        following = q_target(next_observation)
-        if double:
-            target = losses.double_q_target(q_acting(next_observation), following, reward, discount)
-        else:
-            target = losses.q_target(following, reward, discount)
-    values = q(observation)
-    td = losses.td_error(values, action, target)
-    return (weight * loss(td)).mean(), values, td
+        outputs = run_forwards(objective, run, partial(to_q, acting_network))
+        terms = objective(outputs, Transitions(*batch[:5]), given)
+    check_terms(objective, terms, len(batch[1]))
 
 
 def gradients_of(
@@ -118,10 +165,3 @@ def attached(values: Tensor, zero: Tensor) -> Tensor:
         zero: 0-d, requires a gradient, made outside: torch 2.11 cannot trace ``requires_grad_()``.
     """
     return values + zero
-
-
-def summarize(mean_loss: Tensor, values: Tensor, td: Tensor) -> tuple[Tensor, Tensor]:
-    """:data:`STATISTICS` of one update, [4], and the priorities, [B]."""
-    mean_loss, priority = mean_loss.detach(), td.detach().abs()
-    finite = torch.isfinite(mean_loss).to(mean_loss.dtype)
-    return torch.stack((mean_loss, priority.mean(), values.detach().mean(), finite)), priority

@@ -12,7 +12,7 @@ is 0.25, more than a typical TD error.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import cast
@@ -260,14 +260,31 @@ def to_q(network: nn.Module, output: Tensor) -> Tensor:
     return output if q_values is None else q_values(output)
 
 
-def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:
-    """Q values, float32 [B, A]."""
+def forward_output(
+    network: nn.Module,
+    observation: Tensor,
+    autocast: bool,
+    draws: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """The head's output, float32.
+
+    Args:
+        network: Any module.
+        observation: [B, ...].
+        autocast: Run it under autocast to bfloat16.
+        draws: Random numbers, for a network that has ``random_shapes``; None: its mean.
+    """
     # A context per forward: autocast caches lowered weights, and those made without grad must not
     # serve a forward that needs it.
     kind = observation.device.type
     with torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext():
-        output = network(observation)
-    return to_q(network, output.float())
+        output = network(observation, randoms=draws) if draws else network(observation)
+    return output.float()
+
+
+def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:
+    """Q values, float32 [B, A]."""
+    return to_q(network, forward_output(network, observation, autocast))
 
 
 @contextmanager

@@ -245,7 +245,7 @@ def test_a_captured_rung_gives_the_numbers_of_eager(rung, monkeypatch):
             learner.set_learning_rate(1e-3 / (turn + 1))
             learner.update_from(drawn_from, 5, batch_size=8, beta=0.5 + turn / 4)
         return [
-            learner.flat.data, learner._twin.data, learner._target_flat.data, learner.statistics,
+            learner.flat.data, learner._twin.data, learner.target.flat.data, learner.statistics,
             *replay.tree.tensors(), replay.generator.get_state(),
         ]  # fmt: skip
 

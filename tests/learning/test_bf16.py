@@ -87,7 +87,7 @@ def test_the_learner_keeps_twins_and_masters_together(double):
         for name, master in online.items():
             assert master.dtype == torch.float32
             assert torch.equal(acting[name], master.detach().to(acting[name].dtype)), name
-        target = learner._target_twin.network.state_dict()
+        target = learner.target.twin.network.state_dict()
         for name, master in learner.target_network.state_dict().items():
             assert torch.equal(target[name], master.to(target[name].dtype)), name
     assert learner.updates == 7

@@ -214,9 +214,9 @@ def test_target_by_period_polyak_or_none():
     assert not torch.equal(period.network.head.q.weight, before)
 
     polyak = Learner(network(), target_period_updates=1, target_tau=0.25, learning_rate=0.1)
-    old = polyak._target_flat.data.clone()
+    old = polyak.target.flat.data.clone()
     polyak.update(batch(0))
-    torch.testing.assert_close(polyak._target_flat.data, old + 0.25 * (polyak.flat.data - old))
+    torch.testing.assert_close(polyak.target.flat.data, old + 0.25 * (polyak.flat.data - old))
 
     none = Learner(network(), target_period_updates=None)
     own = zip(none.target_network.parameters(), none.network.parameters(), strict=True)
@@ -272,7 +272,7 @@ def test_state_goes_round_bit_for_bit(optimizer):
         a, b = learner.update(images(i)), twin.update(images(i))
         assert torch.equal(a.loss, b.loss)
     assert torch.equal(learner.flat.data, twin.flat.data)
-    assert torch.equal(learner._target_flat.data, twin._target_flat.data)
+    assert torch.equal(learner.target.flat.data, twin.target.flat.data)
 
 
 def test_a_state_of_another_network_is_refused():
@@ -381,7 +381,7 @@ def test_frozen_parameters_stay_in_a_compiled_launch(optimizer):
     options = {"updates_per_launch": 4, "optimizer": optimizer, "learning_rate": 1e-2}
     whole = Learner(frozen(), mode="compile", compile_backend="aot_eager", **options)
     plain = Learner(frozen(), mode="eager", **options)
-    assert whole._launch is not None
+    assert whole._fused is not None
     for learner in (whole, plain):
         learner.update_from(filled_replay(prioritized=False), 8, batch_size=8)
     for name, value in whole.network.state_dict().items():
@@ -448,7 +448,7 @@ def test_the_target_moves_on_time_within_launches(period):
         return learner
 
     whole, single = run(4), run(1)
-    assert torch.equal(whole._target_flat.data, single._target_flat.data)
+    assert torch.equal(whole.target.flat.data, single.target.flat.data)
     assert torch.equal(whole.flat.data, single.flat.data)
 
 
@@ -475,10 +475,10 @@ def test_a_compiled_launch_equals_its_updates_one_by_one(options):
 
     whole, result, _ = run(mode="compile", compile_backend="aot_eager", updates_per_launch=4)
     plain, expected, _ = run(mode="eager", updates_per_launch=4)
-    assert (whole._launch is None) == (options.get("target_period_updates") == 1)
+    assert (whole._fused is None) == (options.get("target_period_updates") == 1)
     torch.testing.assert_close(whole.flat.data, plain.flat.data, rtol=1e-4, atol=2e-6)
-    for name, moment in plain._moments.items():
-        torch.testing.assert_close(whole._moments[name], moment, rtol=1e-3, atol=1e-6)
+    for name, moment in plain._optimizer.moments.items():
+        torch.testing.assert_close(whole._optimizer.moments[name], moment, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(result.td_error, expected.td_error, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(whole.statistics, plain.statistics, rtol=1e-3, atol=1e-4)
     assert whole.updates == plain.updates == 13

@@ -123,7 +123,7 @@ def test_the_twins_of_a_bfloat16_run_follow(tmp_path):
     trainer.close()
     child = state_of(tiny(tmp_path / "b", **NATURE, initial=str(tmp_path / "a"), seed=8),
                      envs=pictures())  # fmt: skip
-    for network in (child.learner._twin.network, child.learner._target_twin.network):
+    for network in (child.learner._twin.network, child.learner.target.twin.network):
         assert network.torso.conv1.bias.dtype == torch.bfloat16
         assert torch.equal(network.torso.conv1.bias, torch.full((32,), 0.3).bfloat16())
         assert (network.head.q.bias == 3.0).all()

@@ -17,7 +17,8 @@ from torch import Tensor
 from benchmarks.gpu.ladder.nature import Kept, backward, forward, nature_torso, to_input
 from benchmarks.gpu.ladder.streams import Fork
 from fastdqn.learning.flat_parameters import FlatParameters
-from fastdqn.learning.update import Gradients, attached, summarize, temporal_difference
+from fastdqn.learning.objectives import ONLINE_S, ONLINE_S2, TARGET_S2, Objective
+from fastdqn.learning.update import Gradients, attached, weighted_loss
 from fastdqn.networks.q_network import QNetwork, to_q
 
 Compile = Callable[[Callable[..., Any]], Any]
@@ -30,8 +31,7 @@ class Pieces:
         network: Online; its parameters correspond to those of ``flat``.
         target_network: Values a'.
         flat: Packs the gradient.
-        loss: Of TD errors [B], per sample.
-        double: Double Q-learning.
+        objective: One that asks for no more than double Q-learning does.
         compiled: Makes each piece fast.
     """
 
@@ -41,17 +41,16 @@ class Pieces:
         target_network: QNetwork,
         flat: FlatParameters,
         *,
-        loss: Callable[[Tensor], Tensor],
-        double: bool,
+        objective: Objective,
         compiled: Compile,
     ) -> None:
         self._network, self._target = network, target_network
-        self._flat, self._loss, self._double = flat, loss, double
+        self._flat, self._objective = flat, objective
         nature_torso(network), nature_torso(target_network)  # or ConfigError
         self._zero = torch.zeros((), device=flat.data.device, requires_grad=True)
         self.online = compiled(self._online)
-        self.choice = compiled(partial(self._q, network))
-        self.following = compiled(partial(self._q, target_network))
+        self.choice = compiled(partial(self._output, network))
+        self.following = compiled(partial(self._output, target_network))
         self.both = compiled(self._both)
         self.finish = compiled(self._finish)
 
@@ -62,15 +61,16 @@ class Pieces:
         return forward(torso, to_input(observation, torso.conv1.weight.dtype))
 
     @torch.no_grad()
-    def _q(self, network: QNetwork, observation: Tensor) -> Tensor:
-        """Q, [B, A], without a gradient."""
+    def _output(self, network: QNetwork, observation: Tensor) -> Tensor:
+        """The head's output, without a gradient."""
         torso = nature_torso(network)
         features = forward(torso, to_input(observation, torso.conv1.weight.dtype))[-1]
-        return to_q(network, network.head(features.float()))
+        output: Tensor = network.head(features.float())
+        return output
 
     @torch.no_grad()
     def _both(self, *observations: Tensor) -> tuple[Tensor, ...]:
-        """Online torso on s and s' in one forward: Q of s', then what :meth:`_online` returns.
+        """Online torso on s and s' in one forward: output on s', then what :meth:`_online` returns.
 
         Args:
             observations: s and s', or one tensor that holds s before s'.
@@ -80,7 +80,7 @@ class Pieces:
         x = torch.cat(inputs) if len(inputs) > 1 else inputs[0]
         kept = forward(torso, x)
         following = kept[-1][len(x) // 2 :]
-        return to_q(self._network, self._network.head(following.float())), *kept
+        return self._network.head(following.float()), *kept
 
     def _finish(
         self,
@@ -96,19 +96,19 @@ class Pieces:
         rows = cast(Kept, tuple(x[: len(action)] for x in kept))
         features = attached(rows[-1].float().detach(), self._zero)
         head = self._network.head
-        mean_loss, values, td = temporal_difference(
-            lambda x: to_q(self._network, head(x)),
-            lambda _: choice,
-            lambda _: following,
-            features, action, reward, discount, features, weight,
-            loss=self._loss, double=self._double,
-        )  # fmt: skip
+        outputs = {ONLINE_S2: choice, TARGET_S2: following, ONLINE_S: head(features)}
+        mean_loss, summary, td, priority = weighted_loss(
+            self._objective,
+            outputs.__getitem__,
+            partial(to_q, self._network),
+            (features, action, reward, discount, features, weight),
+            {},
+        )
         gradient, *of_head = torch.autograd.grad(mean_loss, [features, *head.parameters()])
         with torch.no_grad():
             of_torso = backward(nature_torso(self._network), rows, gradient.to(rows[-1].dtype))
             flat = self._flat.pack([*of_torso, *of_head])
-            summary, priority = summarize(mean_loss, values, td)
-        return flat, summary, td.detach(), priority
+        return flat, summary, td, priority
 
 
 def three_streams(pieces: Pieces, device: torch.device) -> Gradients:

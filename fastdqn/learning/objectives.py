@@ -1,0 +1,199 @@
+"""What an update minimises: from what the networks put out to a loss, a TD error and a priority.
+
+An objective is pure and per sample. It says which forwards it wants, as triples of network, state
+and draw, and gets their outputs; what it does not ask for is not computed. It weights nothing and
+reduces nothing: the learner does, once.
+
+State ``s`` is the observation, ``s2`` the next one. Only the online network on ``s`` runs in
+training mode and with gradients; the online network on ``s2`` and the target network run in
+evaluation mode and without. A draw tells forwards of the same network and state apart that shall
+have random numbers of their own, where a network takes any (:mod:`fastdqn.learning.draws`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from fastdqn.errors import ConfigError
+from fastdqn.learning.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
+
+NETWORKS, STATES = ("online", "target"), ("s", "s2")
+LOSSES = ("huber", "mse")
+
+
+class Forward(NamedTuple):
+    """One forward that an objective asks for."""
+
+    network: str  # online or target
+    state: str  # s or s2
+    draw: int = 0
+
+
+ONLINE_S = Forward("online", "s")
+ONLINE_S2 = Forward("online", "s2")
+TARGET_S2 = Forward("target", "s2")
+
+Randoms = Mapping[Forward, Mapping[str, Tensor]]
+"""The random numbers that each forward was given, by the names of ``random_shapes``."""
+
+
+class Transitions(NamedTuple):
+    """A batch as an objective sees it: without weights, which are the learner's to apply."""
+
+    observation: Tensor  # [B, S, *O]
+    action: Tensor  # [B] int64, from 0
+    reward: Tensor  # [B] float32: n-step return
+    discount: Tensor  # [B] float32: gamma^m, 0 where the episode terminated
+    next_observation: Tensor  # [B, S, *O]
+
+
+class Outputs:
+    """What the forwards returned: ``outputs[forward]`` is a head's output, ``q(forward)`` its Q.
+
+    Args:
+        values: By forward, float32.
+        to_q: A head's output to Q, [B, A].
+    """
+
+    def __init__(self, values: Mapping[Forward, Tensor], to_q: Callable[[Tensor], Tensor]) -> None:
+        self._values, self._to_q = values, to_q
+
+    def __getitem__(self, forward: Forward) -> Tensor:
+        return self._values[forward]
+
+    def q(self, forward: Forward) -> Tensor:
+        """Q, [B, A]; for actions, selection and statistics whatever the head."""
+        return self._to_q(self._values[forward])
+
+
+class Objective(Protocol):
+    """What ``Learner`` and ``fastdqn.train`` take as ``objective``."""
+
+    @property
+    def forwards(self) -> Sequence[Forward]:
+        """What it asks for, the online network on ``s`` among it; the same all the time."""
+        ...
+
+    def __call__(
+        self, outputs: Outputs, batch: Transitions, randoms: Randoms
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, TD error and priority, each float32 [B]; a priority is finite and >= 0."""
+        ...
+
+
+class QLearning:
+    """The TD error of Q-learning (Mnih 2015) or double Q-learning (van Hasselt 2016).
+
+    Its priority is ``|td|``, that of proportional prioritized replay (Schaul 2016, section 3.3).
+
+    Args:
+        double: Double Q-learning: the online network chooses a', the target network values it.
+        loss: ``huber`` or ``mse``, of the TD error.
+        huber_delta: Where the Huber loss turns linear.
+
+    Raises:
+        ConfigError: Where the loss is another.
+    """
+
+    def __init__(
+        self, *, double: bool = True, loss: str = "huber", huber_delta: float = 1.0
+    ) -> None:
+        if loss not in LOSSES:
+            raise ConfigError(f"loss = {loss!r} must be one of {', '.join(LOSSES)}.")
+        self.double, self.loss, self.huber_delta = double, loss, huber_delta
+        self.forwards = (TARGET_S2, *([ONLINE_S2] if double else []), ONLINE_S)
+
+    def __call__(
+        self, outputs: Outputs, batch: Transitions, randoms: Randoms
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, ``Q(s, a) - target``, and its size, each [B]."""
+        following = outputs.q(TARGET_S2)
+        if self.double:
+            choice = outputs.q(ONLINE_S2)
+            target = double_q_target(choice, following, batch.reward, batch.discount)
+        else:
+            target = q_target(following, batch.reward, batch.discount)
+        td = td_error(outputs.q(ONLINE_S), batch.action, target)
+        loss = huber_loss(td, self.huber_delta) if self.loss == "huber" else mse_loss(td)
+        return loss, td, td.detach().abs()
+
+
+def run_forwards(
+    objective: Objective,
+    run: Callable[[Forward], Tensor],
+    to_q: Callable[[Tensor], Tensor],
+) -> Outputs:
+    """Every forward that an objective asks for, with gradients where it trains.
+
+    Args:
+        objective: Which asks.
+        run: One forward to a head's output, float32.
+        to_q: A head's output to Q, [B, A].
+    """
+    values = {}
+    with torch.no_grad():
+        for forward in objective.forwards:
+            if not trains(forward):
+                values[forward] = run(forward)
+    for forward in objective.forwards:
+        if trains(forward):
+            values[forward] = run(forward)
+    return Outputs(values, to_q)
+
+
+def trains(forward: Forward) -> bool:
+    """Whether a gradient flows through it."""
+    return forward[0] == "online" and forward[1] == "s"
+
+
+def first_trained(objective: Objective) -> Forward:
+    """The forward whose Q is reported."""
+    return next(forward for forward in objective.forwards if trains(forward))
+
+
+def check_forwards(objective: Any) -> None:
+    """Refuse, by a ConfigError, an objective that does not say what it asks for."""
+    name = type(objective).__name__
+    forwards = getattr(objective, "forwards", None)
+    if not callable(objective) or not isinstance(forwards, Sequence) or not forwards:
+        raise ConfigError(
+            f"The objective ({name}) has no forwards; give it a sequence of (network, state, "
+            f"draw) triples, such as ('online', 's', 0)."
+        )
+    for forward in forwards:
+        if not (
+            isinstance(forward, tuple)
+            and len(forward) == 3
+            and forward[0] in NETWORKS
+            and forward[1] in STATES
+            and type(forward[2]) is int
+        ):
+            raise ConfigError(
+                f"The objective ({name}) asks for {forward!r}; use a triple of online or target, "
+                f"s or s2, and the number of a draw."
+            )
+    if not any(trains(forward) for forward in forwards):
+        raise ConfigError(
+            f"The objective ({name}) trains nothing; let it ask for ('online', 's', 0)."
+        )
+
+
+def check_terms(objective: Any, terms: Any, batch_size: int) -> None:
+    """Refuse, by a ConfigError, what is not a loss, a TD error and a priority, each [B]."""
+    name = type(objective).__name__
+    if not isinstance(terms, tuple) or len(terms) != 3:
+        raise ConfigError(
+            f"The objective ({name}) returned {type(terms).__name__}; return a tuple of the loss, "
+            f"the TD error and the priority of every sample."
+        )
+    for what, term in zip(("loss", "TD error", "priority"), terms, strict=True):
+        found = list(term.shape) if isinstance(term, Tensor) else type(term).__name__
+        if found != [batch_size]:
+            raise ConfigError(
+                f"The objective ({name}) returned {found} as its {what}; return one number for "
+                f"each of the {batch_size} samples, [{batch_size}], neither weighted nor reduced."
+            )
