@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from gymnasium.spaces import Box
+from helpers.random_network import FourForwards, RandomQ
 from helpers.tape import RepeatedStep, TapedStep
 
 import fastdqn.acting.actor
@@ -37,10 +38,14 @@ def make_parts(stack, n_step=1, kind="auto", batch_norm=False, mode="eager", **l
         reward_clip=0.8, **fast,
     )  # fmt: skip
     torch.manual_seed(0)
-    network = make_network(
-        shape, 3, frame_stack=stack, image=bool(stack), hidden_sizes=(16,), dueling=True,
-        kind=kind, batch_norm=batch_norm,
-    )  # fmt: skip
+    if kind == "random":
+        network = RandomQ(shape[0], 3)
+        learner["objective"] = FourForwards()
+    else:
+        network = make_network(
+            shape, 3, frame_stack=stack, image=bool(stack), hidden_sizes=(16,), dueling=True,
+            kind=kind, batch_norm=batch_norm,
+        )  # fmt: skip
     learner = Learner(network, **{"precision": "fp32", "updates_per_launch": 2, **fast, **learner})
     actor = Actor(learner.acting_network, n, **fast)
     episodes = EpisodeStatistics(n, 10)
@@ -108,5 +113,6 @@ CASES = {
     "bf16": {"stack": 4, "precision": "bf16"},
     "rmsprop": {"stack": None, "optimizer": "rmsprop", "max_grad_norm": 1.0},
     "batch norm": {"stack": None, "kind": "mlp", "batch_norm": True},
+    "random numbers": {"stack": None, "kind": "random"},
     "residual": {"stack": 4, "kind": "impala", "prioritized": False},
 }
