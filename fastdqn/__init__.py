@@ -19,7 +19,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 _HOME = {
     "Config": "config.config",
     "presets": "config.presets",
-    "train": "training.trainer",
+    "train": "training.train",
     "TrainResult": "training.trainer",
     "load": "training.load",
     "evaluate": "acting.evaluation",
@@ -70,7 +70,8 @@ if TYPE_CHECKING:
     from fastdqn.replay.memory_plan import MemoryPlan
     from fastdqn.replay.sum_tree import SumTree
     from fastdqn.training.load import load
-    from fastdqn.training.trainer import TrainResult, train
+    from fastdqn.training.train import train
+    from fastdqn.training.trainer import TrainResult
     from fastdqn.types import Batch, TimeStep
 
 

@@ -289,7 +289,7 @@ def test_the_tree_on_cuda_draws_as_on_the_cpu(capacity):
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_training_on_cuda(tmp_path, backend):
     from fastdqn.config.config import Config
-    from fastdqn.training.trainer import train
+    from fastdqn.training.train import train
 
     envs = ScriptedVectorEnv(
         Script(8), backend=backend, device="cpu" if backend == "numpy" else "cuda"

@@ -19,7 +19,8 @@ from fastdqn.errors import ConfigError, EnvError
 from fastdqn.networks.checks import check_network
 from fastdqn.networks.q_network import make_network
 from fastdqn.spaces import Spaces
-from fastdqn.training.trainer import Trainer, train
+from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 
 
 def envs(n=4):

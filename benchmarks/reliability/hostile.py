@@ -37,7 +37,9 @@ from fastdqn.checkpoints import store
 from fastdqn.checkpoints.store import load_checkpoint
 from fastdqn.checkpoints.tensor_file import MAX_JSON
 from fastdqn.errors import CheckpointError, ConfigError, TrainingError
-from fastdqn.training.trainer import Trainer, train
+from fastdqn.training.run_state import restore_run
+from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 
 FIGURE = (
     "5,000 fuzz runs: only CheckpointError (ConfigError for the directory), 0 writes outside, "
@@ -120,7 +122,7 @@ def _attack(target: str, path: Path, run_dir: Path, config: Config) -> tuple[str
                     elif target == "fastdqn.load":
                         fastdqn.load(run_dir if path.stat().st_size % 2 else path, device="cpu")
                     elif trainer is not None:
-                        trainer.restore()
+                        restore_run(trainer)
                 except (CheckpointError, ConfigError) as error:
                     return type(error).__name__, grown()
                 memory = grown()

@@ -46,7 +46,7 @@ BASE = [
 LAUNCHER = """
 import json, os, sys
 import torch
-import fastdqn.training.trainer
+import fastdqn.training.train
 from fastdqn.cli.main import main
 torch.set_num_threads(1)
 for line in sys.stdin:

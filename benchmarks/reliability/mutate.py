@@ -18,7 +18,7 @@ from fastdqn import Config
 from fastdqn.checkpoints.state_tree import materialize
 from fastdqn.checkpoints.store import load_checkpoint, open_newest
 from fastdqn.errors import CheckpointError
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 FIGURE = "1,000 mutations: 0 silent loads; the checkpoint before is taken, the bad file named"
 COUNT, SHORT_COUNT = 1_000, 60

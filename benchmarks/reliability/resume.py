@@ -19,7 +19,7 @@ import fastdqn
 from benchmarks.reliability import Outcome
 from benchmarks.reliability.mutate import same
 from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint
-from fastdqn.training.metrics import TIME_COLUMNS
+from fastdqn.training.report import TIME_COLUMNS
 
 FIGURE = "12 of 12: every tensor torch.equal, metrics and the next 1,000 actions equal"
 TESTS = Path(__file__).parents[2] / "tests"
@@ -47,7 +47,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from helpers.scripted_env import Script, ScriptedVectorEnv
 from fastdqn import Config
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 base = Config(num_envs=4, total_env_steps=2_000, learning_starts_env_steps=200,
               update_period_env_steps=8.0, batch_size=16, hidden_sizes=(16,),
               replay_capacity=1_000, eval_episodes=0, target_period_updates=50,

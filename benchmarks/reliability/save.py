@@ -22,7 +22,7 @@ from pathlib import Path
 from gymnasium.spaces import Box
 from fastdqn.checkpoints.store import open_checkpoint, save_checkpoint
 from fastdqn.replay.buffer import ReplayBuffer
-from fastdqn.training.restore import restore_replay
+from fastdqn.training.restore_parts import restore_replay
 torch.set_num_threads(1)
 
 def resident(field):

@@ -266,7 +266,7 @@ def _train(args: list[str]) -> int:
         return 0
     refuse_held(config)
     from fastdqn.cli.progress import Progress
-    from fastdqn.training import trainer
+    from fastdqn.training import train as training
 
     progress = Progress(
         config.total_env_steps,
@@ -274,7 +274,7 @@ def _train(args: list[str]) -> int:
         frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
     )
     with exit_on_signals(), progress:  # which gives the terminal back
-        result = trainer.train_until_stopped(
+        result = training.train_until_stopped(
             config, on_log=progress, signals=StopSignals(), own_process=True
         )
     try:

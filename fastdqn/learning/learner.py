@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
+from fastdqn.config.seeds import subseed
 from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.learning.bf16 import Bfloat16Twin
 from fastdqn.learning.draws import UpdateDraws
@@ -95,6 +96,9 @@ class Learner:
         ConfigError: Where an argument is not possible on this device.
     """
 
+    COLUMNS = STATISTICS[:-1]
+    """What it has to say of the updates between two rows of a run's metrics."""
+
     def __init__(
         self,
         network: nn.Module,
@@ -138,7 +142,7 @@ class Learner:
         self.precision = resolve_precision(precision, network, self.device)
         self.updates, self.updates_per_launch = 0, updates_per_launch
         self.seed = seed
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(subseed(seed, "updates"))
         self.max_grad_norm, self.max_grad_value = max_grad_norm, max_grad_value
         self.reduce_gradients = reduce_gradients
 

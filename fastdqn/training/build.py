@@ -16,6 +16,7 @@ from fastdqn.envs.made import max_episode_steps
 from fastdqn.envs.stream import is_stream
 from fastdqn.learning.flat_parameters import check_parameters
 from fastdqn.learning.learner import Learner
+from fastdqn.learning.objectives import Objective
 from fastdqn.networks.checks import check_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.memory_plan import format_bytes
@@ -100,10 +101,13 @@ def is_own_network(config: Config, envs: EnvStream, network: nn.Module) -> bool:
     return not is_config_network(network, config, Spaces.of(envs))
 
 
-def build_learner(config: Config, network: nn.Module, device: torch.device) -> Learner:
-    """The learner that the config describes."""
+def build_learner(
+    config: Config, network: nn.Module, device: torch.device, objective: Objective | None = None
+) -> Learner:
+    """The learner that the config describes, or one of somebody's own objective."""
     return Learner(
         network,
+        objective=objective,
         double=config.double,
         loss=config.loss,
         huber_delta=config.huber_delta,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,36 @@ from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.runs.reader import Evaluation, read_evaluations
 from fastdqn.system.clock import Clock
 from fastdqn.system.faults import DiskFaults
-from fastdqn.training.metrics import (
-    EVALUATION_COLUMNS,
-    EpisodeStatistics,
-    FiniteFrames,
-    MetricsFile,
-)
+from fastdqn.training.episode_statistics import EpisodeStatistics
+from fastdqn.training.finite_frames import FiniteFrames
+from fastdqn.training.loggers import FileLogger, Guarded, Logger
+from fastdqn.training.metrics_file import MetricsFile
+from fastdqn.training.schedules import Schedules
 from fastdqn.training.write_record import utc_now
 from fastdqn.types import TimeStep
 
+COUNTERS = ("env_steps", "updates")
+TIME_COLUMNS = ("env_steps_per_s", "frames_per_s", "updates_per_s", "wall_s")
+"""Those that differ between two runs of the same seed."""
+COLUMNS = (
+    *COUNTERS,
+    *EpisodeStatistics.COLUMNS,
+    *Schedules.COLUMNS,
+    *Learner.COLUMNS,
+    "eval_return_mean",
+    *TIME_COLUMNS,
+)
+"""Of metrics.csv: every source names its own."""
+
 _FIGURES = ("mean", "std", "median", "min", "max")  # of the returns of an evaluation
+EVALUATION_COLUMNS = (
+    *COUNTERS,
+    "wall_s",
+    "episodes",
+    *_FIGURES,
+    "unfinished",
+    "final",  # 1: of the run's end, on other episodes than those before
+)
 
 
 class Report:
@@ -38,6 +58,7 @@ class Report:
         replay: Whose size is.
         threshold: Mean return at which the env counts as solved, if there is one.
         disk: Survives rows that cannot be written.
+        loggers: Get every row of metrics.csv, behind that file.
     """
 
     def __init__(
@@ -47,6 +68,7 @@ class Report:
         replay: ReplayBuffer,
         threshold: float | None,
         disk: DiskFaults | None = None,
+        loggers: Sequence[Logger] = (),
     ) -> None:
         self.config, self.learner, self.replay = config, learner, replay
         self.threshold = threshold
@@ -54,8 +76,9 @@ class Report:
         self.episodes = EpisodeStatistics(config.num_envs, config.stop_window)
         self.numbers = FiniteFrames()
         self.clock = Clock()
-        self.file: MetricsFile | None = None
-        self.evaluations: MetricsFile | None = None
+        self.loggers: list[Logger] = [Guarded(logger) for logger in loggers]
+        self._metrics: FileLogger | None = None
+        self._evaluations: FileLogger | None = None
         self.evaluation: Evaluation | None = None  # the newest
         self.given_up = ""  # why it was, as a clause
         self._last: dict[str, float] = {
@@ -70,18 +93,21 @@ class Report:
 
     def open_files(self, run_dir: Path, keep_until_env_steps: int | None) -> None:
         """Start metrics.csv and evaluations.csv, or go on with them; OSError as the disk has it."""
-        self.file = MetricsFile(run_dir / "metrics.csv", keep_until_env_steps)
-        self.evaluations = MetricsFile(
-            run_dir / "evaluations.csv", keep_until_env_steps, EVALUATION_COLUMNS
-        )
+
+        def file(name: str, columns: Sequence[str]) -> FileLogger:
+            rows = MetricsFile(run_dir / name, columns, keep_until_env_steps)
+            return FileLogger(rows, self.disk.survived)
+
+        self._metrics = file("metrics.csv", COLUMNS)
+        self._evaluations = file("evaluations.csv", EVALUATION_COLUMNS)
+        self.loggers.insert(0, self._metrics)
         if keep_until_env_steps is not None:  # what the run knows of itself, from before the resume
             self.evaluation = next(iter(read_evaluations(run_dir, {})[::-1]), None)
 
     def close(self) -> None:
-        """Close the files."""
-        for file in (self.file, self.evaluations):
-            if file is not None:
-                file.close()
+        """Close files and loggers."""
+        for logger in (*self.loggers, *self._files):
+            logger.close()
 
     def add_evaluation(
         self, result: EvalResult, env_steps: int, *, final: bool
@@ -98,9 +124,8 @@ class Report:
         }
         self.evaluation, self.given_up = Evaluation(**row, final=final), result.given_up  # type: ignore[arg-type]
         row["final"] = int(final)
-        if self.evaluations is not None:
-            with self.disk.survived("evaluations.csv"):
-                self.evaluations.write(row)
+        if self._evaluations is not None:
+            self._evaluations.write(row)
         return row
 
     def score(self, env_steps: int) -> float | None:
@@ -140,7 +165,7 @@ class Report:
             "length_mean": length_mean,
             "epsilon": epsilon,
         }
-        for name in ("loss", "td_error_abs", "q_mean"):
+        for name in Learner.COLUMNS:
             row[name] = sums[name] / updates if updates else math.nan
         if (score := self.score(env_steps)) is not None:
             row["eval_return_mean"] = score
@@ -148,18 +173,18 @@ class Report:
         row["frames_per_s"] = row["env_steps_per_s"] * self.frame_skip
         row["updates_per_s"] = updates / seconds
         row["wall_s"] = self.clock.wall_s
-        if self.file is not None:
-            with self.disk.survived("metrics.csv"):
-                self.file.write(row)
+        for logger in self.loggers:
+            logger.write(row)
         return row
+
+    @property
+    def _files(self) -> list[FileLogger]:
+        return [file for file in (self._metrics, self._evaluations) if file is not None]
 
     def flush(self) -> None:
         """Write rows that the disk has refused before."""
-        for what, file in (("metrics.csv", self.file), ("evaluations.csv", self.evaluations)):
-            if file is not None:
-                with self.disk.survived(what):
-                    file.flush()
-                    file.sync()
+        for file in self._files:
+            file.flush()
 
     def check_finite(self, env_steps: int) -> None:
         """Raise TrainingError where a number since the last row was NaN or infinite.

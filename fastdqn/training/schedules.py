@@ -28,6 +28,8 @@ SCHEDULES = {"linear": linear_schedule, "exponential": exponential_schedule}
 class Schedules:
     """What a run's clock determines, from its configuration alone."""
 
+    COLUMNS = ("epsilon",)
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self.end = config.schedules_end_env_steps

@@ -18,9 +18,9 @@ from fastdqn.acting.evaluation import EvalResult
 from fastdqn.cli.main import train_config
 from fastdqn.config.config import Config
 from fastdqn.training.build import eval_patience, make_stream
-from fastdqn.training.metrics import EVALUATION_COLUMNS
 from fastdqn.training.observer import Observer
-from fastdqn.training.trainer import train
+from fastdqn.training.report import EVALUATION_COLUMNS
+from fastdqn.training.train import train
 
 
 def read_evaluations(run_dir):

@@ -17,7 +17,8 @@ from fastdqn.config.presets import preset, presets
 from fastdqn.errors import ConfigError
 from fastdqn.learning.learner import Learner
 from fastdqn.networks.q_network import make_network
-from fastdqn.training.trainer import Trainer, train
+from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 from fastdqn.types import Batch
 
 

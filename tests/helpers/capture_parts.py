@@ -14,7 +14,7 @@ from fastdqn.learning.learner import Learner
 from fastdqn.networks.q_network import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.staging import HostStaging, as_tensor
-from fastdqn.training.metrics import EpisodeStatistics
+from fastdqn.training.episode_statistics import EpisodeStatistics
 from fastdqn.types import TimeStep
 
 

@@ -6,7 +6,7 @@ from helpers.short_runs import small
 from torch import nn
 
 from fastdqn.checkpoints.store import find_checkpoint
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 
 def with_dropout():

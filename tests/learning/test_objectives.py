@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from fastdqn.config.seeds import subseed
 from fastdqn.errors import ConfigError
 from fastdqn.learning.draws import Draw, UpdateDraws
 from fastdqn.learning.input_gradients import input_gradient
@@ -179,7 +180,7 @@ def plain_loop(updates, seed, size=SIZE):
     online = random_q()
     target = copy.deepcopy(online)
     optimizer = torch.optim.Adam(online.parameters(), lr=1e-2)
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(subseed(seed, "updates"))
     results = []
     for i in range(updates):
         b = batch(i, size)

@@ -12,7 +12,7 @@ from fastdqn.config.config import Config
 from fastdqn.errors import ConfigError
 from fastdqn.learning.learner import Learner
 from fastdqn.networks.q_network import BatchNormCNN, make_network
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 from fastdqn.types import Batch
 
 EPSILON, MOMENTUM = 1e-5, 0.1  # of Ioffe 2015 as torch has them

@@ -19,7 +19,7 @@ from fastdqn.learning.learner import Learner
 from fastdqn.networks.copies import lower
 from fastdqn.networks.impala import ImpalaCNN
 from fastdqn.networks.q_network import make_network
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 from fastdqn.types import Batch
 
 # --- the paper's network as plain modules -------------------------------------------------------

@@ -11,7 +11,7 @@ from fastdqn.config.config import Config
 from fastdqn.plotting import style
 from fastdqn.plotting.many_runs import plot_curves
 from fastdqn.runs.reader import read_run
-from fastdqn.training.metrics import COLUMNS
+from fastdqn.training.report import COLUMNS
 
 PANELS = ("return", "epsilon", "|TD error|", "Q estimate", "env steps/s")
 

@@ -11,7 +11,7 @@ import pytest
 from fastdqn.cli.main import main
 from fastdqn.config.config import Config
 from fastdqn.runs.comparison import differences, not_recorded, read_account
-from fastdqn.training.metrics import COLUMNS
+from fastdqn.training.report import COLUMNS
 
 EVALUATIONS = "env_steps,updates,wall_s,episodes,mean,std,median,min,max,unfinished,final\n"
 HOST = {"platform": "Linux", "cpu": "A CPU", "memory_total_bytes": 64_000_000_000, "gpus": []}

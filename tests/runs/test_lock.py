@@ -30,7 +30,7 @@ from fastdqn.runs.lock import RunLock, refuse_locked
 from fastdqn.system import file_systems
 from fastdqn.system.file_systems import NO_LOCKS
 from fastdqn.system.signals import Stopped, StopSignals
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 TESTS = Path(__file__).parents[1]
 HOLDS = """
@@ -257,7 +257,13 @@ def test_two_runs_of_one_process_exclude_each_other(tmp_path, locks, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "part", ["replay.ReplayBuffer", "trainer.Actor", "trainer.Report", "report.MetricsFile"]
+    "part",
+    [
+        "replay.buffer.ReplayBuffer",
+        "training.parts.Actor",
+        "training.parts.Report",
+        "training.report.MetricsFile",
+    ],
 )
 def test_a_run_that_fails_before_its_first_step_lets_go(tmp_path, monkeypatch, part):
     def fail(*args, **kwargs):

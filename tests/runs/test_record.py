@@ -23,7 +23,7 @@ from fastdqn.runs.comparison import read_account
 from fastdqn.runs.groups import group_runs
 from fastdqn.runs.reader import read_run
 from fastdqn.runs.record import read_record
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 
 def balance(n=4):
@@ -86,7 +86,7 @@ def test_saliency_refuses_with_the_call_that_explains(run, capsys, tmp_path):
 def test_a_network_of_the_callers_is_refused_whatever_the_env(own_network, capsys, tmp_path):
     for extra in ([], ["--env-id", "CartPole-v1"]):
         message = refusal(capsys, "eval", own_network, *extra)
-        assert "a network passed from Python (Own of test_warm_start)" in message
+        assert "a network passed from Python (Own of helpers.short_runs)" in message
         assert "--env-id" not in message
     result = call_in(message, network=Own(), envs=make_envs("CartPole-v1", 2))
     assert result.episodes == 20

@@ -22,8 +22,9 @@ from fastdqn.cli.main import main
 from fastdqn.errors import CheckpointError
 from fastdqn.system.compilation import compile_pure
 from fastdqn.system.default_generators import DefaultGenerators
-from fastdqn.training.restore import restore_default_generators
-from fastdqn.training.trainer import Trainer, train
+from fastdqn.training.restore_parts import restore_default_generators
+from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -103,7 +104,7 @@ def test_a_checkpoint_without_them_resumes(tmp_path, monkeypatch):
         return save_checkpoint(directory, env_steps, state, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastdqn.training.trainer.save_checkpoint", without)
+        patch.setattr("fastdqn.training.run_state.save_checkpoint", without)
         assert "default_generators" not in load_checkpoint(run(tmp_path, stop=180))["run"]
     state = load_checkpoint(run(tmp_path, resume="require"))["run"]
     assert state["env_steps"] == 300 and "default_generators" in state

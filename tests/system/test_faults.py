@@ -17,12 +17,17 @@ from helpers.capture_laws import CaptureLaws
 from helpers.scripted_env import Script, ScriptedEnv, ScriptedVectorEnv
 from helpers.short_runs import read_rows, small
 
+import fastdqn.training.run_state
 import fastdqn.training.trainer
 from fastdqn.cli.main import main
 from fastdqn.errors import CheckpointError, EnvError, EnvFailure, MemoryPlanError, TrainingError
 from fastdqn.system.faults import DiskFaults, is_out_of_memory
-from fastdqn.training.metrics import COLUMNS, EpisodeStatistics, FiniteFrames, MetricsFile
-from fastdqn.training.trainer import Trainer, train
+from fastdqn.training.episode_statistics import EpisodeStatistics
+from fastdqn.training.finite_frames import FiniteFrames
+from fastdqn.training.metrics_file import MetricsFile
+from fastdqn.training.report import COLUMNS
+from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 from fastdqn.types import TimeStep
 
 BAD = [float("nan"), float("inf"), -float("inf")]
@@ -269,7 +274,7 @@ def test_a_disk_fault_is_said_once_and_forgotten_when_over(capsys):
 
 def test_rows_that_the_disk_refuses_are_written_later_and_never_torn(tmp_path, monkeypatch):
     path = tmp_path / "metrics.csv"
-    file = MetricsFile(path)
+    file = MetricsFile(path, COLUMNS)
     file.write({"env_steps": 1, "loss": 0.5})
     whole, write = path.read_bytes(), os.write
 
@@ -277,11 +282,11 @@ def test_rows_that_the_disk_refuses_are_written_later_and_never_torn(tmp_path, m
         return write(descriptor, data[:5])
 
     for broken in (torn, lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))):
-        monkeypatch.setattr("fastdqn.training.metrics.os.write", broken)
+        monkeypatch.setattr("fastdqn.training.metrics_file.os.write", broken)
         with pytest.raises(OSError):
             file.write({"env_steps": 2 if broken is torn else 3})
         assert path.read_bytes() == whole
-    monkeypatch.setattr("fastdqn.training.metrics.os.write", write)
+    monkeypatch.setattr("fastdqn.training.metrics_file.os.write", write)
     file.flush()
     file.close()
     rows = path.read_text().splitlines()
@@ -289,14 +294,14 @@ def test_rows_that_the_disk_refuses_are_written_later_and_never_torn(tmp_path, m
 
 
 def test_a_periodic_checkpoint_that_fails_does_not_end_the_run(tmp_path, monkeypatch, capsys):
-    save = fastdqn.training.trainer.save_checkpoint
+    save = fastdqn.training.run_state.save_checkpoint
 
     def sometimes(directory, env_steps, *args, **kwargs):
         if env_steps in (800, 1_200):
             raise CheckpointError("No space left.")
         return save(directory, env_steps, *args, **kwargs)
 
-    monkeypatch.setattr(fastdqn.training.trainer, "save_checkpoint", sometimes)
+    monkeypatch.setattr(fastdqn.training.run_state, "save_checkpoint", sometimes)
     result = train(small(tmp_path, checkpoint_period_env_steps=400))
     assert result.summary["env_steps"] == 2_000
     assert capsys.readouterr().err.count("checkpoint could not be written") == 1

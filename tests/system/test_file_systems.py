@@ -21,7 +21,8 @@ from fastdqn.plotting.style import new_figure
 from fastdqn.plotting.style import save as save_figure
 from fastdqn.runs.directory import write_json
 from fastdqn.system import file_systems
-from fastdqn.training.metrics import MetricsFile
+from fastdqn.training.metrics_file import MetricsFile
+from fastdqn.training.report import COLUMNS
 
 STATE = {"run": {"x": torch.arange(5)}, "learner": {"w": torch.ones(3)}}
 FATAL = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE]
@@ -223,7 +224,7 @@ def json_file(path):
 
 
 def csv_file(path):
-    file = MetricsFile(path)
+    file = MetricsFile(path, COLUMNS)
     file.write({"env_steps": 1})
     file.close()
 
@@ -277,7 +278,7 @@ def test_links_that_a_file_system_does_not_count(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fstat", fstat)
     path = tmp_path / "metrics.csv"
-    file = MetricsFile(path)
+    file = MetricsFile(path, COLUMNS)
     file.write({"env_steps": 1})
     path.rename(tmp_path / "kept")
     with pytest.raises(OSError, match="deleted"):
@@ -293,7 +294,7 @@ def test_a_row_that_came_in_part_is_completed_where_files_cannot_be_cut(
     tmp_path, monkeypatch, number
 ):
     path, write = tmp_path / "metrics.csv", os.write
-    file = MetricsFile(path)
+    file = MetricsFile(path, COLUMNS)
     with monkeypatch.context() as patch:
         refuse(patch, "ftruncate", number)
         patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
@@ -338,7 +339,7 @@ def test_a_run_on_a_mount_that_has_next_to_nothing(tmp_path, monkeypatch, capsys
     refuse(monkeypatch, "open", errno.EACCES, lambda path, *_: os.path.isdir(path))
     refuse(monkeypatch, "rename", errno.ENOSYS, lambda source, target: os.path.isdir(source))
     refuse(monkeypatch, "replace", errno.EEXIST, lambda source, target: os.path.exists(target))
-    monkeypatch.setattr("fastdqn.training.metrics.os.fstat", fstat)
+    monkeypatch.setattr("fastdqn.training.metrics_file.os.fstat", fstat)
     refuse_locks(monkeypatch, errno.ENOLCK)
     first = small(
         tmp_path, checkpoint_period_env_steps=400, total_env_steps=1_200, learning_rate_final=None

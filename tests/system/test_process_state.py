@@ -11,7 +11,7 @@ import fastdqn
 from fastdqn.cli.main import main
 from fastdqn.system.process_state import flushes_denormals, torch_as_before
 from fastdqn.training.playing import playing
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 can_flush = torch.set_flush_denormal(False)
 

@@ -17,7 +17,7 @@ from fastdqn.errors import TrainingError
 from fastdqn.system import signals
 from fastdqn.system.signals import StopSignals
 from fastdqn.system.stopping import GO_ON_CODES, StopRequest
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 STOPS = [
     (signal.SIGINT, KeyboardInterrupt, None),

@@ -7,7 +7,7 @@ import pytest
 
 import fastdqn
 from fastdqn.config.presets import preset
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 pytest.importorskip("ale_py")
 

@@ -19,7 +19,7 @@ from fastdqn.training.continuation import (
     say_what_differs,
 )
 from fastdqn.training.schedules import Schedules
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 RUN = Path("runs/a")
 

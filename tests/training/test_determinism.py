@@ -10,8 +10,8 @@ from helpers.scripted_env import Script, ScriptedVectorEnv
 
 from fastdqn.config.config import Config
 from fastdqn.training.build import make_stream
-from fastdqn.training.metrics import TIME_COLUMNS
-from fastdqn.training.trainer import train
+from fastdqn.training.report import TIME_COLUMNS
+from fastdqn.training.train import train
 
 BASE = {
     "num_envs": 4,

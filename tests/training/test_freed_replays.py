@@ -14,9 +14,9 @@ from helpers.tape import TapedStep, state_of
 
 import fastdqn.acting.actor
 import fastdqn.learning.learner
-import fastdqn.training.trainer
+import fastdqn.training.parts
 from fastdqn.replay.buffer import ReplayBuffer
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 
 pytestmark = pytest.mark.usefixtures("in_torch")
 
@@ -120,7 +120,7 @@ def test_a_run_that_is_over_keeps_no_replay(tmp_path, monkeypatch, no_garbage_co
             super().__init__(*args, **kwargs)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(fastdqn.training.trainer, "ReplayBuffer", Noted)
+    monkeypatch.setattr(fastdqn.training.parts, "ReplayBuffer", Noted)
 
     def fail(row):
         if ending == "failed":

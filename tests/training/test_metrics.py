@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdqn.errors import CheckpointError
-from fastdqn.training.metrics import COLUMNS, EpisodeStatistics, MetricsFile
+from fastdqn.training.episode_statistics import EpisodeStatistics
+from fastdqn.training.metrics_file import MetricsFile
+from fastdqn.training.report import COLUMNS
 from fastdqn.types import TimeStep
 
 # --- episodes ------------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ def full_row(env_steps):
 
 
 def write_run(path, *env_steps):
-    metrics = MetricsFile(path)
+    metrics = MetricsFile(path, COLUMNS)
     for step in env_steps:
         metrics.write(full_row(step))
     metrics.close()
@@ -260,7 +262,7 @@ def path(tmp_path):
 
 
 def test_rows_are_on_the_disk_at_once(path):
-    metrics = MetricsFile(path)
+    metrics = MetricsFile(path, COLUMNS)
     assert read(path) == [] and path.read_text().startswith("env_steps,updates,")
     metrics.write({"env_steps": 16_777_217, "loss": 0.123456789, "q_mean": math.nan, "extra": 1})
     (got,) = read(path)
@@ -274,7 +276,7 @@ def test_rows_are_on_the_disk_at_once(path):
 
 def test_a_new_run_starts_anew(path):
     write_run(path, 10, 20)
-    MetricsFile(path).close()
+    MetricsFile(path, COLUMNS).close()
     assert read(path) == []
 
 
@@ -283,7 +285,7 @@ def test_a_new_run_starts_anew(path):
 )
 def test_a_resumed_run_goes_on_from_its_checkpoint(path, keep, kept):
     before = read(write_run(path, 10, 20, 30))
-    metrics = MetricsFile(path, keep)
+    metrics = MetricsFile(path, COLUMNS, keep)
     assert (
         steps_of(path) == kept and read(path) == before[: len(kept)]
     )  # as they were, digit by digit
@@ -293,7 +295,7 @@ def test_a_resumed_run_goes_on_from_its_checkpoint(path, keep, kept):
 
 
 def test_resuming_without_a_file_starts_one(path):
-    MetricsFile(path, 100).close()
+    MetricsFile(path, COLUMNS, 100).close()
     assert read(path) == []
 
 
@@ -302,7 +304,7 @@ def test_a_torn_last_line_is_dropped_wherever_it_is_torn(path):
     last = whole.rstrip().rfind(b"\n") + 1
     for end in range(last, len(whole) - 2):  # all but the line's end
         path.write_bytes(whole[:end])
-        metrics = MetricsFile(path, 1000)
+        metrics = MetricsFile(path, COLUMNS, 1000)
         metrics.write(full_row(40))
         metrics.close()
         assert steps_of(path) == [10, 20, 40], whole[last:end]
@@ -315,11 +317,11 @@ def test_a_torn_last_line_is_dropped_wherever_it_is_torn(path):
 )
 def test_lines_that_are_no_rows_are_dropped(path, garbage):
     path.write_bytes(write_run(path, 10, 20).read_bytes() + garbage)
-    MetricsFile(path, 1000).close()
+    MetricsFile(path, COLUMNS, 1000).close()
     assert steps_of(path) == [10, 20]
 
 
 def test_an_empty_file_is_no_rows(path):
     path.write_bytes(b"")
-    MetricsFile(path, 1000).close()
+    MetricsFile(path, COLUMNS, 1000).close()
     assert read(path) == []

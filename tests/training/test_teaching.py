@@ -18,7 +18,8 @@ from fastdqn.config.presets import preset
 from fastdqn.envs.made import reward_threshold
 from fastdqn.networks.q_network import make_network
 from fastdqn.training.build import make_stream
-from fastdqn.training.trainer import Trainer, train
+from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 
 TEACHING = ("cartpole-mlp", "cartpole-pixels", "cartpole-batchnorm", "catch")
 

@@ -24,7 +24,8 @@ from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed
 from fastdqn.errors import CheckpointError, ConfigError, EnvError, MemoryPlanError, TrainingError
 from fastdqn.system.signals import StopSignals
-from fastdqn.training.trainer import Trainer, train
+from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 
 TESTS = Path(__file__).parents[1]
 
@@ -247,7 +248,7 @@ RESUME = """
 import sys
 sys.path.insert(0, {tests!r})
 from helpers.short_runs import small, scripted
-from fastdqn.training.trainer import train
+from fastdqn.training.train import train
 config = small(__import__("pathlib").Path({tmp!r}), {changes})
 stop = {stop}
 r = train(config, envs=scripted(), on_log=(lambda row: row["env_steps"] >= stop) if stop else None)

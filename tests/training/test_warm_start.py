@@ -18,7 +18,9 @@ from fastdqn.config.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.networks.q_network import make_network
 from fastdqn.spaces import Spaces
-from fastdqn.training.trainer import Trainer, train
+from fastdqn.training.run_state import save_run
+from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def test_the_twins_of_a_bfloat16_run_follow(tmp_path):
     trainer.actions = trainer.begin()
     trainer.learner.network.head.q.bias.data.fill_(3.0)
     trainer.learner.network.torso.conv1.bias.data.fill_(0.3)
-    trainer.save(with_replay=False)
+    save_run(trainer, with_replay=False)
     trainer.close()
     child = state_of(tiny(tmp_path / "b", **NATURE, initial=str(tmp_path / "a"), seed=8),
                      envs=pictures())  # fmt: skip
@@ -230,9 +232,7 @@ def test_a_dueling_head_with_all_layers_to_itself_leaves_none(tmp_path):
 def test_what_is_not_there_is_refused_before_envs_are_made(
     parent, tmp_path, monkeypatch, suffix, words
 ):
-    monkeypatch.setattr(
-        "fastdqn.training.trainer.make_stream", lambda *_, **__: pytest.fail("made")
-    )
+    monkeypatch.setattr("fastdqn.training.parts.make_stream", lambda *_, **__: pytest.fail("made"))
     with pytest.raises((ConfigError, CheckpointError), match=rf"initial = .*{words}"):
         train(like(f"{parent}{suffix}", tmp_path / "b"))
     assert not (tmp_path / "b").exists()
@@ -243,7 +243,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     trainer.actions = trainer.begin()
     trainer.report.check_finite = trainer.report.check_parameters = lambda *_: None
     trainer.learner.network.head.q.bias.data.fill_(float("nan"))
-    trainer.save(with_replay=False)
+    save_run(trainer, with_replay=False)
     trainer.close()
     with pytest.raises(CheckpointError, match=r"'head\.q\.bias' in .* is not finite"):
         train(tiny(tmp_path / "b", initial=str(tmp_path / "a")))

@@ -31,14 +31,17 @@ class _Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def check_resumable(config: Config, spaces: Spaces, *, envs: bool, network: bool) -> None:
-    """Refuse to go on with a run in other envs, or with another network, than its own.
+def check_resumable(
+    config: Config, spaces: Spaces, *, envs: bool, network: bool, objective: bool
+) -> None:
+    """Refuse to go on with a run in other envs, or with other parts, than its own.
 
     Args:
         config: Of the run; where it does not go on, nothing is checked.
         spaces: Of its envs now.
         envs: Whether they were passed from Python.
         network: Whether the network was.
+        objective: Whether the objective was.
 
     Raises:
         ConfigError: With what to pass, or a field that differs.
@@ -59,6 +62,11 @@ def check_resumable(config: Config, spaces: Spaces, *, envs: bool, network: bool
                 f"The run in {config.run_dir!r} was trained with {part.what}; pass them again: "
                 f"fastdqn.train(config, {name}={name}), or start in another run_dir."
             )
+    if saved.get("own_objective") and not objective:
+        raise ConfigError(
+            f"The run in {config.run_dir!r} was trained with an objective passed from Python; pass "
+            f"it again: fastdqn.train(config, objective=objective), or start in another run_dir."
+        )
     check_resumed(Spaces.of_spec(saved), spaces, config.run_dir)
 
 
@@ -72,7 +80,7 @@ def restore_learner(state: Any, learner: Learner) -> None:
             raise CheckpointError("Numbers of the learner in the checkpoint are not finite.")
 
 
-def restore_run(state: Any, counters: dict[str, int], actor: Actor, report: _Stateful) -> None:
+def restore_counters(state: Any, counters: dict[str, int], actor: Actor, report: _Stateful) -> None:
     """Load the actor and the report, and the counters in place."""
     own = {**counters, "actor": actor.state_dict(), "report": report.state_dict()}
     saved = {name: state[name] for name in own}
