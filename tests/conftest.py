@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from fastdqn.replay import kernels
+from fastdqn.system import loops
 
 torch.set_num_threads(1)
 
@@ -18,14 +18,14 @@ def both_ways(request):
     """The replay on a CPU with Numba, and as it is on a GPU or without Numba."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "torch":
-            patch.setattr(kernels, "choose_loops", lambda device, compiled=None: False)
+            patch.setattr(loops, "choose_loops", lambda device, insist=None: False)
         yield request.param
 
 
 @pytest.fixture
 def in_torch(monkeypatch):
     """The replay as it is on a GPU."""
-    monkeypatch.setattr(kernels, "choose_loops", lambda device, compiled=None: False)
+    monkeypatch.setattr(loops, "choose_loops", lambda device, insist=None: False)
 
 
 @pytest.fixture

@@ -32,9 +32,9 @@ def resident(field):
 directory, rows, job = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 replay = ReplayBuffer(rows, 8, Box(0, 255, (84, 84), np.uint8), frame_stack=4, n_step=3)
 generator = torch.Generator().manual_seed(0)
-for block in replay.ring._frames.split(4096):  # pages that are there
+for block in replay.ring.frames.split(4096):  # pages that are there
     block.random_(0, 256, generator=generator)
-replay.ring._frames[-1] = 0
+replay.ring.frames[-1] = 0
 before = resident("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
 began = time.perf_counter()
@@ -45,7 +45,7 @@ else:
     restore_replay(state["replay"], replay, num_actions=6)
 seconds = time.perf_counter() - began
 print(json.dumps({"seconds": seconds, "growth": resident("VmHWM") - before,
-                  "bytes": replay.nbytes(), "sum": int(replay.ring._frames[::997].sum())}))
+                  "bytes": replay.nbytes(), "sum": int(replay.ring.frames[::997].sum())}))
 """
 
 

@@ -5,38 +5,16 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastdqn.acting import exploration, exploration_numba
 from fastdqn.networks.q_network import forward_q
-from fastdqn.replay import kernels
 from fastdqn.replay.buffer import ReplayBuffer
-from fastdqn.replay.sum_tree import to_array
+from fastdqn.replay.buffer_torch import newest_stacks
+from fastdqn.system import loops
 from fastdqn.system.compilation import CapturedStep, compile_pure, resolve_mode, weakly
 from fastdqn.system.devices import resolve_device, restore_generator
-
-
-@torch.no_grad()
-def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tensor:
-    """The greedy action, or with chance epsilon any action; a coin for every env.
-
-    Args:
-        q: [N, A].
-        epsilon: A chance, or one for each env, [N].
-        uniform: float32 [2, N] in [0, 1): the coin and the action.
-
-    Returns:
-        int64 [N] in [0, A).
-    """
-    if kernels.choose_loops(q.device):
-        chance = np.empty(len(q), np.float32)
-        chance[:] = epsilon
-        return torch.from_numpy(kernels.epsilon_greedy(to_array(q), chance, to_array(uniform)))
-    num_actions = q.shape[1]
-    # The product rounds to below A for uniform < 1; the clamp holds whatever was passed in.
-    anything = (uniform[1] * num_actions).long().clamp_(0, num_actions - 1)
-    return torch.where(uniform[0] < epsilon, anything, q.argmax(dim=1))
 
 
 class Actor:
@@ -79,6 +57,8 @@ class Actor:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
+        way = exploration_numba if loops.choose_loops(self.device) else exploration
+        self._epsilon_greedy = way.epsilon_greedy
         # A function of the replay, not of one: what is compiled serves the next one, too.
         self._chosen = compile_pure(_chosen_from, self.mode, compile_backend)
         # By `to_host`; a graph goes with the replay whose memory it reads.
@@ -125,7 +105,7 @@ class Actor:
     def _actions(self, observation: Tensor, uniform: Tensor) -> Tensor:
         """Pure."""
         q = forward_q(self.network, observation, self.autocast)
-        return epsilon_greedy(q, self.epsilon, uniform)
+        return self._epsilon_greedy(q, self.epsilon, uniform)
 
     def _on_their_way(self, actions: Tensor) -> Tensor:
         """Actions on the device, and to the host if that is where they go."""
@@ -152,4 +132,4 @@ class Actor:
 
 def _chosen_from(actor: Actor, replay: ReplayBuffer, uniform: Tensor) -> Tensor:
     """Actions on the newest stacks of a replay; pure."""
-    return actor._actions(replay.newest(), uniform)
+    return actor._actions(newest_stacks(replay), uniform)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastdqn.acting.actor import epsilon_greedy
+from fastdqn.acting.exploration import epsilon_greedy
 from fastdqn.errors import ConfigError
 from fastdqn.networks.q_network import forward_q
 from fastdqn.spaces import Spaces

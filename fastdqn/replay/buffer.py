@@ -10,21 +10,21 @@ costs two small scatters, and sampling needs no rejection and no look at the hos
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
 from fastdqn.errors import CheckpointError, FastDQNError
-from fastdqn.replay import kernels
+from fastdqn.replay.buffer_numba import BufferInNumba
+from fastdqn.replay.buffer_torch import BufferInTorch
+from fastdqn.replay.captured_add import CapturedAdds
 from fastdqn.replay.frame_ring import FrameRing, row_bytes
 from fastdqn.replay.memory_plan import MemoryPlan, make_plan
 from fastdqn.replay.priorities import LARGEST_PRIORITY, check_exponent_and_epsilon
-from fastdqn.replay.sum_tree import SumTree, level_sizes, to_array
-from fastdqn.system.compilation import CapturedStep, compile_pure, resolve_mode, weakly
+from fastdqn.replay.sum_tree import SumTree, level_sizes
+from fastdqn.system.compilation import resolve_mode, weakly
 from fastdqn.system.devices import resolve_device, restore_generator
 from fastdqn.system.staging import HostStaging
 from fastdqn.types import Array, Batch, StackPadding, TimeStep
@@ -107,15 +107,13 @@ class ReplayBuffer:
             compiled=compiled,
         )
         self.tree = SumTree(self.capacity, device=self.device, compiled=compiled)
-        self.compiled = self.tree.compiled
         # Newest row of each env, counted from its first row ever: -1 before that.
         self.cursor = torch.full((num_envs,), -1, dtype=torch.int64, device=self.device)
         self.max_priority = torch.ones((), device=self.device)  # before alpha; only grows
         self.nonfinite_priority = torch.zeros((), dtype=torch.bool, device=self.device)
-        self._beta = torch.ones((), device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         powers = torch.tensor([gamma**k for k in range(n_step + 1)], dtype=torch.float64)
-        self._gamma_powers = powers.to(torch.float32).to(self.device)
+        self.gamma_powers = powers.to(torch.float32).to(self.device)  # gamma^0 .. gamma^n
         self._columns = torch.arange(num_envs, device=self.device)
         self._newest = self._index(self.cursor)  # flat index of each env's newest row
         # From there to the row that is added, the one whose leaf goes off, the one whose leaf goes
@@ -124,20 +122,29 @@ class ReplayBuffer:
         self._offsets = offsets.unsqueeze(1) * num_envs
         self._off = torch.zeros(num_envs, device=self.device)
         self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self._strata: dict[int, tuple[Tensor, Tensor]] = {}  # by batch size
         self._staging = HostStaging(self.device)
         self._rows_added = 0  # on the host; a lower bound of every column's count
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
-        if self.compiled:
+        self._captured = CapturedAdds(self.device)
+        self._way: BufferInTorch | BufferInNumba
+        tree, gather = self.tree.in_numba, self.ring.in_numba
+        if tree is not None and gather is not None:
             self.mode = "eager"
-        self._adding: dict[tuple[int, ...], tuple[tuple[Tensor, ...], CapturedStep]] = {}
-        self._compile(compile_backend)
-        if self.compiled:  # what the loops are given, looked up once: nothing of it ever moves
-            self._tree_arrays = self.tree.arrays
-            self._row_arrays = (*self.ring.scalars, self.ring.frames)
-            self._priority_arrays = (
-                np.float32(priority_epsilon), np.float32(alpha), self.max_priority.numpy()
-            )  # fmt: skip
+            self._way = BufferInNumba(self, tree, gather)
+        else:
+            self._way = BufferInTorch(self, self.mode, compile_backend)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether Numba's loops do the work."""
+        return isinstance(self._way, BufferInNumba)
+
+    def use_torch(self) -> None:
+        """Let torch do the work from now on, eager, on the same memory."""
+        self.tree.use_torch()
+        self.ring.use_torch()
+        self.mode = "eager"
+        self._way = BufferInTorch(self, self.mode, "inductor")
 
     @classmethod
     def plan(
@@ -174,25 +181,6 @@ class ReplayBuffer:
 
         return make_plan(str(device), capacity, parts, num_envs)
 
-    def _compile(self, backend: str) -> None:
-        """What only reads, compiled: what it makes is written by the few operations left.
-
-        Functions, not methods of this replay: a cycle would keep its memory until garbage is
-        collected, and a GPU that has none left does not ask for that.
-        """
-        fast = partial(
-            compile_pure,
-            mode=self.mode,
-            backend=backend,
-            # Frames of 84 x 84 would else come 7,168 bytes apart, and no longer be contiguous.
-            options={"comprehensive_padding": False},
-        )
-        own = type(self)
-        self._draw, self._newest_stacks = fast(own._sample), fast(own.newest)
-        self._row, self._priorities = fast(own._row_of), fast(own._priorities_of)
-        if self.mode != "eager":
-            self.tree.compile_parts(fast)
-
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:
         """Write the newest row of every env, and the row of a reset within the same step.
@@ -228,43 +216,13 @@ class ReplayBuffer:
     def _add(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         if second:
             self._add_rows(row, second)
-        elif self.compiled:
-            self._add_row_in_loops(row)
         else:
-            self._add_row(row)
-
-    def _add_row(self, row: tuple[Tensor, ...]) -> None:
-        """The usual case: one row per env, and at least n before it."""
-        observation, *scalars = row
-        added, switched, leaves, *kept = self._row(self, *scalars)
-        self.ring.store(added, observation, kept)
-        self.tree.set(switched, leaves)
-        self.cursor.add_(1)
-        self._newest.copy_(added)
-
-    def _row_of(
-        self, action: Tensor, reward: Tensor, terminated: Tensor, truncated: Tensor, first: Tensor
-    ) -> tuple[Tensor, ...]:
-        """The next row of every env: its place, the leaves it switches, what it holds; pure.
-
-        Returns:
-            Flat indices of the rows, [N]; of the leaves that go off and on, [2 N]; their values,
-            [2 N]; and what the rows hold beside their frames.
-        """
-        added, _, ready, after_ready = places = (self._newest + self._offsets) % self.capacity
-        # With one step the row behind the one that is ready is the one to come.
-        reset = first if self.n_step == 1 else self.ring.is_first(after_ready)
-        goes_on = self._goes_on(ready, reset)
-        leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
-        leaves = torch.cat((self._off, torch.where(goes_on, leaf, 0.0)))
-        kept = self.ring.kept(action, self._clipped(reward), terminated, truncated, first)
-        return added, places[1:3].view(-1), leaves, *kept
+            self._way.add_row(self, row)
 
     def _add_captured(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         """The same as one graph, of arrays that lie where the last ones lay."""
         arrays = (*row, *second)
-        key = self._places(arrays)
-        if key not in self._adding:
+        if arrays not in self._captured:
 
             def add(replay: ReplayBuffer) -> tuple[Tensor, ...]:
                 replay._add(row, second)
@@ -272,27 +230,8 @@ class ReplayBuffer:
 
             # Rows need not be put back: the graph writes them again.
             state = [self.cursor, self._newest, *self.tree.tensors()]
-            captured = CapturedStep(weakly(add, self), state, [], self.device)
-            self._adding[key] = (arrays, captured)  # the reference keeps the ids unique
-        self._adding[key][1]()
-
-    @staticmethod
-    def _places(arrays: tuple[Tensor, ...]) -> tuple[int, ...]:
-        """What tells arrays that lie elsewhere: a graph reads where it was captured."""
-        return tuple(map(id, arrays))
-
-    def _add_row_in_loops(self, row: tuple[Tensor, ...]) -> None:
-        observation, action, reward, *flags = row
-        *scalars, frames = self._row_arrays
-        kernels.add_row(
-            *self._tree_arrays, self.rows, self._stack, self.n_step,
-            self.prioritized, *self._priority_arrays,
-            frames, *scalars, self.cursor.numpy(), self._newest.numpy(),
-            to_array(observation).reshape(self.num_envs, -1).astype(frames.dtype, copy=False),
-            to_array(action.to(torch.int64)),
-            to_array(self._clipped(reward).to(torch.float32)),
-            *map(to_array, flags),
-        )  # fmt: skip
+            self._captured.capture(arrays, weakly(add, self), state)
+        self._captured(arrays)
 
     def _add_rows(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         """Any case: a reset may add a second row, and the first rows find none before them."""
@@ -339,12 +278,7 @@ class ReplayBuffer:
     @torch.no_grad()
     def latest(self) -> Tensor:
         """The newest observation of every env, [N, S, *O] (or [N, *O]): what to act on."""
-        stacks: Tensor = self._newest_stacks(self)
-        return stacks
-
-    def newest(self) -> Tensor:
-        """:meth:`latest` as it is written, for a function that is compiled around it."""
-        return self.ring.stack(self._newest)
+        return self._way.latest(self)
 
     def sample(self, batch_size: int, *, beta: float | Tensor = 1.0) -> Batch:
         """Draw transitions, with replacement.
@@ -365,64 +299,12 @@ class ReplayBuffer:
                 f"The replay holds {self._rows_added} rows per env and can be sampled from "
                 f"{self.n_step + 2} on; add more steps first."
             )
-        uniform = self._uniform(batch_size)
-        if self.compiled:
-            return self._sample_in_loops(uniform, beta)
-        if self.mode != "eager":
-            self._strata_of(batch_size)  # made before what reads it is compiled
-            if not isinstance(beta, Tensor):  # a constant would be compiled in
-                beta = self._beta.fill_(beta)
-        with torch.no_grad():  # whatever the caller has, so that it is compiled once
-            drawn: Batch = self._draw(self, uniform, beta)
-        return drawn
+        return self._way.sample(self, self.uniform(batch_size), beta)
 
-    @torch.no_grad()
-    def _sample(self, uniform: Tensor, beta: float | Tensor) -> Batch:
-        """All of :meth:`sample` behind its random numbers, in torch; writes to nothing."""
-        index, leaf = self.tree.sample(self._stratified(uniform))
-        observation, action, reward, discount, following = self.ring.transition(
-            index, self.n_step, self._gamma_powers
-        )
-        weight = self._weight(leaf, beta)
-        return Batch(observation, action, reward, discount, following, weight, index)
-
-    def _uniform(self, batch_size: int) -> Tensor:
+    def uniform(self, batch_size: int) -> Tensor:
+        """The random numbers of a draw, float32 [levels, B] in [0, 1)."""
         shape = (self.tree.levels, batch_size)
         return torch.rand(shape, generator=self.generator, device=self.device)
-
-    def _stratified(self, uniform: Tensor) -> Tensor:
-        """[levels, B] with the top level's numbers spread over B strata, if prioritized."""
-        if not self.prioritized:
-            return uniform
-        offset, scale = self._strata_of(uniform.shape[1])
-        return (uniform + offset) / scale
-
-    def _strata_of(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """What to add to uniform numbers [levels, B], and to divide by: 0 and 1 below the top."""
-        if batch_size not in self._strata:
-            offset = torch.zeros((self.tree.levels, batch_size), device=self.device)
-            offset[0].copy_(torch.arange(batch_size, device=self.device))
-            scale = torch.ones((self.tree.levels, 1), device=self.device)
-            scale[0].fill_(batch_size)
-            self._strata[batch_size] = offset, scale
-        return self._strata[batch_size]
-
-    def _weight(self, leaf: Tensor, beta: float | Tensor) -> Tensor:
-        return (leaf.min() / leaf) ** beta if self.prioritized else torch.ones_like(leaf)
-
-    def _sample_in_loops(self, uniform: Tensor, beta: float | Tensor) -> Batch:
-        count = uniform.shape[1]
-        # NumPy's arrays are made, and cut, in a third of the time that tensors take.
-        index, action = np.empty((2, count), np.int64)
-        reward, discount, weight = np.empty((3, count), np.float32)
-        frames = self.ring.empty_stacks(2, count)
-        kernels.sample(
-            *self._tree_arrays, uniform.numpy(), self.prioritized, float(beta),
-            self.num_envs, self._gamma_powers.numpy(), self.ring.repeats, *self._row_arrays,
-            index, action, reward, discount, weight, frames.reshape(2, count, self._stack, -1),
-        )  # fmt: skip
-        fields = (frames[0], action, reward, discount, frames[1], weight, index)
-        return Batch(*map(torch.from_numpy, fields))
 
     def update_priorities(self, index: Tensor, priority: Tensor) -> None:
         """Set priorities (Schaul 2016); of duplicates the largest wins.
@@ -435,32 +317,7 @@ class ReplayBuffer:
             index: int64 [B], from a batch.
             priority: float32 [B], >= 0, raw: before epsilon and alpha; usually |TD error|.
         """
-        if not self.compiled:
-            return self._update_priorities(index, priority)
-        inside = kernels.set_priorities(
-            *self._tree_arrays, self.capacity, to_array(index), to_array(priority),
-            *self._priority_arrays, self.nonfinite_priority.numpy(),
-        )  # fmt: skip
-        self.tree.check_inside(inside, index)
-
-    @torch.no_grad()
-    def _update_priorities(self, index: Tensor, priority: Tensor) -> None:
-        leaves, highest, nonfinite = self._priorities(self, index, priority)
-        self.max_priority.copy_(highest)
-        self.nonfinite_priority.copy_(nonfinite)
-        self.tree.set(index, leaves)
-
-    def _priorities_of(self, index: Tensor, priority: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Leaves, [B], the largest priority ever, and whether one was not finite; pure."""
-        finite = torch.isfinite(priority)
-        priority = torch.where(finite, priority, self.max_priority)
-        priority = priority.clamp(0.0, LARGEST_PRIORITY)
-        drawable = self.tree.get(index) > 0
-        return (
-            torch.where(drawable, self._leaf(priority), 0.0),
-            torch.maximum(self.max_priority, priority.max()),
-            self.nonfinite_priority | ~finite.all(),
-        )
+        self._way.update_priorities(self, index, priority)
 
     @property
     def drawable(self) -> Tensor:

@@ -21,9 +21,10 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from fastdqn.errors import CheckpointError
-from fastdqn.replay import kernels
+from fastdqn.replay.gather_numba import GatherInNumba
+from fastdqn.replay.gather_torch import GatherInTorch
 from fastdqn.replay.pages import resident_zeros
-from fastdqn.replay.returns import n_step_return
+from fastdqn.system import loops
 from fastdqn.types import StackPadding
 
 # What a row holds beside its frame, and at which byte. They lie side by side, for rows are drawn
@@ -88,22 +89,30 @@ class FrameRing:
         )
         # Flat views, looked up once: indexing a TensorDict costs five times the gather itself.
         self._flat = {name: self.storage.get(name).view(-1) for name in _SCALARS}
-        stack = frame_stack or 1
-        self._ages = torch.arange(stack - 1, -1, -1, device=self.device)  # oldest frame first
-        self._ages_before = torch.arange(stack - 1, device=self.device)  # 0 .. S-2
-        self.compiled = kernels.choose_loops(self.device, compiled)
-        self._stack_shape = ((frame_stack,) if frame_stack else ()) + tuple(frame_shape)
-        self._host_dtype = np.uint8 if self._frames.dtype == torch.uint8 else np.float32
+        layout = (self._frames, self._flat, num_envs, frame_stack, self.repeats)
+        self._torch = GatherInTorch(*layout)
+        self._way: GatherInTorch | GatherInNumba = self._torch
+        if loops.choose_loops(self.device, compiled):
+            self._way = GatherInNumba(*layout)
+
+    def use_torch(self) -> None:
+        """Let torch do the work from now on, on the same memory."""
+        self._way = self._torch
 
     @property
-    def scalars(self) -> list[np.ndarray]:
-        """Flat, in the order of ``_SCALARS``, for the loops."""
-        return [flat.numpy() for flat in self._flat.values()]
+    def in_numba(self) -> GatherInNumba | None:
+        """The loops that do the work; None: torch does it."""
+        return self._way if isinstance(self._way, GatherInNumba) else None
 
     @property
-    def frames(self) -> np.ndarray:
-        """[T * N + 1, size of a frame], the last one zero, for the loops."""
-        return self._frames.view(self.size + 1, -1).numpy()
+    def frames(self) -> Tensor:
+        """[T * N + 1, *O]; the last one is zero and not to be written to."""
+        return self._frames
+
+    @property
+    def scalars(self) -> dict[str, Tensor]:
+        """Flat, [T * N], by name."""
+        return self._flat
 
     def nbytes(self) -> int:
         """Bytes of the storage, the zero frame included."""
@@ -151,22 +160,15 @@ class FrameRing:
 
     def later(self, index: Tensor, steps: int | Tensor) -> Tensor:
         """Flat index of the row ``steps`` later (earlier if negative) in the same column."""
-        return (index + steps * self.num_envs) % self.size
+        return self._torch.later(index, steps)
 
     def is_first(self, index: Tensor) -> Tensor:
         """Whether the rows came from a reset, bool like ``index``."""
-        return self._flat["first"].index_select(0, index.reshape(-1)).view(index.shape)
+        return self._torch.is_first(index)
 
     def stack(self, index: Tensor) -> Tensor:
         """The observation at each row, [B, S, *O] (or [B, *O] without a stack)."""
-        if self.frame_stack is None:
-            return self._frames.index_select(0, index)
-        if self.compiled:
-            rows = np.empty((1, len(index), self.frame_stack), np.int64)
-            first = self._flat["first"].numpy()
-            kernels.stacks(index.numpy(), first, self.num_envs, self.repeats, rows[0])
-            return self._gather_in_loops(rows)[0]
-        return self._gather(self._stack_index(index, self._age(index)))
+        return self._way.stack(index)
 
     def transition(
         self, index: Tensor, n_step: int, gamma_powers: Tensor
@@ -177,77 +179,7 @@ class FrameRing:
             observation, action, reward, discount, next_observation as in
             :class:`fastdqn.types.Batch`.
         """
-        if self.compiled:
-            return self._transition_in_loops(index, gamma_powers)
-        following = self.later(index, 1)
-        action = self._flat["action"].index_select(0, following)
-        if n_step == 1:
-            window = following.unsqueeze(1)
-        else:
-            offsets = torch.arange(1, n_step + 1, device=self.device)
-            window = self.later(index.unsqueeze(1), offsets)
-        reward, terminated = self._window("reward", window), self._window("terminated", window)
-        # Nothing after step k belongs to the episode if it ended there by a flag or without one.
-        end = (
-            terminated[:, :-1] | self._window("truncated", window)[:, :-1]
-            if n_step > 1
-            else terminated[:, :0]
-        )
-        if n_step > 1:
-            end = end | self._window("first", window)[:, 1:]
-        reward, discount, steps = n_step_return(reward, terminated, end, gamma_powers)
-        last = following if n_step == 1 else self.later(index, steps)
-        if self.frame_stack is None:
-            observation = self._frames.index_select(0, index)
-            return observation, action, reward, discount, self._frames.index_select(0, last)
-        age = self._age(index)
-        # No reset lies between the two rows, so s' has as many steps more behind it.
-        both = torch.stack((self._stack_index(index, age), self._stack_index(last, age + steps)))
-        observation, next_observation = self._gather(both)
-        return observation, action, reward, discount, next_observation
-
-    def _transition_in_loops(
-        self, index: Tensor, gamma_powers: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        count, stack = len(index), self.frame_stack or 1
-        action, reward, discount = (np.empty(count, kind) for kind in (np.int64, *[np.float32] * 2))
-        rows = np.empty((2, count, stack), np.int64)
-        kernels.transitions(
-            index.contiguous().numpy(), self.num_envs, gamma_powers.numpy(), self.repeats,
-            *self.scalars, action, reward, discount, rows,
-        )  # fmt: skip
-        observation, next_observation = self._gather_in_loops(rows)
-        scalars = map(torch.from_numpy, (action, reward, discount))
-        return observation, *scalars, next_observation
-
-    def _window(self, name: str, window: Tensor) -> Tensor:
-        return self._flat[name].index_select(0, window.view(-1)).view(window.shape)
-
-    def _age(self, index: Tensor) -> Tensor:
-        """Steps since the episode's first row, at most S - 1: how much of a stack is its own."""
-        first = self.is_first(self.later(index.unsqueeze(1), -self._ages_before))
-        return (first.to(torch.int32).cumsum(dim=1) == 0).sum(dim=1)
-
-    def _stack_index(self, index: Tensor, age: Tensor) -> Tensor:
-        """Flat index of each frame of each stack, [B, S], oldest first."""
-        index, age = index.unsqueeze(1), age.unsqueeze(1)
-        if self.repeats:
-            return self.later(index, -torch.minimum(self._ages, age))
-        return torch.where(self._ages <= age, self.later(index, -self._ages), self.size)
-
-    def _gather(self, index: Tensor) -> Tensor:
-        frames = self._frames.index_select(0, index.reshape(-1))
-        return frames.view(*index.shape, *self._frames.shape[1:])
-
-    def _gather_in_loops(self, rows: np.ndarray) -> Tensor:
-        """The frames at ``rows`` [H, B, S]; without a stack S is 1 and left out."""
-        stacks = self.empty_stacks(*rows.shape[:2])
-        kernels.copy_frames(self.frames, rows, stacks.reshape(*rows.shape, -1))
-        return torch.from_numpy(stacks)
-
-    def empty_stacks(self, *count: int) -> np.ndarray:
-        """Room for that many observations, [*count, S, *O] (or [*count, *O] without a stack)."""
-        return np.empty((*count, *self._stack_shape), self._host_dtype)
+        return self._way.transition(index, n_step, gamma_powers)
 
     def state_dict(self) -> dict[str, Any]:
         """Every row."""

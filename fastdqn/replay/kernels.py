@@ -1,4 +1,4 @@
-"""Inner loops of the replay and the actor for a CPU, compiled by Numba, on NumPy arrays.
+"""Inner loops of the replay for a CPU, compiled by Numba, on NumPy arrays.
 
 An operation of torch costs 2 to 3 us whatever its size, and a cycle of prioritized replay has about
 sixty of them; each function here is one call. Where Numba is not installed or the replay is on
@@ -10,52 +10,16 @@ and, last, the length of the array. ``shift`` is the binary logarithm of the fan
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-import torch
 
-from fastdqn.errors import ConfigError
 from fastdqn.replay.priorities import LARGEST_PRIORITY
-
-try:
-    from numba import njit
-except ImportError:
-    njit = None
+from fastdqn.system.loops import compiled
 
 _ALMOST_ONE = np.float32(1.0 - 2.0**-24)  # the largest float32 below 1
 _LARGEST = np.float32(LARGEST_PRIORITY)
 
 
-def choose_loops(device: torch.device, compiled: bool | None = None) -> bool:
-    """Whether the loops here do the work, or torch.
-
-    Args:
-        device: Where the replay lives; the loops are for a CPU only.
-        compiled: None takes them where Numba is installed, True insists.
-
-    Raises:
-        ConfigError: Where they are insisted on and not to be had.
-    """
-    if compiled and device.type != "cpu":
-        raise ConfigError(f"compiled = True wants device = 'cpu', not {str(device)!r}.")
-    if compiled and njit is None:
-        raise ConfigError("compiled = True needs Numba: pip install 'fastdqn[cpu]'.")
-    return device.type == "cpu" and njit is not None and compiled is not False
-
-
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Machine code at the first call, kept on disk for the next process where that can be."""
-    if njit is None:
-        return function
-    try:
-        return njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # no directory to keep it in
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-@_compiled
+@compiled
 def _wrapped(index, size):  # type: ignore[no-untyped-def]
     """``index`` modulo ``size`` for one at most ``size`` outside; a division takes far longer."""
     if index < 0:
@@ -63,7 +27,7 @@ def _wrapped(index, size):  # type: ignore[no-untyped-def]
     return index - size if index >= size else index
 
 
-@_compiled
+@compiled
 def _group_sum(tree, start, fanout):  # type: ignore[no-untyped-def]
     # Four sums side by side, for an addition waits for the one before it.
     a = b = c = d = np.float32(0)
@@ -75,7 +39,7 @@ def _group_sum(tree, start, fanout):  # type: ignore[no-untyped-def]
     return (a + b) + (c + d)
 
 
-@_compiled
+@compiled
 def _sum_up(tree, starts, shift, index):  # type: ignore[no-untyped-def]
     """Recompute every sum above the leaves at ``index``."""
     fanout = 1 << shift
@@ -89,7 +53,7 @@ def _sum_up(tree, starts, shift, index):  # type: ignore[no-untyped-def]
                 last = group
 
 
-@_compiled
+@compiled
 def set_leaves(tree, starts, shift, capacity, index, value):  # type: ignore[no-untyped-def]
     """Write leaves, of duplicates the largest; False, and nothing done, where one is outside."""
     for leaf in index:
@@ -104,7 +68,7 @@ def set_leaves(tree, starts, shift, capacity, index, value):  # type: ignore[no-
     return True
 
 
-@_compiled
+@compiled
 def draw_leaves(tree, starts, shift, uniform, index, value):  # type: ignore[no-untyped-def]
     """Fill ``index`` and ``value`` [B] with leaves drawn by ``uniform`` [levels, B].
 
@@ -152,7 +116,7 @@ def draw_leaves(tree, starts, shift, uniform, index, value):  # type: ignore[no-
         value[i] = tree[index[i]]
 
 
-@_compiled
+@compiled
 def set_priorities(  # type: ignore[no-untyped-def]
     tree, starts, shift, capacity, index, priority, epsilon, alpha, largest, nonfinite
 ):
@@ -173,7 +137,7 @@ def set_priorities(  # type: ignore[no-untyped-def]
     return set_leaves(tree, starts, shift, capacity, index, value)
 
 
-@_compiled
+@compiled
 def importance_weights(value, beta, weight):  # type: ignore[no-untyped-def]
     """Weights [B] of leaves drawn, the largest 1; ``weight`` may be ``value``."""
     smallest = value.min()
@@ -181,7 +145,7 @@ def importance_weights(value, beta, weight):  # type: ignore[no-untyped-def]
         weight[i] = (smallest / value[i]) ** np.float32(beta)
 
 
-@_compiled
+@compiled
 def add_row(  # type: ignore[no-untyped-def]
     tree, starts, shift, rows_of_ring, stack, n_step,
     prioritized, epsilon, alpha, largest,
@@ -213,7 +177,7 @@ def add_row(  # type: ignore[no-untyped-def]
     _sum_up(tree, starts, shift, changed)
 
 
-@_compiled
+@compiled
 def stack_rows(index, age, first, size, num_envs, repeat, out):  # type: ignore[no-untyped-def]
     """Rows of the frames of the stack at ``index``, oldest first, into ``out`` [S].
 
@@ -234,14 +198,14 @@ def stack_rows(index, age, first, size, num_envs, repeat, out):  # type: ignore[
     return age
 
 
-@_compiled
+@compiled
 def stacks(index, first, num_envs, repeat, out):  # type: ignore[no-untyped-def]
     """Rows of the frames of the stacks at ``index`` [B], into ``out`` [B, S]."""
     for i in range(len(index)):
         stack_rows(index[i], -1, first, len(first), num_envs, repeat, out[i])
 
 
-@_compiled
+@compiled
 def copy_frames(frames, rows, out):  # type: ignore[no-untyped-def]
     """Frames at ``rows`` [H, B, S] of ``frames`` [rows, size] into ``out`` [H, B, S, size].
 
@@ -257,7 +221,7 @@ def copy_frames(frames, rows, out):  # type: ignore[no-untyped-def]
                     out[half, i, place, j] = frames[row, j]
 
 
-@_compiled
+@compiled
 def transitions(  # type: ignore[no-untyped-def]
     index, num_envs, gamma_powers, repeat,
     actions, rewards, terminations, truncations, firsts,
@@ -289,7 +253,7 @@ def transitions(  # type: ignore[no-untyped-def]
         stack_rows(last, age + steps, firsts, size, num_envs, repeat, frames[1, i])
 
 
-@_compiled
+@compiled
 def sample(  # type: ignore[no-untyped-def]
     tree, starts, shift, uniform, stratified, beta,
     num_envs, gamma_powers, repeat,
@@ -316,20 +280,3 @@ def sample(  # type: ignore[no-untyped-def]
         action, reward, discount, rows,
     )  # fmt: skip
     copy_frames(frames, rows, observations)
-
-
-@_compiled
-def epsilon_greedy(q, epsilon, uniform):  # type: ignore[no-untyped-def]
-    """Actions [N], as fastdqn.acting.actor.epsilon_greedy; ``epsilon`` [N]."""
-    count, num_actions = q.shape
-    action = np.empty(count, np.int64)
-    for i in range(count):
-        if uniform[0, i] < epsilon[i]:
-            action[i] = min(np.int64(uniform[1, i] * np.float32(num_actions)), num_actions - 1)
-            continue
-        best = 0
-        for j in range(num_actions):  # a NaN counts as the largest, as for torch
-            if q[i, j] > q[i, best] or (np.isnan(q[i, j]) and not np.isnan(q[i, best])):
-                best = j
-        action[i] = best
-    return action

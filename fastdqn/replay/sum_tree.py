@@ -15,16 +15,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fastdqn.errors import CheckpointError, ConfigError
-from fastdqn.replay import kernels
 from fastdqn.replay.pages import resident_zeros
+from fastdqn.replay.sum_tree_numba import TreeInNumba
+from fastdqn.replay.sum_tree_torch import TreeInTorch
+from fastdqn.system import loops
 
 _CPU_FANOUT, _CPU_TOP = 32, 1024  # the fastest of the shapes measured on a CPU
-_ALMOST_ONE = 1.0 - 2.0**-24  # the largest float32 below 1
 
 
 class SumTree:
@@ -55,23 +55,31 @@ class SumTree:
         self.fanout, sizes = level_sizes(capacity, fanout, self.device.type)
         self._flat = resident_zeros([sum(sizes)], device=self.device)
         self._levels = list(self._flat.split(sizes))
-        # A group's entries side by side: level i seen as [groups, fanout].
-        self._groups = [level.view(-1, self.fanout) for level in self._levels[:-1]]
-        self._starts = np.cumsum([0, *sizes])
-        self._shift = self.fanout.bit_length() - 1
-        suits = self.fanout == 1 << self._shift >= 4
-        self.compiled = suits and kernels.choose_loops(self.device, compiled)
-        self._sums = _group_sums  # the replay puts a compiled one in its place
+        in_loops = TreeInNumba.suits(self.fanout) and loops.choose_loops(self.device, compiled)
+        self._way: TreeInTorch | TreeInNumba
+        if in_loops:
+            self._way = TreeInNumba(self._flat, sizes, self.fanout, capacity)
+        else:
+            self.use_torch()
+
+    def use_torch(self) -> None:
+        """Let torch do the work from now on, on the same memory."""
+        self._way = TreeInTorch(self._levels, self.fanout)
+
+    @property
+    def in_numba(self) -> TreeInNumba | None:
+        """The loops that do the work; None: torch does it."""
+        return self._way if isinstance(self._way, TreeInNumba) else None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether Numba's loops do the work."""
+        return self.in_numba is not None
 
     @property
     def levels(self) -> int:
         """Rows that :meth:`sample` wants of its uniform numbers."""
         return len(self._levels)
-
-    @property
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """What the loops want to know: the memory, where each level begins, log2 of the fanout."""
-        return self._flat.numpy(), self._starts, self._shift
 
     @property
     def total(self) -> Tensor:
@@ -95,23 +103,11 @@ class SumTree:
             value: float32 [B], 0 or a normal number whose sum stays finite; not checked, for that
                 would stall a GPU.
         """
-        if self.compiled:
-            inside = kernels.set_leaves(
-                *self.arrays, self.capacity, to_array(index), to_array(value)
-            )
-            return self.check_inside(inside, index)
-        self._levels[0].scatter_reduce_(0, index, value, "amax", include_self=False)
-        for group, above in zip(self._groups, self._levels[1:], strict=True):
-            if index.numel() < len(group):
-                index, sums = self._sums(group, index, self.fanout)
-                above.index_copy_(0, index, sums)
-            else:  # cheaper, and a bulk write needs no memory of index.numel() * fanout
-                index = index // self.fanout
-                above[: len(group)].copy_(group.sum(dim=1))
+        self._way.set(index, value)
 
     def compile_parts(self, compiled: Callable[[Callable[..., Any]], Any]) -> None:
-        """Make what is pure in :meth:`set` fast by ``compiled``; for a tree in torch."""
-        self._sums = compiled(_group_sums)
+        """Make what is pure in :meth:`set` fast by ``compiled``, where torch does it."""
+        self._way.compile_parts(compiled)
 
     def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Draw leaves; pure in its randomness.
@@ -124,24 +120,7 @@ class SumTree:
             The index, int64 [B], and the value, float32 [B], of each leaf drawn. A leaf of value
             0 is never drawn. With total 0 the answer is meaningless.
         """
-        if self.compiled:
-            drawn = np.empty(uniform.shape[1], np.int64), np.empty(uniform.shape[1], np.float32)
-            kernels.draw_leaves(*self.arrays, to_array(uniform), *drawn)
-            return torch.from_numpy(drawn[0]), torch.from_numpy(drawn[1])
-        uniform = uniform.clamp(max=_ALMOST_ONE)
-        index = _pick(self._levels[-1], uniform[0])
-        for depth, group in enumerate(reversed(self._groups), start=1):
-            inside = _pick(group.index_select(0, index), uniform[depth].unsqueeze(1)).squeeze(1)
-            index = index * self.fanout + inside
-        return index, self.get(index)
-
-    def check_inside(self, inside: bool, index: Tensor) -> None:
-        """Raise IndexError where a loop found, before it wrote, that an index is no leaf's."""
-        if not inside:
-            raise IndexError(
-                f"index has values from {int(index.min())} to {int(index.max())}; leaves are "
-                f"numbered from 0 to {self.capacity - 1}."
-            )
+        return self._way.sample(uniform)
 
     def check_valid(self) -> None:
         """Raise AssertionError where a value is not finite and >= 0, or a sum is not its sum.
@@ -152,8 +131,8 @@ class SumTree:
             assert bool(torch.isfinite(level).all()), f"level {depth} holds a non-finite value"
             assert bool((level >= 0).all()), f"level {depth} holds a negative value"
         assert not self._levels[0][self.capacity :].any(), "padding leaves must stay 0"
-        for depth, group in enumerate(self._groups):
-            exact = group.double().sum(dim=1)
+        for depth, level in enumerate(self._levels[:-1]):
+            exact = level.view(-1, self.fanout).double().sum(dim=1)
             above = self._levels[depth + 1][: exact.numel()].double()
             assert torch.allclose(above, exact, rtol=1e-5, atol=1e-30), (
                 f"level {depth + 1} is not the sum of level {depth}"
@@ -191,11 +170,6 @@ class SumTree:
             self.set(torch.arange(self.capacity, device=self.device), leaves)
 
 
-def to_array(tensor: Tensor) -> np.ndarray:
-    """The memory of a CPU tensor in the one layout that the loops are compiled for."""
-    return tensor.contiguous().numpy()
-
-
 def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[int, list[int]]:
     """The fanout chosen and the length of each level, leaves first, each padded to whole groups."""
     if fanout is not None:
@@ -210,43 +184,3 @@ def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[in
         sizes[-1] = groups * fanout
         sizes.append(groups)
     return fanout, sizes
-
-
-def _group_sums(group: Tensor, index: Tensor, fanout: int) -> tuple[Tensor, Tensor]:
-    """The groups that the entries at ``index`` are in, and what each now sums to; pure."""
-    index = index // fanout
-    return index, group.index_select(0, index).sum(dim=1)
-
-
-def _pick(values: Tensor, uniform: Tensor) -> Tensor:
-    """First position along the last axis whose cumulative sum exceeds ``uniform * sum``.
-
-    Since uniform < 1, ``uniform * sum`` rounds to below the sum, so the position exists.
-    """
-    repeats = values.is_cuda and torch.are_deterministic_algorithms_enabled()
-    cumulative = _sums_by_product(values) if repeats else values.cumsum(dim=-1)
-    threshold = uniform * cumulative[..., -1:]
-    if values.device.type == "cpu":
-        # Summed in sequence, so it never falls, and only rises where a value is positive: the
-        # first entry above the threshold cannot be a zero.
-        return torch.searchsorted(cumulative, threshold, right=True)
-    return _pick_positive(values, cumulative, threshold)
-
-
-def _sums_by_product(values: Tensor) -> Tensor:
-    """``values.cumsum(-1)`` where torch refuses that, since its order of additions may change."""
-    size = values.shape[-1]
-    entries = torch.arange(size, device=values.device)
-    # float64: a product of float32 may be TF32, which keeps ten bits.
-    before = (entries.unsqueeze(1) <= entries).to(torch.float64)
-    return (values.to(torch.float64) @ before).to(values.dtype)
-
-
-def _pick_positive(values: Tensor, cumulative: Tensor, threshold: Tensor) -> Tensor:
-    """The same for cumulative sums made in parallel, which may rise at a zero by a rounding."""
-    if values.dim() == 1:
-        threshold = threshold.unsqueeze(-1)
-    passed = (cumulative > threshold) & (values > 0)
-    # argmax takes the first of the largest; if rounding leaves none, the first positive serves.
-    choice = (passed.to(torch.uint8) * 2 + (values > 0).to(torch.uint8)).argmax(dim=-1)
-    return choice if values.dim() == 1 else choice.unsqueeze(-1)

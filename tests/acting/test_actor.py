@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fastdqn.acting.actor import Actor, epsilon_greedy
+from fastdqn.acting import exploration, exploration_numba
+from fastdqn.acting.actor import Actor
 from fastdqn.errors import ConfigError
 from fastdqn.networks.q_network import forward_q, make_network
 
@@ -40,6 +41,14 @@ def chi_square_limit(freedom):
 
 
 # --- the function --------------------------------------------------------------------------------
+
+
+def epsilon_greedy(*arguments):
+    """Torch and Numba say the same, whatever is asked."""
+    actions = exploration.epsilon_greedy(*arguments)
+    twin = exploration_numba.epsilon_greedy(*arguments)
+    assert actions.dtype == twin.dtype and torch.equal(actions, twin)
+    return actions
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])

@@ -218,7 +218,7 @@ def test_a_stack_that_reaches_into_the_episode_before_is_not_timed(monkeypatch, 
     def whole(self, index):
         return torch.full_like(index, self.frame_stack - 1)
 
-    monkeypatch.setattr("fastdqn.replay.frame_ring.FrameRing._age", whole)
+    monkeypatch.setattr("fastdqn.replay.gather_torch.GatherInTorch._age", whole)
     (record,) = _run("gather/pixels/B32/n3").values()
     assert record["status"] == "failed"
     assert "observation" in record["reason"] or "next" in record["reason"]

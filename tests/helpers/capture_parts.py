@@ -9,6 +9,8 @@ from helpers.tape import RepeatedStep, TapedStep
 import fastdqn.acting.actor
 import fastdqn.learning.learner
 import fastdqn.replay.buffer
+import fastdqn.replay.buffer_torch
+import fastdqn.replay.captured_add
 from fastdqn.acting.actor import Actor
 from fastdqn.learning.learner import Learner
 from fastdqn.networks.q_network import make_network
@@ -85,11 +87,18 @@ class Staging(HostStaging):
 
 def capture_on_tape(monkeypatch, *, compiled=False):
     """Let ``mode="graph"`` record tapes on a CPU, or compile and repeat its steps."""
-    for module in (fastdqn.acting.actor, fastdqn.learning.learner, fastdqn.replay.buffer):
-        monkeypatch.setattr(module, "CapturedStep", RepeatedStep if compiled else TapedStep)
-        monkeypatch.setattr(module, "resolve_mode", lambda mode, *_, **__: mode)
-        if not compiled:
-            monkeypatch.setattr(module, "compile_pure", lambda function, *_, **__: function)
+    stand_ins = {
+        "CapturedStep": RepeatedStep if compiled else TapedStep,
+        "resolve_mode": lambda mode, *_, **__: mode,
+    }
+    if not compiled:
+        stand_ins["compile_pure"] = lambda function, *_, **__: function
+    for module in (
+        fastdqn.acting.actor, fastdqn.learning.learner, fastdqn.replay.buffer,
+        fastdqn.replay.buffer_torch, fastdqn.replay.captured_add,
+    ):  # fmt: skip
+        for name in stand_ins.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, stand_ins[name])
     monkeypatch.setattr(fastdqn.replay.buffer, "HostStaging", Staging)
 
 

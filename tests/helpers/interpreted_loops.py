@@ -16,6 +16,6 @@ def interpret(monkeypatch: Any, right: str = "", wrong: str = "") -> None:
     source = _SOURCE.replace(right, wrong) if right else _SOURCE
     assert not right or _SOURCE.count(right) == 1, f"{_SOURCE.count(right)} times {right!r}"
     module = ModuleType("interpreted_loops")
-    exec(compile(source.replace("@_compiled\n", ""), kernels.__file__, "exec"), module.__dict__)
+    exec(compile(source.replace("@compiled\n", ""), kernels.__file__, "exec"), module.__dict__)
     for name in _NAMES:
         monkeypatch.setattr(kernels, name, getattr(module, name))

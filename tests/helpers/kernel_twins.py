@@ -114,12 +114,12 @@ def gathered(device):
         fill_random(replay, num_actions=5, seed=n_step)
         g = torch.Generator().manual_seed(0)
         for name in ("truncated", "first"):  # a reset without a flag, a flag without a reset
-            replay.ring._flat[name].logical_or_((torch.rand(160, generator=g) < 0.1).to(device))
+            replay.ring.scalars[name].logical_or_((torch.rand(160, generator=g) < 0.1).to(device))
         index = (replay.tree.leaves > 0).nonzero().view(-1)[::5]
         index = index[~replay.ring.is_first(replay.ring.later(index, 1))]  # drawable still
         for dtype in (torch.bfloat16,) if n_step == 3 else (torch.float32,):
             mine, twin = (
-                gather_inputs(replay.ring, index, n_step, replay._gamma_powers, dtype, kernels=by)
+                gather_inputs(replay.ring, index, n_step, replay.gamma_powers, dtype, kernels=by)
                 for by in (True, False)
             )
             assert (twin.discount == 0).any() and (mine.both == 0).flatten(1).any()

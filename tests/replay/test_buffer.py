@@ -45,7 +45,7 @@ def test_a_transition_by_hand():
     for i in range(1, 6):
         replay.add(step(i, reward=i), np.array([i % 2]))
     index = torch.tensor([2])
-    s, a, r, d, following = replay.ring.transition(index, 3, replay._gamma_powers)
+    s, a, r, d, following = replay.ring.transition(index, 3, replay.gamma_powers)
     assert (s.item(), a.item(), following.item()) == (2, 1, 5)
     assert r.item() == pytest.approx(3 + 0.9 * 4 + 0.81 * 5)
     assert d.item() == pytest.approx(0.9**3)
@@ -303,7 +303,9 @@ def test_the_short_way_of_adding_a_row_equals_the_general_one(n_step, prioritize
             prioritized=prioritized,
         )  # fmt: skip
         if general:
-            monkeypatch.setattr(replay, "_add_row", lambda row: replay._add_rows(row, []))
+            monkeypatch.setattr(
+                replay._way, "add_row", lambda replay, row: replay._add_rows(row, [])
+            )
         g = np.random.default_rng(4)
         for i in range(60):  # four times around
             first = g.random(3) < (1.0 if i == 0 else 0.2)
@@ -328,4 +330,5 @@ def test_the_short_way_of_adding_a_row_equals_the_general_one(n_step, prioritize
     short = list(run(general=False))
     torch.manual_seed(0)
     for own, other in zip(short, run(general=True), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(own, other, strict=True))
+        for a, b in zip(own, other, strict=True):  # a power may be rounded apart in a loop
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=0.0)

@@ -26,9 +26,10 @@ from helpers.scripted_env import Script
 from helpers.tape import TapedStep
 
 import fastdqn.replay.buffer
-import fastdqn.replay.frame_ring
+import fastdqn.replay.gather_torch
 from fastdqn.replay.buffer import ReplayBuffer
-from fastdqn.replay.frame_ring import FrameRing
+from fastdqn.replay.captured_add import CapturedAdds
+from fastdqn.replay.gather_torch import GatherInTorch
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -131,7 +132,7 @@ def transitions(script, mode, backend, n_step, stack, episodes):
         step = stream.recv()
     index = replay.tree.leaves.nonzero().flatten()
     s, action, reward, discount, following = replay.ring.transition(
-        index, n_step, replay._gamma_powers
+        index, n_step, replay.gamma_powers
     )
     if not stack:
         s, following = s.unsqueeze(1), following.unsqueeze(1)
@@ -192,7 +193,7 @@ def test_a_captured_add_notices_that_its_arrays_have_moved(both_ways, monkeypatc
     monkeypatch.setattr(fastdqn.replay.buffer, "HostStaging", Elsewhere)
     make = partial(ReplayBuffer, mode="graph")
     assert count_bad(scripts(None), "NEXT_STEP", make=make, steps=60)[1] == 0
-    monkeypatch.setattr(ReplayBuffer, "_places", staticmethod(len))  # a planted fault
+    monkeypatch.setattr(CapturedAdds, "_places", staticmethod(len))  # a planted fault
     assert count_bad(scripts(None), "NEXT_STEP", make=make, steps=60)[1] > 0
 
 
@@ -206,7 +207,7 @@ class DummyRowDrawable(ReplayBuffer):
 
 class LifeLossRowNotDrawable(ReplayBuffer):
     def _goes_on(self, index, reset):
-        return super()._goes_on(index, reset) & ~self.ring._flat["terminated"][index]
+        return super()._goes_on(index, reset) & ~self.ring.scalars["terminated"][index]
 
 
 class TruncationAsTermination(ReplayBuffer):
@@ -250,21 +251,21 @@ class StalePriorityRevives(ReplayBuffer):
 
 def window_across_first(monkeypatch):
     def window(self, name, window):
-        values = self._flat[name].index_select(0, window.view(-1)).view(window.shape)
+        values = self._scalars[name].index_select(0, window.view(-1)).view(window.shape)
         return torch.zeros_like(values) if name == "first" else values
 
-    monkeypatch.setattr(FrameRing, "_window", window)
+    monkeypatch.setattr(GatherInTorch, "_window", window)
     return ReplayBuffer
 
 
 def gamma_to_the_n(monkeypatch):
-    honest = fastdqn.replay.frame_ring.n_step_return
+    honest = fastdqn.replay.gather_torch.n_step_return
 
     def wrong(reward, terminated, end, gamma_powers):
         total, discount, steps = honest(reward, terminated, end, gamma_powers)
         return total, gamma_powers[-1] * (discount > 0), steps
 
-    monkeypatch.setattr(fastdqn.replay.frame_ring, "n_step_return", wrong)
+    monkeypatch.setattr(fastdqn.replay.gather_torch, "n_step_return", wrong)
     return ReplayBuffer
 
 

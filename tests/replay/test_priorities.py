@@ -13,7 +13,7 @@ from fastdqn.config.config import _RANGES
 from fastdqn.errors import ConfigError
 from fastdqn.replay import priorities
 from fastdqn.replay.buffer import ReplayBuffer
-from fastdqn.replay.kernels import njit
+from fastdqn.system.loops import njit
 from fastdqn.types import TimeStep
 
 LARGEST = float(np.finfo(np.float32).max)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdqn.errors import CheckpointError
-from fastdqn.replay import sum_tree
+from fastdqn.replay import sum_tree_torch
 from fastdqn.replay.sum_tree import SumTree, level_sizes
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -447,7 +447,7 @@ def test_the_largest_uniform_stays_below_every_total(total):
 def pick_as_a_gpu(values, uniform):
     """`_pick` without its branch for the CPU."""
     cumulative = values.cumsum(dim=-1)
-    return sum_tree._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
+    return sum_tree_torch._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
 
 
 def test_both_picks_agree():
@@ -459,9 +459,9 @@ def test_both_picks_agree():
         values[:, length // 2] = 1.0
         uniform = torch.rand((200, 1), generator=g)
         uniform[:2, 0] = torch.tensor([0.0, ALMOST_ONE])
-        assert torch.equal(pick_as_a_gpu(values, uniform), sum_tree._pick(values, uniform))
+        assert torch.equal(pick_as_a_gpu(values, uniform), sum_tree_torch._pick(values, uniform))
         many = torch.rand(500, generator=g)
-        assert torch.equal(pick_as_a_gpu(values[0], many), sum_tree._pick(values[0], many))
+        assert torch.equal(pick_as_a_gpu(values[0], many), sum_tree_torch._pick(values[0], many))
 
 
 def test_a_cumulative_sum_that_rises_at_a_zero_does_not_draw_it():
@@ -472,9 +472,9 @@ def test_a_cumulative_sum_that_rises_at_a_zero_does_not_draw_it():
     naive = torch.searchsorted(cumulative, thresholds, right=True)
     assert naive.tolist() == [1, 3]  # what would go wrong
     # Nothing positive lies above the second: any positive entry will do.
-    picked = sum_tree._pick_positive(values, cumulative, thresholds)
+    picked = sum_tree_torch._pick_positive(values, cumulative, thresholds)
     assert picked[0] == 2 and (values[picked] > 0).all()
-    rows = sum_tree._pick_positive(
+    rows = sum_tree_torch._pick_positive(
         values.expand(2, 4), cumulative.expand(2, 4), thresholds.unsqueeze(1)
     )
     assert rows.shape == (2, 1) and rows[0, 0] == 2 and (values[rows] > 0).all()
@@ -496,9 +496,9 @@ def test_a_whole_tree_with_the_pick_of_a_gpu(monkeypatch):
         # Sums made in parallel are off by a rounding, up or down, each its own.
         off = torch.randint(-2, 3, cumulative.shape, generator=noise) * 2.0**-24
         cumulative = cumulative * (1 + off)
-        return sum_tree._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
+        return sum_tree_torch._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
 
-    monkeypatch.setattr(sum_tree, "_pick", pick)
+    monkeypatch.setattr(sum_tree_torch, "_pick", pick)
     assert_a_whole_tree_draws_as_it_should()
 
 
@@ -508,17 +508,17 @@ def test_sums_by_a_product_where_cumsum_is_refused():
     for shape in ((1,), (7,), (1024,), (33, 64)):
         values = torch.rand(shape, generator=g) * (torch.rand(shape, generator=g) < 0.6)
         exact = values.double().cumsum(-1)
-        sums = sum_tree._sums_by_product(values)
+        sums = sum_tree_torch._sums_by_product(values)
         assert sums.dtype == torch.float32
         torch.testing.assert_close(sums.double(), exact, rtol=2.0**-23, atol=0)
 
 
 def test_a_whole_tree_with_sums_by_a_product(monkeypatch):
     def pick(values, uniform):
-        cumulative = sum_tree._sums_by_product(values)
-        return sum_tree._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
+        cumulative = sum_tree_torch._sums_by_product(values)
+        return sum_tree_torch._pick_positive(values, cumulative, uniform * cumulative[..., -1:])
 
-    monkeypatch.setattr(sum_tree, "_pick", pick)
+    monkeypatch.setattr(sum_tree_torch, "_pick", pick)
     assert_a_whole_tree_draws_as_it_should()
 
 
@@ -560,7 +560,7 @@ def test_planted_search_from_the_left(monkeypatch):
         cumulative = values.cumsum(dim=-1)
         return torch.searchsorted(cumulative, uniform * cumulative[..., -1:], right=False)
 
-    monkeypatch.setattr(sum_tree, "_pick", pick)
+    monkeypatch.setattr(sum_tree_torch, "_pick", pick)
     leaves = sparse()
     tree = SumTree(len(leaves), compiled=False)
     tree.set(torch.arange(len(leaves)), torch.tensor(leaves))

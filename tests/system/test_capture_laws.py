@@ -44,7 +44,8 @@ def test_warming_up_changes_nothing(case):
     """What a capture puts back is all that a step changes."""
     replay, learner, *_ = make_parts(**CASES[case])
     before = copy.deepcopy([learner.state_dict(), replay.state_dict()])
-    with unchanged(learner._changed_by_a_step(replay), [replay.generator]):
+    generators = [replay.generator, learner.generator]
+    with unchanged(learner._changed_by_a_step(replay), generators):
         for _ in range(3):
             learner._steps(replay, 8, launch=2)
         changed = [learner.state_dict(), replay.state_dict()]

@@ -135,7 +135,7 @@ def frozen(case, monkeypatch, changes=lambda *_: None):
     parts = parts_of(case, "eager", 2)
     for two in (False, True):  # what is made when it is first asked for
         row_of(parts[0]._staging, parts[4](two=two))
-    parts[0]._strata_of(B)
+    parts[0]._way.strata(B)
     state = state_of(*parts[:3])
     first = calls(parts, state)
     later(parts, changes)

@@ -34,7 +34,7 @@ class BlockSums(SumTree):
 
     def __init__(self, tree: SumTree, *, kernels: bool | None = None) -> None:
         self.__dict__.update(tree.__dict__)
-        self.compiled = False
+        self.use_torch()
         self.kernels = self.device.type == "cuda" if kernels is None else kernels
         if self.kernels and self.levels != 2:
             raise ValueError(f"The tree has {self.levels} levels; the kernels are for two.")

@@ -20,6 +20,7 @@ from benchmarks.gpu.ladder.block_sums import BlockSums
 from benchmarks.gpu.ladder.nature import BLOCK, to_input
 from fastdqn.errors import ConfigError
 from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.replay.buffer_torch import Strata, importance_weights, stratified
 from fastdqn.replay.frame_ring import FrameRing
 from fastdqn.types import Batch
 
@@ -61,16 +62,16 @@ def gather_inputs(
     from benchmarks.gpu.ladder.fused_gather_kernels import gather
 
     batch, stack, device = len(index), ring.frame_stack or 1, index.device
-    height, width = ring._frames.shape[1:]
+    height, width = ring.frames.shape[1:]
     rows, lanes = height // BLOCK, width * BLOCK * stack
     shape = (2 * batch, rows, width // BLOCK, BLOCK * BLOCK * stack)
     inputs = torch.empty(shape, dtype=dtype, device=device)
     action = torch.empty(batch, dtype=torch.int64, device=device)
     reward, discount = (torch.empty(batch, device=device) for _ in range(2))
-    flat = ring._flat
+    flat = ring.scalars
     flags = (flat[name].view(torch.uint8) for name in ("terminated", "truncated", "first"))
     gather[(2 * batch, rows)](
-        ring._frames, flat["action"], flat["reward"], *flags, index, gamma_powers,
+        ring.frames, flat["action"], flat["reward"], *flags, index, gamma_powers,
         inputs, action, reward, discount,
         batch, ring.size, ring.num_envs,
         N_STEP=n_step, STACK=stack, HEIGHT=height, WIDTH=width, SIDE=BLOCK,
@@ -98,14 +99,12 @@ class KernelReplay(ReplayBuffer):
         if not replay.prioritized or (dtype is not None and replay.ring.stack_padding != "zero"):
             raise ConfigError("The kernels are for a prioritized replay with zero padding.")
         self.__dict__.update(replay.__dict__)
-        self.compiled = False
-        self.mode = "eager"
         self.dtype = dtype
         self.kernels = self.device.type == "cuda" if kernels is None else kernels
         self.tree = BlockSums(replay.tree, kernels=self.kernels)
         self.ring = copy.copy(replay.ring)
-        self.ring.compiled = False
-        self._compile("inductor")  # in place of the functions compiled for the other replay
+        self.strata = Strata(self.tree.levels, self.device)
+        self.use_torch()  # in place of what was chosen for the other replay
 
     @torch.no_grad()
     def sample(self, batch_size: int, *, beta: float | Tensor = 1.0) -> Batch:
@@ -116,11 +115,12 @@ class KernelReplay(ReplayBuffer):
         """
         if self.dtype is None:
             return super().sample(batch_size, beta=beta)
-        index, leaf = self.tree.sample(self._stratified(self._uniform(batch_size)))
+        uniform = stratified(self.uniform(batch_size), self.strata(batch_size))
+        index, leaf = self.tree.sample(uniform)
         both, action, reward, discount = gather_inputs(
-            self.ring, index, self.n_step, self._gamma_powers, self.dtype, kernels=self.kernels
+            self.ring, index, self.n_step, self.gamma_powers, self.dtype, kernels=self.kernels
         )
-        weight = self._weight(leaf, beta)
+        weight = importance_weights(leaf, beta)
         return Batch(both, action, reward, discount, both[batch_size:], weight, index)
 
     def update_priorities(self, index: Tensor, priority: Tensor) -> None:

@@ -1,0 +1,24 @@
+"""Exploration: the greedy action, or now and then any other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tensor:
+    """The greedy action, or with chance epsilon any action; a coin for every env.
+
+    Args:
+        q: [N, A].
+        epsilon: A chance, or one for each env, [N].
+        uniform: float32 [2, N] in [0, 1): the coin and the action.
+
+    Returns:
+        int64 [N] in [0, A).
+    """
+    num_actions = q.shape[1]
+    # The product rounds to below A for uniform < 1; the clamp holds whatever was passed in.
+    anything = (uniform[1] * num_actions).long().clamp_(0, num_actions - 1)
+    return torch.where(uniform[0] < epsilon, anything, q.argmax(dim=1))

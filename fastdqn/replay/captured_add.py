@@ -1,0 +1,51 @@
+"""Adding to a replay as CUDA graphs: one for each place that the arrays come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastdqn.system.compilation import CapturedStep
+
+
+class CapturedAdds:
+    """Graphs by the arrays that they read; a graph reads where it was captured.
+
+    Args:
+        device: Of the replay.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._graphs: dict[tuple[int, ...], tuple[tuple[Tensor, ...], CapturedStep]] = {}
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def __contains__(self, arrays: tuple[Tensor, ...]) -> bool:
+        return self._places(arrays) in self._graphs
+
+    def __call__(self, arrays: tuple[Tensor, ...]) -> None:
+        """Add what lies in these arrays."""
+        self._graphs[self._places(arrays)][1]()
+
+    def capture(
+        self, arrays: tuple[Tensor, ...], add: Callable[[], Any], state: list[Tensor]
+    ) -> None:
+        """Make the graph for these arrays.
+
+        Args:
+            arrays: What is read; those of one place are the same objects every time.
+            add: Does it, and holds the replay weakly.
+            state: What it changes beside rows.
+        """
+        captured = CapturedStep(add, state, [], self._device)
+        # The reference to the arrays keeps their ids unique.
+        self._graphs[self._places(arrays)] = (arrays, captured)
+
+    @staticmethod
+    def _places(arrays: tuple[Tensor, ...]) -> tuple[int, ...]:
+        return tuple(map(id, arrays))
