@@ -216,7 +216,7 @@ def test_a_tree_that_ignores_its_leaves_is_not_timed(monkeypatch):
 
 def test_a_stack_that_reaches_into_the_episode_before_is_not_timed(monkeypatch, in_torch):
     def whole(self, index):
-        return torch.full_like(index, self.frame_stack - 1)
+        return torch.full_like(index, self._frame_stack - 1)
 
     monkeypatch.setattr("fastdqn.replay.gather_torch.GatherInTorch._age", whole)
     (record,) = _run("gather/pixels/B32/n3").values()
