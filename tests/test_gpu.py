@@ -18,7 +18,7 @@ from benchmarks.gpu.ladder.rungs import RUNGS
 from benchmarks.gpu.ladder.streams import Fork
 from fastdqn.acting.actor import Actor
 from fastdqn.learning.learner import Learner
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.sum_tree import SumTree
 from fastdqn.system.compilation import CapturedStep

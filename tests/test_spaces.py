@@ -17,7 +17,7 @@ from fastdqn.cli.main import main
 from fastdqn.envs import make_envs
 from fastdqn.errors import ConfigError, EnvError
 from fastdqn.networks.checks import check_network
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.spaces import Spaces
 from fastdqn.training.train import train
 from fastdqn.training.trainer import Trainer

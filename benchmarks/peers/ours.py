@@ -16,7 +16,7 @@ from benchmarks.peers.plain import update_alone
 from benchmarks.peers.plain_ring import tensordict
 from benchmarks.peers.settings import FRAME, HIDDEN, PONG_ACTIONS, STACK, TASKS
 from fastdqn import Config, Learner, train
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 
 
 def config(work: Work, run_dir: str) -> Config:

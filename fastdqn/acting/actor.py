@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting import exploration, exploration_numba
-from fastdqn.networks.q_network import forward_q
+from fastdqn.networks.forward import forward_q
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.buffer_torch import newest_stacks
 from fastdqn.system import loops

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastdqn.acting.exploration import epsilon_greedy
 from fastdqn.errors import ConfigError
-from fastdqn.networks.q_network import forward_q
+from fastdqn.networks.forward import forward_q
 from fastdqn.spaces import Spaces
 from fastdqn.system.staging import as_tensor
 from fastdqn.types import Array, StackPadding

@@ -12,7 +12,8 @@ from fastdqn.bench.case import IMPALA_WIDTHS
 from fastdqn.bench.floors import FRAME, STACK, NetworkWork, impala_work, mlp_work, nature_work
 from fastdqn.bench.random_replay import fill_random
 from fastdqn.bench.workload import UnavailableError
-from fastdqn.networks.q_network import QNetwork, make_network
+from fastdqn.networks.make import make_network
+from fastdqn.networks.q_network import QNetwork
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.compilation import has_cpp_compiler, resolve_mode
 from fastdqn.system.devices import has_bf16, resolve_device

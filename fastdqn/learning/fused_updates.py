@@ -20,7 +20,7 @@ from fastdqn.learning.flat_parameters import FlatParameters
 from fastdqn.learning.objectives import Forward, Objective
 from fastdqn.learning.optimizers import Optimizer
 from fastdqn.learning.update import STATISTICS, attached, gradients_of, weighted_loss
-from fastdqn.networks.q_network import forward_output, to_q
+from fastdqn.networks.forward import forward_output, to_q
 
 Tensors = list[Tensor]
 

@@ -23,7 +23,7 @@ from fastdqn.learning.objectives import (
     run_forwards,
     trains,
 )
-from fastdqn.networks.q_network import evaluation_mode, to_q
+from fastdqn.networks.forward import evaluation_mode, to_q
 from fastdqn.system.staging import as_tensor
 from fastdqn.types import Array
 

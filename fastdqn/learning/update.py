@@ -23,7 +23,7 @@ from fastdqn.learning.objectives import (
     first_trained,
     run_forwards,
 )
-from fastdqn.networks.q_network import forward_output, to_q
+from fastdqn.networks.forward import forward_output, to_q
 
 # A function of the first six fields of a Batch and of an update's random numbers; see
 # :func:`make_gradients`.

@@ -1,5 +1,7 @@
 """Q networks: torsos that make features, heads that make Q values of them.
 
 May import config, system and below.
-Start reading at ``q_network``; what oneDNN does on a CPU stands apart, in files named after it.
+Start reading at ``q_network``, then ``torso``, which says what parts a torso has; ``spec`` is the
+description that a checkpoint keeps, ``torsos`` lists what it can name, ``forward`` is how others
+call a network. What oneDNN does on a CPU stands apart, in ``onednn``.
 """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.errors import CheckpointError, ConfigError
-from fastdqn.networks.q_network import evaluation_mode, to_q
+from fastdqn.networks.forward import evaluation_mode, to_q
 
 
 def check_network(

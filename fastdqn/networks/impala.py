@@ -7,13 +7,18 @@ The paper's large network without its LSTM. A multiplier widens it, as in Cobbe 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
-from fastdqn.networks.onednn_linear import Linear
+from fastdqn.networks.onednn import Linear
+from fastdqn.networks.torso import Torso, stack_as_channels
+
+if TYPE_CHECKING:
+    from fastdqn.networks.spec import NetworkSpec
 
 CHANNELS = (16, 32, 32)
 MIN_SIZE = 8  # each of the three poolings has something to halve
@@ -53,7 +58,7 @@ class Section(nn.Module):
         return x
 
 
-class ImpalaCNN(nn.Module):
+class ImpalaCNN(Torso):
     """Three sections, a ReLU and one hidden layer, on [B, S, H, W]; bytes become 0..1.
 
     Poolings are padded by a pixel on each side: sizes are those of the paper's code, whose
@@ -83,13 +88,18 @@ class ImpalaCNN(nn.Module):
         self.sections = nn.ModuleList(Section(inward, out) for inward, out in pairwise(plan))
         for _ in self.sections:
             height, width = -(-height // 2), -(-width // 2)
-        self.hidden = Linear(plan[-1] * height * width, hidden)
+        self.body_features = plan[-1] * height * width
+        self.hidden = Linear(self.body_features, hidden)
         self.features = hidden
 
-    def forward(self, observation: Tensor) -> Tensor:
-        """[B, S, H, W] (or [B, S, C, H, W]), uint8 or floats, to [B, features]."""
-        if observation.dim() == 5:
-            observation = observation.flatten(1, 2)
+    @classmethod
+    def from_spec(cls, spec: NetworkSpec) -> Self:
+        """See :meth:`Torso.from_spec`."""
+        return cls(*spec.image_size, spec.hidden_size, multiplier=spec.impala_width)
+
+    def body(self, observation: Tensor) -> Tensor:
+        """[B, S, H, W] (or [B, S, C, H, W]), uint8 or floats, to [B, F]."""
+        observation = stack_as_channels(observation)
         kind, weight = observation.device.type, self.hidden.weight
         autocast = torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if autocast else weight.dtype
@@ -98,4 +108,8 @@ class ImpalaCNN(nn.Module):
         scale = 1 / 255 if observation.dtype == torch.uint8 else 1.0
         for section in self.sections:
             x, scale = section(x, scale), 1.0
-        return F.relu(self.hidden(F.relu(x).flatten(1)))
+        return F.relu(x).flatten(1)
+
+    def to_hidden(self, features: Tensor) -> Tensor:
+        """[B, F] to [B, H]."""
+        return F.relu(self.hidden(features))

@@ -9,7 +9,8 @@ from torch import nn
 
 from fastdqn.config.config import Config
 from fastdqn.errors import ConfigError
-from fastdqn.networks.q_network import QNetwork, make_network
+from fastdqn.networks.make import make_network
+from fastdqn.networks.q_network import QNetwork
 from fastdqn.spaces import Spaces
 
 

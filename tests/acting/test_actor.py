@@ -10,7 +10,8 @@ from torch import nn
 from fastdqn.acting import exploration, exploration_numba
 from fastdqn.acting.actor import Actor
 from fastdqn.errors import ConfigError
-from fastdqn.networks.q_network import forward_q, make_network
+from fastdqn.networks.forward import forward_q
+from fastdqn.networks.make import make_network
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

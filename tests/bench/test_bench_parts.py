@@ -115,7 +115,7 @@ def test_nature_work_is_what_the_layers_say():
 
 
 def test_dueling_and_parameters_are_those_of_the_networks():
-    from fastdqn.networks.q_network import make_network
+    from fastdqn.networks.make import make_network
 
     for dueling in (False, True):
         work = nature_work(18, dueling=dueling)
@@ -148,7 +148,7 @@ def test_residual_networks_have_the_parameters_and_flop_of_their_layers(width, m
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from fastdqn.networks.q_network import make_network
+    from fastdqn.networks.make import make_network
 
     network = make_network(
         (84, 84), 18, kind="impala", frame_stack=4, hidden_sizes=(512,), impala_width=width

@@ -23,7 +23,7 @@ from benchmarks.gpu.targets import RUNG_US, TRAINS
 from fastdqn.bench.random_replay import fill_random
 from fastdqn.errors import ConfigError
 from fastdqn.learning.learner import Learner
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.sum_tree import SumTree
 from fastdqn.system.compilation import unchanged

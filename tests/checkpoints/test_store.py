@@ -27,7 +27,7 @@ from fastdqn.config.config import Config
 from fastdqn.errors import CheckpointError
 from fastdqn.learning.learner import Learner
 from fastdqn.networks.copies import lower
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.training.load import load
 
 DTYPES = [

@@ -16,7 +16,7 @@ from fastdqn.config.config import FORMAT_VERSION, Config
 from fastdqn.config.presets import preset, presets
 from fastdqn.errors import ConfigError
 from fastdqn.learning.learner import Learner
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.training.train import train
 from fastdqn.training.trainer import Trainer
 from fastdqn.types import Batch

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.speed.launches.autograd import grad
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 
 pytestmark = [
     pytest.mark.cuda_build,

@@ -13,7 +13,7 @@ import fastdqn.replay.buffer_torch
 import fastdqn.replay.captured_add
 from fastdqn.acting.actor import Actor
 from fastdqn.learning.learner import Learner
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.staging import HostStaging, as_tensor
 from fastdqn.training.episode_statistics import EpisodeStatistics

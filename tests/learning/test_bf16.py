@@ -10,7 +10,7 @@ from fastdqn.learning.bf16 import Bfloat16Twin
 from fastdqn.learning.flat_parameters import FlatParameters
 from fastdqn.learning.learner import Learner
 from fastdqn.networks.copies import lower
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.types import Batch
 
 

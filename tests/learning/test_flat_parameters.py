@@ -8,7 +8,7 @@ from torch import nn
 
 from fastdqn.errors import ConfigError
 from fastdqn.learning.flat_parameters import FlatParameters
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 
 
 def cnn(seed=0):

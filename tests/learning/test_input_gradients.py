@@ -19,7 +19,7 @@ from fastdqn.learning.input_gradients import (
     positions,
 )
 from fastdqn.learning.learner import Learner
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 
 
 class SmallConv(nn.Module):

@@ -10,7 +10,7 @@ from torch import nn
 
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.learning.learner import Learner
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.compilation import resolve_mode
 from fastdqn.system.devices import has_bf16

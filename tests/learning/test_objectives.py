@@ -26,7 +26,7 @@ from fastdqn.learning.objectives import (
     check_forwards,
     run_forwards,
 )
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.types import Batch, TimeStep
 

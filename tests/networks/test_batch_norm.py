@@ -11,7 +11,8 @@ from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint
 from fastdqn.config.config import Config
 from fastdqn.errors import ConfigError
 from fastdqn.learning.learner import Learner
-from fastdqn.networks.q_network import BatchNormCNN, make_network
+from fastdqn.networks.batchnorm_cnn import BatchNormCNN
+from fastdqn.networks.make import make_network
 from fastdqn.training.train import train
 from fastdqn.types import Batch
 
@@ -253,6 +254,7 @@ PIXELS = {
     "hidden_sizes": (),
     "total_env_steps": 320,
     "update_period_env_steps": 16.0,
+    "torch_threads": 1,  # beside other processes two are slower
 }
 
 

@@ -18,7 +18,7 @@ from fastdqn.learning.input_gradients import input_gradient
 from fastdqn.learning.learner import Learner
 from fastdqn.networks.copies import lower
 from fastdqn.networks.impala import ImpalaCNN
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.training.train import train
 from fastdqn.types import Batch
 

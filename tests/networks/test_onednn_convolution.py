@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastdqn.networks.onednn_convolution import conv_relu, has_conv_relu
+from fastdqn.networks.onednn import conv_relu, has_conv_relu
 
 DTYPES = [
     pytest.param(

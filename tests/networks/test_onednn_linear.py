@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastdqn.networks import onednn_linear
-from fastdqn.networks.onednn_linear import Linear
+from fastdqn.networks import onednn
+from fastdqn.networks.onednn import Linear
 
 BIG = (16, 800, 200)  # batch, in, out: more multiplications than _WORTH_IT
 SMALL = (4, 5, 3)
@@ -34,13 +34,11 @@ def test_values_and_gradients_are_torchs(sizes):
         assert a.stride() == b.stride()
 
 
-@pytest.mark.skipif(not onednn_linear._HAS_ONEDNN, reason="torch without oneDNN")
+@pytest.mark.skipif(not onednn._HAS_PRODUCT, reason="torch without oneDNN")
 def test_only_big_float32_products_go_to_onednn(monkeypatch):
     calls = []
-    product = onednn_linear._product
-    monkeypatch.setattr(
-        onednn_linear, "_product", lambda *a: (calls.append(a[0].dtype), product(*a))[1]
-    )
+    product = onednn._product
+    monkeypatch.setattr(onednn, "_product", lambda *a: (calls.append(a[0].dtype), product(*a))[1])
     for sizes, expected in ((SMALL, 0), (BIG, 1)):
         calls.clear()
         layer, x = made(sizes)

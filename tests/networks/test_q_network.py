@@ -6,16 +6,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastdqn.errors import ConfigError
-from fastdqn.networks import onednn_convolution, q_network
-from fastdqn.networks.q_network import (
-    MLP,
-    BatchNormCNN,
-    DuelingHead,
-    LinearHead,
-    NatureCNN,
-    QNetwork,
-    make_network,
-)
+from fastdqn.networks import nature as nature_module
+from fastdqn.networks import onednn
+from fastdqn.networks.batchnorm_cnn import BatchNormCNN
+from fastdqn.networks.heads import DuelingHead, LinearHead
+from fastdqn.networks.make import make_network
+from fastdqn.networks.mlp import MLP
+from fastdqn.networks.nature import NatureCNN
+from fastdqn.networks.q_network import QNetwork
 
 
 def make(seed=0, **kwargs):
@@ -266,7 +264,7 @@ def channels_last(shape):
 
 @pytest.mark.parametrize("low", [False, True])
 def test_activations_lie_channels_last(low, monkeypatch):
-    monkeypatch.setattr(q_network, "has_conv_relu", lambda *_: False)
+    monkeypatch.setattr(nature_module, "has_conv_relu", lambda *_: False)
     network = nature()
     seen = seen_by({"conv2": network.torso.conv2, "conv3": network.torso.conv3})
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
@@ -279,7 +277,7 @@ def test_activations_lie_channels_last(low, monkeypatch):
 
 
 def test_bytes_become_floats_and_channels_last_at_once(monkeypatch):
-    monkeypatch.setattr(q_network, "has_conv_relu", lambda *_: False)
+    monkeypatch.setattr(nature_module, "has_conv_relu", lambda *_: False)
     network, seen = nature(), []
     convolve = network.torso._convolve
     monkeypatch.setattr(
@@ -294,7 +292,7 @@ def test_bytes_become_floats_and_channels_last_at_once(monkeypatch):
 
 
 needs_onednn = pytest.mark.skipif(
-    not onednn_convolution.has_conv_relu("cpu", torch.float32), reason="torch without oneDNN"
+    not onednn.has_conv_relu("cpu", torch.float32), reason="torch without oneDNN"
 )
 # Of values and gradients against float64, relative to the whole tensor. bfloat16 rounds away some
 # units' signs before their ReLU: the plain layers are off by as much.
@@ -302,7 +300,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.1}
 
 
 def low_and_high(dtype):
-    if not onednn_convolution.has_conv_relu("cpu", dtype):
+    if not onednn.has_conv_relu("cpu", dtype):
         pytest.skip(f"no oneDNN for {dtype} here")
     # Biases that matter: one scaled too much or too little must show.
     torso = nature(hidden=32).torso
@@ -375,16 +373,16 @@ def test_one_pass_compiles_whole_and_to_the_same(dtype):
 
 @needs_onednn
 def test_cpu_networks_go_the_short_way(monkeypatch):
-    shapes = []
+    shapes, conv_relu = [], onednn.conv_relu
 
     def spy(x, weight, bias, stride):
-        y = onednn_convolution.conv_relu(x, weight, bias, stride)
+        y = conv_relu(x, weight, bias, stride)
         shapes.append((tuple(x.shape), tuple(y.shape), stride))
         for tensor in (x, y):
             assert tensor.is_contiguous(memory_format=torch.channels_last)
         return y
 
-    monkeypatch.setattr(q_network, "conv_relu", spy)
+    monkeypatch.setattr(onednn, "conv_relu", spy)
     torso = nature().torso
     rest = [((3, 32, 20, 20), (3, 64, 9, 9), (2, 2)), ((3, 64, 9, 9), (3, 64, 7, 7), (1, 1))]
     torso(frames(3, 4, 84, 84))

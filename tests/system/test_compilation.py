@@ -16,7 +16,7 @@ from torch import nn
 import fastdqn.system.compilation
 from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.learning.learner import Learner
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.sum_tree import SumTree
 from fastdqn.system.compilation import compile_pure

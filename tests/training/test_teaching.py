@@ -16,7 +16,7 @@ from fastdqn.checkpoints.store import find_checkpoint
 from fastdqn.config.config import Config
 from fastdqn.config.presets import preset
 from fastdqn.envs.made import reward_threshold
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.training.build import make_stream
 from fastdqn.training.train import train
 from fastdqn.training.trainer import Trainer

@@ -16,7 +16,7 @@ from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint
 from fastdqn.cli.main import main, train_config
 from fastdqn.config.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
-from fastdqn.networks.q_network import make_network
+from fastdqn.networks.make import make_network
 from fastdqn.spaces import Spaces
 from fastdqn.training.run_state import save_run
 from fastdqn.training.train import train

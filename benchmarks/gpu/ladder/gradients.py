@@ -19,7 +19,8 @@ from benchmarks.gpu.ladder.streams import Fork
 from fastdqn.learning.flat_parameters import FlatParameters
 from fastdqn.learning.objectives import ONLINE_S, ONLINE_S2, TARGET_S2, Objective
 from fastdqn.learning.update import Gradients, attached, weighted_loss
-from fastdqn.networks.q_network import QNetwork, to_q
+from fastdqn.networks.forward import to_q
+from fastdqn.networks.q_network import QNetwork
 
 Compile = Callable[[Callable[..., Any]], Any]
 

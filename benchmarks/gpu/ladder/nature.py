@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.ladder.space_to_depth import depth_to_space, space_to_depth
 from fastdqn.errors import ConfigError
-from fastdqn.networks.q_network import NatureCNN, QNetwork
+from fastdqn.networks.nature import NatureCNN
+from fastdqn.networks.q_network import QNetwork
 
 BLOCK = 4  # pixels on a side: the first convolution's stride
 _FRAME = (84, 84)

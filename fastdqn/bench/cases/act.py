@@ -9,7 +9,7 @@ from fastdqn.bench.checks import expect
 from fastdqn.bench.context import Context, network_work
 from fastdqn.bench.workload import Workload
 from fastdqn.networks.copies import lower
-from fastdqn.networks.q_network import forward_q
+from fastdqn.networks.forward import forward_q
 
 _EPSILON = 0.01
 

@@ -1,0 +1,52 @@
+"""What every torso is: a body, and one hidden layer or more between it and the head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from fastdqn.networks.spec import NetworkSpec
+
+
+class Torso(nn.Module):
+    """Makes the features that a head reads: ``forward`` is ``to_hidden`` of ``body``.
+
+    In two parts because some networks work between them: implicit quantiles multiply what the body
+    makes (Dabney 2018, arXiv 1806.06923), noisy networks replace the layers after it (Fortunato
+    2018, arXiv 1706.10295). A subclass may compute ``forward`` faster than part by part.
+
+    Attributes:
+        body_features: F, what ``body`` makes.
+        features: H, what ``to_hidden`` and ``forward`` make.
+    """
+
+    body_features: int
+    features: int
+
+    @classmethod
+    def from_spec(cls, spec: NetworkSpec) -> Self:
+        """The torso that a description asks for.
+
+        Raises:
+            ConfigError: Where it does not fit the observations.
+        """
+        raise NotImplementedError
+
+    def body(self, observation: Tensor) -> Tensor:
+        """Observations [B, ...], uint8 or floats, to [B, F]; bytes become 0..1."""
+        raise NotImplementedError
+
+    def to_hidden(self, features: Tensor) -> Tensor:
+        """What the body made, [B, F], to [B, H]."""
+        raise NotImplementedError
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Observations [B, ...], uint8 or floats, to [B, H]."""
+        return self.to_hidden(self.body(observation))
+
+
+def stack_as_channels(observation: Tensor) -> Tensor:
+    """[B, S, C, H, W] to [B, S C, H, W]; what has four dimensions stays as it is."""
+    return observation.flatten(1, 2) if observation.dim() == 5 else observation

@@ -1,0 +1,16 @@
+"""Every torso by the name that ``network`` has in a configuration: a new one is one line here."""
+
+from __future__ import annotations
+
+from fastdqn.networks.batchnorm_cnn import BatchNormCNN
+from fastdqn.networks.impala import ImpalaCNN
+from fastdqn.networks.mlp import MLP
+from fastdqn.networks.nature import NatureCNN
+from fastdqn.networks.torso import Torso
+
+TORSOS: dict[str, type[Torso]] = {
+    "mlp": MLP,
+    "nature": NatureCNN,
+    "impala": ImpalaCNN,
+    "batchnorm_cnn": BatchNormCNN,
+}
