@@ -23,8 +23,8 @@ from fastdqn.replay.memory_plan import format_bytes
 from fastdqn.spaces import Spaces
 from fastdqn.system.devices import check_deterministic_products, convolves, resolve_device
 from fastdqn.system.host import keep_freed_memory, usable_cpus
-from fastdqn.training.config_network import config_network, is_config_network
 from fastdqn.training.header import header
+from fastdqn.training.network_spec import network_spec
 from fastdqn.training.warm_start import find_initial, load_initial
 
 # Steps of each env without the end of an episode after which an evaluation is given up: more than
@@ -93,12 +93,12 @@ def build_network(config: Config, envs: EnvStream, network: nn.Module | None = N
         return network
     with torch.random.fork_rng(devices=[]):  # the caller's global generator is not ours to move
         torch.default_generator.manual_seed(subseed(config.seed, "network"))
-        return config_network(config, spaces)
+        return network_spec(config, spaces).build()
 
 
 def is_own_network(config: Config, envs: EnvStream, network: nn.Module) -> bool:
     """Whether a network is another than the config describes, so that only its maker has it."""
-    return not is_config_network(network, config, Spaces.of(envs))
+    return not network_spec(config, Spaces.of(envs)).describes(network)
 
 
 def build_learner(
@@ -173,7 +173,7 @@ def keep_memory_for(network: nn.Module, device: torch.device) -> None:
 
 
 def policy_spec(
-    envs: EnvStream, learner: Learner, *, own_envs: bool, own_network: bool
+    config: Config, envs: EnvStream, learner: Learner, *, own_envs: bool, own_network: bool
 ) -> dict[str, Any]:
     """What a checkpoint must know to act without the envs, and what a command cannot make."""
     spaces = Spaces.of(envs)
@@ -188,6 +188,7 @@ def policy_spec(
         "bf16": learner.bf16,
         "own_envs": own_envs,
         "own_network": own_network,
+        "network": None if own_network else network_spec(config, spaces).to_dict(),
     }
 
 

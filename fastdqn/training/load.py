@@ -20,9 +20,10 @@ from fastdqn.errors import CheckpointError, ConfigError, cut_short
 from fastdqn.networks.checks import check_network, load_network
 from fastdqn.networks.copies import lower
 from fastdqn.networks.q_network import QNetwork
+from fastdqn.networks.spec import NetworkSpec
 from fastdqn.spaces import Spaces
 from fastdqn.system.devices import resolve_device
-from fastdqn.training.config_network import config_network
+from fastdqn.training.network_spec import network_spec
 
 PathLike = str | os.PathLike[str]
 
@@ -34,6 +35,7 @@ class SavedNetwork:
     path: Path
     spec: dict[str, Any]  # as fastdqn.training.build.policy_spec made it
     config: Config
+    network: NetworkSpec | None  # None: one of the caller's own
     tensors: dict[str, SavedTensor]  # parameters, float32, and buffers by name
 
     @property
@@ -102,22 +104,30 @@ def read_network(path: Path, choice: int | str | None = None) -> SavedNetwork:
             isinstance(tensor, SavedTensor) for tensor in tensors.values()
         ):
             raise TypeError("a network that is not made of tensors")
-        return SavedNetwork(found, spec, config, tensors)
+        return SavedNetwork(found, spec, config, _network_spec(spec, config), tensors)
+
+
+def _network_spec(spec: dict[str, Any], config: Config) -> NetworkSpec | None:
+    if spec["own_network"]:
+        return None
+    if "network" in spec:
+        return NetworkSpec.from_dict(spec["network"])
+    return network_spec(config, Spaces.of_spec(spec))  # an older checkpoint
 
 
 def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None) -> Policy:
     spec, config, spaces = saved.spec, saved.config, saved.spaces
     if network is None:
-        if spec["own_network"]:
+        if saved.network is None:
             raise CheckpointError(
                 f"{saved.path} was trained with a network of its own; pass it as load(..., "
                 f"network=)."
             )
-        if len(config.hidden_sizes) > len(saved.tensors):
+        if len(saved.network.hidden_sizes) > len(saved.tensors):
             raise CheckpointError(f"{saved.path} describes more layers than it has parameters for.")
         try:
             with torch.device("meta"):  # no memory until the shapes are known to be the file's
-                network = config_network(config, spaces)
+                network = saved.network.build()
         except ConfigError as error:
             raise CheckpointError(f"{saved.path} does not describe a policy ({error}).") from None
         _check_network(network, saved.tensors)
@@ -185,4 +195,25 @@ def check_spec(path: Path, spec: dict[str, Any]) -> None:
         if not good:
             raise CheckpointError(
                 f"{path} does not describe a policy ({name} = {cut_short(spec[name])})."
+            )
+    if "network" in spec:  # the youngest of all
+        _check_network_spec(path, spec)
+
+
+def _check_network_spec(path: Path, spec: dict[str, Any]) -> None:
+    """Refuse a description of a network that is none, or one for other envs than the spec's."""
+    if spec["own_network"]:
+        if spec["network"] is not None:
+            raise CheckpointError(f"{path} describes a network that was the caller's own.")
+        return
+    try:
+        network = NetworkSpec.from_dict(spec["network"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path} does not describe a policy ({error}).") from None
+    spaces = Spaces.of_spec(spec)
+    for name in ("frame_shape", "num_actions", "frame_stack"):
+        if getattr(network, name) != getattr(spaces, name):
+            raise CheckpointError(
+                f"{path} does not describe a policy (network.{name} = {getattr(network, name)}, "
+                f"where {name} = {getattr(spaces, name)})."
             )

@@ -115,7 +115,7 @@ class Parts:
             set_up_torch(config, network, self.device)
             self.learner = build_learner(config, network, self.device, objective)
             self.spec = policy_spec(
-                self.envs, self.learner, own_envs=envs is not None, own_network=own_network
+                config, self.envs, self.learner, own_envs=envs is not None, own_network=own_network
             )
             if objective is not None:
                 self.spec["own_objective"] = True

@@ -72,7 +72,10 @@ def check_resumable(
 
 def restore_learner(state: Any, learner: Learner) -> None:
     """Load what :meth:`Learner.state_dict` gave; CheckpointError where it does not fit."""
-    check_fits(state, learner.state_dict(), "learner")
+    own = learner.state_dict()
+    if "generator" not in state:  # older checkpoints do without
+        del own["generator"]
+    check_fits(state, own, "learner")
     learner.load_state_dict(materialize(state))
     target = learner.target_network.state_dict().values()
     for tensor in (learner.flat.data, *target, learner.statistics):

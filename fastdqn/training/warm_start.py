@@ -17,6 +17,7 @@ from fastdqn.spaces import Spaces
 if TYPE_CHECKING:
     from torch import nn
 
+    from fastdqn.networks.spec import NetworkSpec
     from fastdqn.training.load import SavedNetwork
 
 _HEAD = "head."
@@ -73,6 +74,7 @@ def load_initial(config: Config, network: nn.Module, spaces: Spaces, own_network
         CheckpointError: Where there are none, or they are damaged.
     """
     from fastdqn.training.load import read_network
+    from fastdqn.training.network_spec import network_spec
 
     assert config.initial is not None
     saved = read_network(*split_suffix(config.initial, "initial"))
@@ -85,7 +87,7 @@ def load_initial(config: Config, network: nn.Module, spaces: Spaces, own_network
             f"that look alike, or leave initial out."
         )
     own = {name: (tuple(t.shape), t.dtype) for name, t in network.state_dict().items()}
-    here = None if own_network else _settings(config, spaces.image)
+    here = None if own_network else _settings(network_spec(config, spaces))
     left_out = _left_out(config, saved, own, here, spaces.num_actions)
     _copy(network, [name for name in own if name not in left_out], saved)
     initial = Initial(saved.path, left_out)
@@ -112,7 +114,7 @@ def _left_out(
     """
     initial = f"initial = {config.initial!r}"
     given = {name: (tensor.shape, tensor.dtype) for name, tensor in saved.tensors.items()}
-    there = None if saved.spec["own_network"] else _settings(saved.config, saved.spaces.image)
+    there = None if saved.network is None else _settings(saved.network)
     names = own.keys() | given.keys()
     unlike = sorted(name for name in names if own.get(name) != given.get(name))
     unlike_torso = [name for name in unlike if not name.startswith(_HEAD)]
@@ -148,15 +150,14 @@ def _left_out(
     return ()
 
 
-def _settings(config: Config, image: bool) -> dict[str, Any]:
-    """What decides which layers a network has, envs aside."""
-    kind = config.network
+def _settings(spec: NetworkSpec) -> dict[str, Any]:
+    """What decides which layers a network has, envs aside; by the names of the configuration."""
     return {
-        "network": ("nature" if image else "mlp") if kind == "auto" else kind,
-        "hidden_sizes": config.hidden_sizes,
-        "impala_width": config.impala_width,
-        "batch_norm": config.batch_norm,
-        "dueling": config.dueling,
+        "network": spec.torso,
+        "hidden_sizes": spec.hidden_sizes,
+        "impala_width": spec.impala_width,
+        "batch_norm": spec.batch_norm,
+        "dueling": spec.dueling,
     }
 
 

@@ -1,0 +1,21 @@
+"""The network that a configuration describes."""
+
+from __future__ import annotations
+
+from fastdqn.config.config import Config
+from fastdqn.networks.spec import NetworkSpec, resolve_torso
+from fastdqn.spaces import Spaces
+
+
+def network_spec(config: Config, spaces: Spaces) -> NetworkSpec:
+    """Its description, for envs of these spaces; whether it fits them shows when it is built."""
+    return NetworkSpec(
+        frame_shape=spaces.frame_shape,
+        num_actions=spaces.num_actions,
+        frame_stack=spaces.frame_stack,
+        torso=resolve_torso(config.network, spaces.image),
+        hidden_sizes=config.hidden_sizes,
+        dueling=config.dueling,
+        batch_norm=config.batch_norm,
+        impala_width=config.impala_width,
+    )
