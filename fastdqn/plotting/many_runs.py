@@ -93,7 +93,7 @@ def plot_curves(runs: Sequence[Run], path: Path) -> list[Group]:
 def _draw(axes: Any, group: Group, name: str, color: str, dashes: str) -> Any:
     """The runs of a group in one panel; returns the line that stands for them in the legend."""
     curves = [curve for curve in (run.curve(name) for run in group.runs) if curve[0]]
-    strong = {"color": color, "linewidth": 1.8, "linestyle": style, "zorder": 4}
+    strong = {"color": color, "linewidth": 1.8, "linestyle": dashes, "zorder": 4}
     if not curves:
         return axes.plot([], [], **strong)[0]
     if len(curves) == 1:
