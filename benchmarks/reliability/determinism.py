@@ -102,7 +102,7 @@ def train(changes: dict[str, Any], run_dir: Path) -> Path:
 
 def metrics(run_dir: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv as they are written, without the columns that tell the time."""
-    from fastdqn.training.report import TIME_COLUMNS
+    from fastdqn.training.speed import TIME_COLUMNS
 
     with (run_dir / "metrics.csv").open() as file:
         return [

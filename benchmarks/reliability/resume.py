@@ -19,7 +19,7 @@ import fastdqn
 from benchmarks.reliability import Outcome
 from benchmarks.reliability.mutate import same
 from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint
-from fastdqn.training.report import TIME_COLUMNS
+from fastdqn.training.speed import TIME_COLUMNS
 
 FIGURE = "12 of 12: every tensor torch.equal, metrics and the next 1,000 actions equal"
 TESTS = Path(__file__).parents[2] / "tests"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -18,6 +19,9 @@ from fastdqn.spaces import check_played
 @dataclass(frozen=True)
 class EvalResult:
     """Raw (unclipped) returns and lengths, in the order of envs, each env's in order of time."""
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("mean", "std", "median", "min", "max")
+    """What it says of the returns, in a run's evaluations.csv."""
 
     returns: np.ndarray  # float64 [episodes]
     lengths: np.ndarray  # int64 [episodes], in env steps

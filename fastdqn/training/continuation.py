@@ -94,7 +94,7 @@ def say_what_differs(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Warn where a resumed run is computed in another way than before.
 
     Args:
-        saved: What :func:`fastdqn.training.write_record.resolved` gave then.
+        saved: What :func:`fastdqn.training.run_json.resolved` gave then.
         now: And gives here.
     """
     parts = [

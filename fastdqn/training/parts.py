@@ -43,9 +43,9 @@ from fastdqn.training.continuation import continued
 from fastdqn.training.loggers import Logger
 from fastdqn.training.report import Report
 from fastdqn.training.restore_parts import check_resumable
+from fastdqn.training.run_json import describe_envs, describe_network, resolved
 from fastdqn.training.schedules import Schedules
 from fastdqn.training.warm_start import find_initial, load_initial
-from fastdqn.training.write_record import describe_envs, describe_network, resolved
 
 
 class Parts:
@@ -141,6 +141,7 @@ class Parts:
             self.disk = DiskFaults()
             threshold = reward_threshold(self.envs)
             self.report = Report(config, self.learner, self.replay, threshold, self.disk, loggers)
+            self._resources.callback(self.report.close)
             self.schedules = Schedules(config)
             self.plan = plan
             self.resolved = resolved(self.learner, torch.get_num_threads())

@@ -21,13 +21,12 @@ from fastdqn.training.episode_statistics import EpisodeStatistics
 from fastdqn.training.finite_frames import FiniteFrames
 from fastdqn.training.loggers import FileLogger, Guarded, Logger
 from fastdqn.training.metrics_file import MetricsFile
+from fastdqn.training.run_json import utc_now
 from fastdqn.training.schedules import Schedules
-from fastdqn.training.write_record import utc_now
+from fastdqn.training.speed import TIME_COLUMNS, speeds
 from fastdqn.types import TimeStep
 
 COUNTERS = ("env_steps", "updates")
-TIME_COLUMNS = ("env_steps_per_s", "frames_per_s", "updates_per_s", "wall_s")
-"""Those that differ between two runs of the same seed."""
 COLUMNS = (
     *COUNTERS,
     *EpisodeStatistics.COLUMNS,
@@ -38,12 +37,11 @@ COLUMNS = (
 )
 """Of metrics.csv: every source names its own."""
 
-_FIGURES = ("mean", "std", "median", "min", "max")  # of the returns of an evaluation
 EVALUATION_COLUMNS = (
     *COUNTERS,
     "wall_s",
     "episodes",
-    *_FIGURES,
+    *EvalResult.COLUMNS,
     "unfinished",
     "final",  # 1: of the run's end, on other episodes than those before
 )
@@ -113,7 +111,7 @@ class Report:
         self, result: EvalResult, env_steps: int, *, final: bool
     ) -> dict[str, float]:
         """Take in an evaluation of the policy as it is now: one row of evaluations.csv."""
-        figures = {name: getattr(result, name) for name in _FIGURES}
+        figures = {name: getattr(result, name) for name in EvalResult.COLUMNS}
         row: dict[str, float] = {
             "env_steps": env_steps,
             "updates": self.learner.updates,
@@ -156,7 +154,7 @@ class Report:
         }
         since = {name: value - self._last[name] for name, value in now.items()}
         self._last = now
-        updates, seconds = since["updates"], max(since["train_s"], 1e-9)
+        updates = since["updates"]
         row: dict[str, float] = {
             "env_steps": env_steps,
             "updates": self.learner.updates,
@@ -169,9 +167,7 @@ class Report:
             row[name] = sums[name] / updates if updates else math.nan
         if (score := self.score(env_steps)) is not None:
             row["eval_return_mean"] = score
-        row["env_steps_per_s"] = since["transitions"] / seconds
-        row["frames_per_s"] = row["env_steps_per_s"] * self.frame_skip
-        row["updates_per_s"] = updates / seconds
+        row |= speeds(since["transitions"], updates, since["train_s"], self.frame_skip)
         row["wall_s"] = self.clock.wall_s
         for logger in self.loggers:
             logger.write(row)
@@ -235,8 +231,8 @@ class Report:
         c, result = self.config, self.evaluation
         episodes, reset_rows, return_mean, _ = self.episodes.read()
         train_s = max(self.clock.train_s, 1e-9)
-        per_s = (env_steps - reset_rows) / train_s
-        figures = {name: _finite(getattr(result, name, math.nan)) for name in _FIGURES}
+        transitions, updates = env_steps - reset_rows, self.learner.updates
+        figures = {name: _finite(getattr(result, name, math.nan)) for name in EvalResult.COLUMNS}
         score = self.score(env_steps)  # of what the run has come to, not of older parameters
         solved = None if score is None or self.threshold is None else score >= self.threshold
         return {
@@ -244,7 +240,7 @@ class Report:
             "env_id": name,
             "seed": c.seed,
             "env_steps": env_steps,
-            "updates": self.learner.updates,
+            "updates": updates,
             "episodes": episodes,
             "train_return_mean": _finite(return_mean),
             **{f"eval_return_{name}": value for name, value in figures.items()},
@@ -256,9 +252,7 @@ class Report:
             "solved": solved,
             "wall_s": self.clock.wall_s,
             "train_s": train_s,  # without evaluation and checkpoints
-            "env_steps_per_s": per_s,
-            "frames_per_s": per_s * self.frame_skip,
-            "updates_per_s": self.learner.updates / train_s,
+            **speeds(transitions, updates, train_s, self.frame_skip),
             "replay_ratio": c.replay_ratio,
             "replay_bytes": self.replay.nbytes(),
             **{name: value for name, value in session.items() if name != "from_env_steps"},

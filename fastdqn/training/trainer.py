@@ -21,8 +21,8 @@ from fastdqn.training.build import eval_patience
 from fastdqn.training.header import header
 from fastdqn.training.observer import Observer, OnLog, as_observer
 from fastdqn.training.parts import Parts
+from fastdqn.training.run_json import session, write_record
 from fastdqn.training.run_state import restore_run, save_run
-from fastdqn.training.write_record import session, write_record
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,6 @@ class Trainer(Parts):
                 f"run_dir = {str(self.run_dir)!r} cannot be written to ({error.strerror}); make "
                 f"room, or name another."
             ) from None
-        self._resources.callback(self.report.close)
         self.observer.started(self.title, self.header())
         if actions is None:
             # After a resume the envs must not play the episodes of the first start again.

@@ -9,7 +9,7 @@ from torch import nn
 
 from fastdqn.checkpoints.store import load_checkpoint
 from fastdqn.config.config import Config
-from fastdqn.training.report import TIME_COLUMNS
+from fastdqn.training.speed import TIME_COLUMNS
 
 
 def small(tmp_path, **changes):

@@ -10,7 +10,7 @@ from helpers.scripted_env import Script, ScriptedVectorEnv
 
 from fastdqn.config.config import Config
 from fastdqn.training.build import make_stream
-from fastdqn.training.report import TIME_COLUMNS
+from fastdqn.training.speed import TIME_COLUMNS
 from fastdqn.training.train import train
 
 BASE = {
