@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -69,13 +70,13 @@ class Guarded:
         try:
             self._logger.write(dict(row))
         except Exception as error:
-            why = " ".join(str(error).split()) or "no reason given"
-            warnings.warn(
-                f"The logger {type(self._logger).__name__} gets no more rows "
-                f"({type(error).__name__}: {why}); the run goes on, and metrics.csv has them.",
-                stacklevel=2,
-            )
+            name = type(self._logger).__name__
             self.close()
+            why = " ".join(str(error).split()) or "no reason given"
+            _warn(
+                f"The logger {name} gets no more rows ({type(error).__name__}: {why}); the run "
+                f"goes on, and metrics.csv has them."
+            )
 
     def close(self) -> None:
         """Close it, whatever it raises."""
@@ -83,3 +84,11 @@ class Guarded:
             with contextlib.suppress(Exception):
                 self._logger.close()
         self._logger = None
+
+
+def _warn(sentence: str) -> None:
+    try:
+        warnings.warn(sentence, stacklevel=4)
+    except Warning:  # the caller's filters make errors of warnings, and the run must not end
+        with contextlib.suppress(OSError, ValueError):
+            print(f"fastdqn: warning: {sentence}", file=sys.stderr, flush=True)

@@ -107,6 +107,17 @@ def test_one_that_raises_is_named_once_and_gets_no_more(tmp_path, order):
     assert as_text(good.rows) == read_rows(tmp_path) and len(good.rows) == 4
 
 
+def test_where_warnings_are_errors_one_that_raises_ends_no_run(tmp_path, capsys):
+    bad, good = Kept(1, ConnectionError("gone")), Kept()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = run(tiny(tmp_path), bad, good)
+    assert result.summary["stopped_by"] == "total_env_steps"
+    assert len(bad.rows) == bad.closed == 1
+    assert as_text(good.rows) == read_rows(tmp_path) and len(good.rows) == 2
+    assert capsys.readouterr().err.count("warning: The logger Kept gets no more rows") == 1
+
+
 def test_a_refusing_disk_costs_the_others_no_row(tmp_path, monkeypatch, capsys):
     write, refusals = os.write, iter([True])
 
