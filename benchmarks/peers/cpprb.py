@@ -79,11 +79,11 @@ def main(work: Work) -> dict[str, Any]:
     rows = buffer.get_stored_size()
     buffer.update_priorities(np.arange(rows), raw_priorities(rows))
 
-    def cycle(batch_size: int, priority: np.ndarray) -> Any:
-        batch = buffer.sample(batch_size, BETA)  # with "weights"
+    def cycle(batch_size: int, priority: np.ndarray) -> tuple[Any, Any]:
+        batch = buffer.sample(batch_size, BETA)
         assert batch["next_obs"].shape == batch["obs"].shape
         buffer.update_priorities(batch["indexes"], priority)
-        return batch["obs"]
+        return batch["obs"], batch["weights"]
 
     return {"values": {**values, **measure_cycles(work, cycle, batches, shape)}}
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from benchmarks.peers.measure import MALLOC, Work, call_s, keep_freed_memory
 
-# A system's cycle: batch size, new priorities float32 [B] in its own form -> the observations.
-Cycle = Callable[[int, Any], Any]
+# A system's cycle: batch size, new priorities float32 [B] in its own form -> the observations and
+# the importance weights.
+Cycle = Callable[[int, Any], tuple[Any, Any]]
 
 
 def raw_priorities(count: int, seed: int = 0) -> np.ndarray:
@@ -33,21 +34,28 @@ def measure_cycles(
         batches: Batch sizes.
         shape: Of one observation: what the system returns is checked before it is timed.
         convert: A priority array in the system's own form (torch, say).
+
+    Raises:
+        RuntimeError: Where a batch is of another shape, or its weights are none.
     """
     name = "per-vector" if work.row == "per-vector" else "per-pixels"
     # Many sets, so that no tree is found warm in the cache by writing the same leaves again.
     sets = {b: [convert(raw_priorities(b, seed)) for seed in range(16)] for b in batches}
     turn = 0
 
-    def once(batch_size: int) -> Any:
+    def once(batch_size: int) -> tuple[Any, Any]:
         nonlocal turn
         turn += 1
         return cycle(batch_size, sets[batch_size][turn % 16])
 
     for batch_size in batches:
-        got = tuple(once(batch_size).shape)
+        observation, weight = once(batch_size)
+        got = tuple(observation.shape)
         if got != (batch_size, *shape):
             raise RuntimeError(f"observations of shape {got}, not {(batch_size, *shape)}")
+        weights = np.asarray(weight.cpu() if hasattr(weight, "cpu") else weight).reshape(-1)
+        if weights.shape != (batch_size,) or not (np.isfinite(weights) & (weights > 0)).all():
+            raise RuntimeError(f"not {batch_size} importance weights that are finite and above 0")
 
     with_malloc = name == "per-pixels" and work.device == "cpu"
     seconds = work.seconds / len(batches) / (2 if with_malloc else 1)

@@ -91,10 +91,10 @@ def prioritized(work: Work) -> dict[str, Any]:
     raw = torch.from_numpy(raw_priorities(replay.capacity)).to(work.device)
     replay.update_priorities(everything, raw)
 
-    def cycle(batch_size: int, priority: torch.Tensor) -> Any:
-        batch = replay.sample(batch_size, beta=BETA)  # with its importance weights
+    def cycle(batch_size: int, priority: torch.Tensor) -> tuple[Any, Any]:
+        batch = replay.sample(batch_size, beta=BETA)
         replay.update_priorities(batch.index, priority)
-        return batch.observation
+        return batch.observation, batch.weight
 
     def convert(priority: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(priority).to(work.device)

@@ -171,11 +171,10 @@ def replay(work: Work) -> dict[str, Any]:
         batches, shape = PIXEL_BATCHES, (STACK, 84, 84)
     buffer.update_weight(np.arange(len(buffer)), raw_priorities(len(buffer)))
 
-    def cycle(batch_size: int, priority: np.ndarray) -> Any:
-        batch, index = buffer.sample(batch_size)  # carries batch.weight
-        assert len(batch.weight) == batch_size
+    def cycle(batch_size: int, priority: np.ndarray) -> tuple[Any, Any]:
+        batch, index = buffer.sample(batch_size)
         buffer.update_weight(index, priority)
-        return batch.obs
+        return batch.obs, batch.weight
 
     return {"values": {**values, **measure_cycles(work, cycle, batches, shape)}}
 

@@ -169,11 +169,11 @@ def replay(work: Work) -> dict[str, Any]:
     rows = len(buffer)
     buffer.update_priority(torch.arange(rows), torch.from_numpy(raw_priorities(rows)))
 
-    def cycle(batch_size: int, priority: torch.Tensor) -> Any:
-        batch = buffer.sample(batch_size)  # with "priority_weight"
+    def cycle(batch_size: int, priority: torch.Tensor) -> tuple[Any, Any]:
+        batch = buffer.sample(batch_size)
         batch["td_error"] = priority
         buffer.update_tensordict_priority(batch)
-        return batch["observation"]
+        return batch["observation"], batch["priority_weight"]
 
     def convert(priority: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(priority).to(work.device)

@@ -12,7 +12,7 @@ IMPALA_WIDTHS = {"impala1": 1, "impala2": 2, "impala4": 4}  # of the nets of the
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One benchmark; ``fastdqn.bench.cases_<group>.make`` makes it of ``params``."""
+    """One benchmark; ``fastdqn.bench.cases.<group>.make`` makes it of ``params``."""
 
     name: str
     line: str

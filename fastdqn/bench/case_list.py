@@ -303,11 +303,3 @@ def _peer() -> Iterator[Case]:
         default_on=BOTH,
         family="env/native/cartpole_pixels",
     )
-    for peer, batch in product(("torchrl", "cpprb", "tianshou"), (256, 1024)):
-        yield Case(
-            name=f"peer/{peer}/per_cycle/N1e6/B{batch}",
-            line=f"prioritized replay of {peer}: draw, gather, weights, write back",
-            params={"peer": peer, "size": 1_000_000, "batch_size": batch},
-            default_on=BOTH if batch == 256 else NOWHERE,
-            family=f"per/cycle/vector/N1e6/B{batch}",
-        )

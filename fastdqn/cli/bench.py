@@ -107,9 +107,9 @@ def _run(
 ) -> int:
     from fastdqn.bench.context import Context
     from fastdqn.bench.fingerprint import fingerprint, headline
+    from fastdqn.bench.progress import Progress
     from fastdqn.bench.runner import run_cases
     from fastdqn.bench.table import show
-    from fastdqn.bench.tell import Teller
     from fastdqn.system.info import device_name
 
     chosen = select(patterns, device.partition(":")[0])
@@ -143,7 +143,7 @@ def _run(
         with suppress(OSError):  # the table may still be had
             write(result_of(records))
 
-    with exit_on_signals(), Teller(sys.stderr) as tell:  # which gives the terminal back
+    with exit_on_signals(), Progress(sys.stderr) as tell:  # which gives the terminal back
         records = run_cases(chosen, context, seconds=flags.seconds, tell=tell, keep=keep)
     result = result_of(records)
     lines = [*headline(machine), *_about(flags, result)]

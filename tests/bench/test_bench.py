@@ -321,7 +321,7 @@ def test_a_bare_step_is_checked_itself(monkeypatch):
 
 
 def test_pictures_that_differ_are_not_timed(monkeypatch):
-    from fastdqn.bench import peer_envs
+    from fastdqn.bench.cases import peer_envs
     from fastdqn.envs.native import cartpole
 
     class Upside(peer_envs.CartPoleScreen):

@@ -3,6 +3,7 @@ import sys
 import time
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from benchmarks.peers.__main__ import (
@@ -13,7 +14,8 @@ from benchmarks.peers.__main__ import (
     main,
     parse,
 )
-from benchmarks.peers.measure import MARK, Pace, interleaved_s
+from benchmarks.peers.cycle import measure_cycles
+from benchmarks.peers.measure import MARK, Pace, Work, interleaved_s
 from benchmarks.peers.rows import GROUPS, PUBLISHED, ROWS, Group, Job
 from benchmarks.peers.runner import (
     JobFailedError,
@@ -154,6 +156,31 @@ def test_windows_are_taken_in_turn():
     assert calls[-10:] == ["a", "b"] * 5  # one call a window: five windows of each
     assert set(found) == {"a", "b"}
     assert all(seconds >= 0.02 for seconds in found.values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "weights", "message"),
+    [
+        (8, np.ones(8), None),
+        (8, np.ones((8, 1)), None),
+        (7, np.ones(8), "observations of shape"),
+        (8, np.ones(7), "not 8 importance weights"),
+        (8, np.zeros(8), "not 8 importance weights"),
+        (8, np.full(8, np.nan), "not 8 importance weights"),
+    ],
+)
+def test_a_wrong_batch_of_a_replay_is_not_timed(rows, weights, message):
+    def cycle(batch_size, priority):
+        assert priority.shape == (batch_size,) == (8,)
+        return np.zeros((rows, 4)), weights
+
+    work = Work("per-vector", "", 0.001, "cpu", 1, 1.0)
+    if message is None:
+        found = measure_cycles(work, cycle, [8], (4,))
+        assert list(found) == ["per-vector-8"] and found["per-vector-8"][""] > 0
+    else:
+        with pytest.raises(RuntimeError, match=message):
+            measure_cycles(work, cycle, [8], (4,))
 
 
 # --- what is run, in which order ------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Baselines in this process: a plain update, and the replays and envs of others."""
+"""Baselines that need no other trainer: a plain update, and Gymnasium's own CartPole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastdqn.bench import peer_envs, peer_replays
+from fastdqn.bench.cases import peer_envs
 from fastdqn.bench.cases.update import eager_learner
 from fastdqn.bench.checks import expect_close
 from fastdqn.bench.context import Context, is_mlp, network_work
@@ -25,9 +25,7 @@ def make(context: Context, *, peer: str, **sizes: Any) -> Workload:
     """The workload of one ``peer/`` case."""
     if peer == "eager_like":
         return _eager(context, **sizes)
-    if peer == "gymnasium":
-        return peer_envs.make(context, **sizes)
-    return peer_replays.make(context, peer, **sizes)
+    return peer_envs.make(context, **sizes)
 
 
 class EagerUpdate:

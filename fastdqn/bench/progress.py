@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 
-class Teller:
+class Progress:
     """Called with cases done, cases in all, and what comes next.
 
     Args:
@@ -19,7 +19,7 @@ class Teller:
         self._began = time.perf_counter()
         self._status: Any = None
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> Progress:
         if self._stream.isatty():
             from rich.console import Console
 
