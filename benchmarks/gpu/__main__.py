@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.gpu import report
 from benchmarks.gpu.driver import Driver, Task, python, working_folder
 from benchmarks.gpu.stages import STAGES
-from benchmarks.record import head
+from benchmarks.result_file import head
 
 _SMOKE_LIMIT_S = 150.0  # sizes are tiny, processors may be two and busy
 

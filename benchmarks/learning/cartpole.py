@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks.record import write_result
+from benchmarks.result_file import write_result
 from fastdqn import presets, train
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import RESULTS, write_result
+from benchmarks.result_file import RESULTS, write_result
 from fastdqn import Config, evaluate, load, presets, train
 from fastdqn.config.seeds import eval_seed
 from fastdqn.envs import EnvStream, arrays

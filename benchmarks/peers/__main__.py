@@ -15,7 +15,7 @@ from benchmarks.peers.rows import GROUPS, PUBLISHED, ROWS, Job, for_cuda
 from benchmarks.peers.runner import VENV, Runner, install, merge, run_group, run_in_turns
 from benchmarks.peers.settings import TASKS
 from benchmarks.peers.table import tables
-from benchmarks.record import RESULTS, write_result
+from benchmarks.result_file import RESULTS, write_result
 from fastdqn import Config
 
 PEERS = ("sb3", "plain", "tianshou", "torchrl", "cpprb")

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RESULTS, write_result
 from benchmarks.reliability import ROWS
+from benchmarks.result_file import RESULTS, write_result
 from fastdqn.system.info import environment
 
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import write_result
+from benchmarks.result_file import write_result
 from fastdqn import Config, presets, train
 from fastdqn.system.host import keep_freed_memory
 
