@@ -1,4 +1,4 @@
-"""What every result file carries: when, where, with what, by which command."""
+"""A file of results, and what each carries: when, where, with what, by which command."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from fastdqn.system.info import environment
 RESULTS = Path(__file__).parent / "results"
 
 
-def head(name: str) -> dict[str, Any]:
-    """When, by which command of ``benchmarks``, and the machine."""
+def head(module: str) -> dict[str, Any]:
+    """When, by which module of ``benchmarks`` (``learning.cartpole``), and the machine."""
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "command": "python -m " + " ".join(["benchmarks." + name, *sys.argv[1:]]),
+        "command": "python -m " + " ".join(["benchmarks." + module, *sys.argv[1:]]),
         "environment": environment(),
     }
 
 
-def write_result(name: str, body: dict[str, Any], out: str | None = None) -> Path:
-    """Write a result under ``results/`` (or to ``out``), with the machine and the command."""
-    record = {**head(name), **body}
-    path = Path(out) if out else RESULTS / f"{name}.json"
+def write_result(module: str, body: dict[str, Any], out: str | None = None) -> Path:
+    """Write ``results/<last part of module>.json`` (or ``out``): the head, and ``body``."""
+    record = {**head(module), **body}
+    path = Path(out) if out else RESULTS / f"{module.rpartition('.')[2]}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path

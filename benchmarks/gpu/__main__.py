@@ -29,7 +29,9 @@ _SMOKE_LIMIT_S = 150.0  # sizes are tiny, processors may be two and busy
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--total", type=float, default=520.0, metavar="SECONDS", help="for all")
     parser.add_argument("--only", nargs="+", choices=list(STAGES), metavar="STAGE",

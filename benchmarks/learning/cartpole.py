@@ -15,7 +15,9 @@ from fastdqn import presets, train
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning.cartpole", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--preset", default="cartpole")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, no claim")
@@ -40,7 +42,7 @@ def main() -> None:
     print(f"{solved} of {len(rows)} seeds at 475 or more")
     body = {"preset": args.preset, "config": config.to_json(), "runs": rows, "solved": solved}
     if not args.smoke or args.out:
-        print(write_result("cartpole", body, args.out))
+        print(write_result("learning.cartpole", body, args.out))
 
 
 KEPT = (

@@ -203,7 +203,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning.teaching", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--out", help="where to write the JSON")
@@ -217,7 +219,7 @@ def main() -> None:
             print(f"{name}, seed {seed}: {row['reached']}, {row['wall_s']:.1f} s", flush=True)
             kept = [old for old in kept if (old["system"], old["seed"]) != (name, seed)]
             kept = sorted([*kept, row], key=lambda row: (row["system"], row["seed"]))
-            write_result("teaching", {"configs": configs(kept), "runs": kept}, args.out)
+            write_result("learning.teaching", {"configs": configs(kept), "runs": kept}, args.out)
     print(table(kept))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import cpprb
 import numpy as np
 
-from benchmarks.peers.cycle import measure_cycles, raw_priorities
+from benchmarks.peers.cycle import Drawn, measure_cycles, raw_priorities
 from benchmarks.peers.measure import Work, resident_bytes, start
 from benchmarks.peers.settings import (
     ALPHA,
@@ -79,13 +79,16 @@ def main(work: Work) -> dict[str, Any]:
     rows = buffer.get_stored_size()
     buffer.update_priorities(np.arange(rows), raw_priorities(rows))
 
-    def cycle(batch_size: int, priority: np.ndarray) -> tuple[Any, Any]:
+    def cycle(batch_size: int, priority: np.ndarray) -> Any:
         batch = buffer.sample(batch_size, BETA)
-        assert batch["next_obs"].shape == batch["obs"].shape
         buffer.update_priorities(batch["indexes"], priority)
-        return batch["obs"], batch["weights"]
+        return batch
 
-    return {"values": {**values, **measure_cycles(work, cycle, batches, shape)}}
+    def read(batch: dict[str, np.ndarray]) -> Drawn:
+        return Drawn(batch["obs"], batch["next_obs"], batch["indexes"], batch["weights"])
+
+    cycles = measure_cycles(work, cycle, batches, shape, rows=rows, read=read)
+    return {"values": {**values, **cycles}}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from benchmarks.peers.cycle import measure_cycles, raw_priorities
+from benchmarks.peers.cycle import Drawn, measure_cycles, raw_priorities
 from benchmarks.peers.measure import Work, resident_bytes
 from benchmarks.peers.settings import (
     ALPHA,
@@ -23,7 +23,7 @@ from benchmarks.peers.settings import (
     VECTOR_ROWS,
     frames,
 )
-from fastdqn import ReplayBuffer, TimeStep
+from fastdqn import Batch, ReplayBuffer, TimeStep
 
 VECTOR = Box(-np.inf, np.inf, (4,), np.float32)
 PIXELS = Box(0, 255, FRAME, np.uint8)
@@ -91,12 +91,18 @@ def prioritized(work: Work) -> dict[str, Any]:
     raw = torch.from_numpy(raw_priorities(replay.capacity)).to(work.device)
     replay.update_priorities(everything, raw)
 
-    def cycle(batch_size: int, priority: torch.Tensor) -> tuple[Any, Any]:
+    def cycle(batch_size: int, priority: torch.Tensor) -> Any:
         batch = replay.sample(batch_size, beta=BETA)
         replay.update_priorities(batch.index, priority)
-        return batch.observation, batch.weight
+        return batch
+
+    def read(batch: Batch) -> Drawn:
+        return Drawn(batch.observation, batch.next_observation, batch.index, batch.weight)
 
     def convert(priority: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(priority).to(work.device)
 
-    return {"values": {**values, **measure_cycles(work, cycle, batches, shape, convert)}}
+    cycles = measure_cycles(
+        work, cycle, batches, shape, rows=replay.capacity, read=read, convert=convert
+    )
+    return {"values": {**values, **cycles}}

@@ -15,7 +15,7 @@ from tianshou.env import DummyVectorEnv
 from tianshou.trainer import OffPolicyTrainerParams
 from tianshou.utils.net.common import Net
 
-from benchmarks.peers.cycle import measure_cycles, raw_priorities
+from benchmarks.peers.cycle import Drawn, measure_cycles, raw_priorities
 from benchmarks.peers.measure import Pace, Work, resident_bytes, start
 from benchmarks.peers.settings import (
     ALPHA,
@@ -171,12 +171,17 @@ def replay(work: Work) -> dict[str, Any]:
         batches, shape = PIXEL_BATCHES, (STACK, 84, 84)
     buffer.update_weight(np.arange(len(buffer)), raw_priorities(len(buffer)))
 
-    def cycle(batch_size: int, priority: np.ndarray) -> tuple[Any, Any]:
+    def cycle(batch_size: int, priority: np.ndarray) -> Any:
         batch, index = buffer.sample(batch_size)
         buffer.update_weight(index, priority)
-        return batch.obs, batch.weight
+        return batch, index
 
-    return {"values": {**values, **measure_cycles(work, cycle, batches, shape)}}
+    def read(drawn: tuple[Any, np.ndarray]) -> Drawn:
+        batch, index = drawn
+        return Drawn(batch.obs, batch.obs_next, index, batch.weight)
+
+    cycles = measure_cycles(work, cycle, batches, shape, rows=buffer.maxsize, read=read)
+    return {"values": {**values, **cycles}}
 
 
 def main(work: Work) -> dict[str, Any]:

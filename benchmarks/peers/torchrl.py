@@ -25,7 +25,7 @@ from torchrl.envs.libs.gym import GymEnv  # noqa: E402
 from torchrl.modules import MLP, EGreedyModule, QValueActor  # noqa: E402
 from torchrl.objectives import DQNLoss, HardUpdate  # noqa: E402
 
-from benchmarks.peers.cycle import measure_cycles, raw_priorities  # noqa: E402
+from benchmarks.peers.cycle import Drawn, measure_cycles, raw_priorities  # noqa: E402
 from benchmarks.peers.measure import Pace, Work, resident_bytes, start  # noqa: E402
 from benchmarks.peers.settings import (  # noqa: E402
     ALPHA,
@@ -169,16 +169,21 @@ def replay(work: Work) -> dict[str, Any]:
     rows = len(buffer)
     buffer.update_priority(torch.arange(rows), torch.from_numpy(raw_priorities(rows)))
 
-    def cycle(batch_size: int, priority: torch.Tensor) -> tuple[Any, Any]:
+    def cycle(batch_size: int, priority: torch.Tensor) -> Any:
         batch = buffer.sample(batch_size)
         batch["td_error"] = priority
         buffer.update_tensordict_priority(batch)
-        return batch["observation"], batch["priority_weight"]
+        return batch
+
+    def read(batch: TensorDict) -> Drawn:
+        following = batch["next", "observation"]
+        return Drawn(batch["observation"], following, batch["index"], batch["priority_weight"])
 
     def convert(priority: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(priority).to(work.device)
 
-    return {"values": {**values, **measure_cycles(work, cycle, batches, shape, convert)}}
+    cycles = measure_cycles(work, cycle, batches, shape, rows=rows, read=read, convert=convert)
+    return {"values": {**values, **cycles}}
 
 
 def main(work: Work) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fastdqn.system.info import environment
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("--only", action="append", choices=ROWS, help="this row; may be repeated")
     parser.add_argument("--short", action="store_true", help="small numbers, no claim, no file")
     parser.add_argument("--again", action="store_true", help="also rows that have a result")

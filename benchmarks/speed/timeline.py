@@ -36,7 +36,9 @@ COLOURS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.timeline", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--preset", default="dqn-atari")
     parser.add_argument("--num-envs", type=int)
     parser.add_argument("--steps", type=int, default=6, help="vector steps in the trace")

@@ -321,14 +321,14 @@ def test_a_bare_step_is_checked_itself(monkeypatch):
 
 
 def test_pictures_that_differ_are_not_timed(monkeypatch):
-    from fastdqn.bench.cases import peer_envs
+    from fastdqn.bench.cases import gymnasium_cartpole
     from fastdqn.envs.native import cartpole
 
-    class Upside(peer_envs.CartPoleScreen):
+    class Upside(gymnasium_cartpole.CartPoleScreen):
         def __call__(self, x, theta):
             return super().__call__(x, -theta - 0.2)
 
-    monkeypatch.setattr(peer_envs, "CartPoleScreen", Upside)
+    monkeypatch.setattr(gymnasium_cartpole, "CartPoleScreen", Upside)
     (record,) = _run("peer/gymnasium/cartpole_render").values()
     assert record["status"] == "failed" and "native frames differ by" in record["reason"]
 

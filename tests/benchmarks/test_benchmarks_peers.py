@@ -14,7 +14,7 @@ from benchmarks.peers.__main__ import (
     main,
     parse,
 )
-from benchmarks.peers.cycle import measure_cycles
+from benchmarks.peers.cycle import Drawn, measure_cycles
 from benchmarks.peers.measure import MARK, Pace, Work, interleaved_s
 from benchmarks.peers.rows import GROUPS, PUBLISHED, ROWS, Group, Job
 from benchmarks.peers.runner import (
@@ -159,28 +159,43 @@ def test_windows_are_taken_in_turn():
 
 
 @pytest.mark.parametrize(
-    ("rows", "weights", "message"),
+    ("fault", "message"),
     [
-        (8, np.ones(8), None),
-        (8, np.ones((8, 1)), None),
-        (7, np.ones(8), "observations of shape"),
-        (8, np.ones(7), "not 8 importance weights"),
-        (8, np.zeros(8), "not 8 importance weights"),
-        (8, np.full(8, np.nan), "not 8 importance weights"),
+        ({}, None),
+        ({"weight": np.ones((2, 1))}, None),
+        ({"observation": np.zeros((3, 4))}, "observations of shape"),
+        ({"next_observation": np.zeros((2, 5))}, "observations of shape"),
+        ({"index": np.array([0, 7, 3])}, "3 rows and 2 weights, not 2"),
+        ({"index": np.array([0, 8])}, "rows 0 to 8 of 8"),
+        ({"index": np.array([-1, 3])}, "rows -1 to 3 of 8"),
+        ({"weight": np.array([1.0])}, "2 rows and 1 weights, not 2"),
+        ({"weight": np.array([1.0, 0.0])}, "importance weight"),
+        ({"weight": np.array([np.nan, 1.0])}, "importance weight"),
+        ({"weight": np.array([1.0, np.inf])}, "importance weight"),
     ],
 )
-def test_a_wrong_batch_of_a_replay_is_not_timed(rows, weights, message):
-    def cycle(batch_size, priority):
-        assert priority.shape == (batch_size,) == (8,)
-        return np.zeros((rows, 4)), weights
+def test_a_wrong_batch_of_a_replay_is_not_timed(fault, message):
+    whole = {
+        "observation": np.zeros((2, 4)),
+        "next_observation": np.zeros((2, 4)),
+        "index": np.array([0, 7]),
+        "weight": np.array([0.5, 1.0]),
+    }
 
-    work = Work("per-vector", "", 0.001, "cpu", 1, 1.0)
+    def cycle(batch_size, priority):
+        assert priority.shape == (batch_size,) == (2,)
+        return {**whole, **fault}
+
+    def measure():
+        work = Work("per-vector", "", 0.001, "cpu", 1, 1.0)
+        return measure_cycles(work, cycle, [2], (4,), rows=8, read=lambda batch: Drawn(**batch))
+
     if message is None:
-        found = measure_cycles(work, cycle, [8], (4,))
-        assert list(found) == ["per-vector-8"] and found["per-vector-8"][""] > 0
+        found = measure()
+        assert list(found) == ["per-vector-2"] and found["per-vector-2"][""] > 0
     else:
         with pytest.raises(RuntimeError, match=message):
-            measure_cycles(work, cycle, [8], (4,))
+            measure()
 
 
 # --- what is run, in which order ------------------------------------------------------------------
