@@ -60,7 +60,6 @@ print(*sys.modules)
 """
 
 
-@pytest.mark.xfail(reason="policies take their exploration from the actor's module", strict=False)
 def test_a_policy_is_loaded_and_acts_without_replay_learner_and_actor():
     command = [sys.executable, "-c", ACT, str(OLD_RUN)]
     modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
