@@ -1,4 +1,4 @@
-"""What a Q network looks at: gradients with respect to its input, and perturbation maps."""
+"""What a Q network looks at: gradients with respect to its input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
@@ -80,7 +79,7 @@ def input_gradient(
     transition = {"reward": reward, "discount": discount, "next_observation": next_observation}
     _check(of, action, transition, target_network, loss)
     target_module = module if target_network is None else target_network
-    device = _device(module, network)
+    device = device_of(module, network)
     raw = as_tensor(observation).to(device)
     if objective is None:
         objective = QLearning(double=double, loss=loss, huber_delta=huber_delta)
@@ -131,82 +130,6 @@ def _loss(
     terms = objective(run_forwards(objective, run, lambda output: to_q(module, output)), batch, {})
     check_terms(objective, terms, len(floats))
     return terms[0]
-
-
-@torch.no_grad()
-def perturbation_saliency(
-    network: Policy | nn.Module,
-    frames: Array,
-    *,
-    stride: int = 5,
-    mask_sigma: float = 5.0,
-    blur_sigma: float = 3.0,
-    batch_size: int = 256,
-) -> Array:
-    """How much Q changes where a picture is blurred (Greydanus 2018, arXiv 1711.00138, eq. 1-2).
-
-    ``S(i, j) = 1/2 ||Q(s) - Q(phi(s, i, j))||^2`` with ``phi = s (1 - M) + blurred(s) M``, where M
-    is a Gaussian of height 1 around pixel (i, j). Blurring takes away what a place shows without
-    inventing anything: where the picture is smooth, the map is 0. All frames of a stack are
-    blurred together. The paper takes the policy's logits; here Q over all actions stands for them.
-
-    Args:
-        network: As for :func:`input_gradient`; it runs in evaluation mode.
-        frames: [B, ..., H, W], what the network sees, channels and stack before the pixels.
-        stride: Pixels between the positions tried, at most; between them the map is bilinear.
-        mask_sigma: Standard deviation of M in pixels; the paper's variance of 25.
-        blur_sigma: Standard deviation of the Gaussian blur in pixels.
-        batch_size: Perturbed observations per forward pass.
-
-    Returns:
-        [B, H, W], >= 0; numpy if the frames are, else a tensor on the device of the network.
-
-    Raises:
-        ConfigError: Where the frames are no pictures or a number is not above 0.
-    """
-    module = network_of(network)
-    numbers = {
-        "stride": stride,
-        "mask_sigma": mask_sigma,
-        "blur_sigma": blur_sigma,
-        "batch_size": batch_size,
-    }
-    for name, value in numbers.items():
-        if not value > 0:
-            raise ConfigError(f"{name} = {value!r} is out of range; use a number above 0.")
-    raw = as_tensor(frames).to(_device(module, network))
-    if raw.dim() < 3:
-        raise ConfigError(
-            f"frames of shape {tuple(raw.shape)} are no pictures; use [B, ..., H, W]."
-        )
-    height, width = raw.shape[-2:]
-    rows, columns = positions(height, stride), positions(width, stride)
-    maps = []
-    with evaluation_mode(module):
-        floats, _ = float_form(module, raw)
-        blurred = _blur(floats, blur_sigma)
-        across = _bumps(rows, height, mask_sigma).to(floats)  # [I, H]
-        along = _bumps(columns, width, mask_sigma).to(floats)  # [J, W]
-        middle = (1,) * (raw.dim() - 3)
-        for picture, smooth, q in zip(floats, blurred, q_of(module, floats), strict=True):
-            change = []
-            for places in torch.arange(len(rows) * len(columns)).split(batch_size):
-                i, j = places // len(columns), places % len(columns)
-                mask = across[i, :, None] * along[j, None, :]
-                mask = mask.reshape(len(places), *middle, height, width)
-                seen = torch.lerp(picture.expand(mask.shape[0], *picture.shape), smooth, mask)
-                change.append(0.5 * (q - q_of(module, seen)).square().sum(dim=1))
-            maps.append(torch.cat(change).view(len(rows), len(columns)))
-        # The positions reach from edge to edge, evenly: what align_corners means.
-        saliency = F.interpolate(
-            torch.stack(maps)[:, None], size=(height, width), mode="bilinear", align_corners=True
-        )[:, 0]
-    return saliency.cpu().numpy() if isinstance(frames, np.ndarray) else saliency
-
-
-def positions(size: int, stride: int) -> Tensor:
-    """Evenly spaced pixel positions from 0 to ``size - 1``, at most ``stride`` apart; float64."""
-    return torch.linspace(0, size - 1, -(-(size - 1) // stride) + 1, dtype=torch.float64)
 
 
 def q_of(network: nn.Module, observation: Tensor) -> Tensor:
@@ -270,27 +193,11 @@ def _dtype(network: nn.Module) -> torch.dtype:
     return next((p.dtype for p in network.parameters()), torch.float32)
 
 
-def _device(module: nn.Module, network: Any) -> torch.device:
+def device_of(module: nn.Module, network: Any) -> torch.device:
+    """Where its observations go."""
     if isinstance(network, Policy):
         return network.device
     return next((p.device for p in module.parameters()), torch.device("cpu"))
-
-
-def _bumps(centres: Tensor, size: int, sigma: float) -> Tensor:
-    """Gaussians of height 1 around each centre, [len(centres), size]."""
-    distance = torch.arange(size, dtype=torch.float64) - centres[:, None]
-    return torch.exp(-0.5 * (distance / sigma) ** 2)
-
-
-def _blur(pictures: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of the last two axes; at an edge the weights that remain sum to 1."""
-
-    def weights(size: int) -> Tensor:
-        bumps = _bumps(torch.arange(size), size, sigma)
-        return (bumps / bumps.sum(dim=1, keepdim=True)).to(pictures)
-
-    height, width = pictures.shape[-2:]
-    return weights(height) @ pictures @ weights(width).T
 
 
 def _check(

@@ -18,9 +18,9 @@ from fastdqn.learning.input_gradients import (
     float_form,
     input_gradient,
     network_of,
-    perturbation_saliency,
     q_of,
 )
+from fastdqn.learning.perturbation import perturbation_saliency
 
 _MOST = 128  # observations kept of an episode, at the least; at most twice that
 

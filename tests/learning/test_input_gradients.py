@@ -15,10 +15,9 @@ from fastdqn.errors import ConfigError
 from fastdqn.learning.input_gradients import (
     float_form,
     input_gradient,
-    perturbation_saliency,
-    positions,
 )
 from fastdqn.learning.learner import Learner
+from fastdqn.learning.perturbation import perturbation_saliency, positions
 from fastdqn.networks.make import make_network
 
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from fastdqn.acting.policy import Policy
 from fastdqn.envs import make_envs
-from fastdqn.learning.input_gradients import input_gradient, perturbation_saliency
+from fastdqn.learning.input_gradients import input_gradient
+from fastdqn.learning.perturbation import perturbation_saliency
 from fastdqn.networks.make import make_network
 from fastdqn.plotting import saliency_episode, style
 from fastdqn.plotting.labels import action_names, variable_names
