@@ -9,7 +9,6 @@ costs two small scatters, and sampling needs no rejection and no look at the hos
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -20,16 +19,15 @@ from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.replay.buffer_numba import BufferInNumba
 from fastdqn.replay.buffer_torch import BufferInTorch
 from fastdqn.replay.captured_add import CapturedAdds
-from fastdqn.replay.frame_ring import FrameRing, row_bytes
-from fastdqn.replay.memory_plan import MemoryPlan, make_plan
+from fastdqn.replay.frame_ring import FrameRing
+from fastdqn.replay.memory_plan import MemoryPlan
 from fastdqn.replay.priorities import LARGEST_PRIORITY, check_exponent_and_epsilon
-from fastdqn.replay.sum_tree import SumTree, level_sizes
+from fastdqn.replay.replay_plan import plan_replay, rows_per_env, warn_of_lost_rows
+from fastdqn.replay.sum_tree import SumTree
 from fastdqn.system.compilation import resolve_mode, weakly
 from fastdqn.system.devices import resolve_device, restore_generator
 from fastdqn.system.staging import HostStaging
 from fastdqn.types import Array, Batch, StackPadding, TimeStep
-
-_LOST_ROWS_WORTH_A_WARNING = 0.05
 
 
 class ReplayBuffer:
@@ -82,15 +80,8 @@ class ReplayBuffer:
         compile_backend: str = "inductor",
     ) -> None:
         check_exponent_and_epsilon(alpha, priority_epsilon)
-        self.rows = _rows(capacity, num_envs, frame_stack, n_step)
-        lost = ((frame_stack or 1) + n_step) / self.rows
-        if lost > _LOST_ROWS_WORTH_A_WARNING:
-            warnings.warn(
-                f"{lost:.0%} of the replay's rows cannot be drawn: each env keeps {self.rows}, of "
-                f"which frame_stack + n_step = {(frame_stack or 1) + n_step} are margin; raise "
-                f"replay_capacity or lower num_envs.",
-                stacklevel=2,
-            )
+        self.rows = rows_per_env(capacity, num_envs, frame_stack, n_step)
+        warn_of_lost_rows(self.rows, frame_stack, n_step)
         self.num_envs, self.capacity = num_envs, self.rows * num_envs
         self.n_step, self.gamma, self.reward_clip = n_step, gamma, reward_clip
         self.prioritized, self.alpha = prioritized, alpha
@@ -167,19 +158,15 @@ class ReplayBuffer:
             MemoryPlanError: Where it does not fit; the message names the capacity that does.
             FastDQNError: Where a column has fewer than S + n + 1 rows.
         """
-        capacity = _rows(capacity, num_envs, frame_stack, n_step) * num_envs
-        row = row_bytes(observation_space)
-        kind = torch.device(device).type
-
-        def parts(rows: int) -> dict[str, int]:
-            return {
-                "frames": row["frames"] * (rows + 1),  # and the zero frame
-                "scalars": row["scalars"] * rows,
-                "sum tree": 4 * sum(level_sizes(rows, None, kind)[1]),
-                "batch": batch_size * (2 * (frame_stack or 1) * row["frames"] + 5 * 8),
-            }
-
-        return make_plan(str(device), capacity, parts, num_envs)
+        return plan_replay(
+            capacity,
+            num_envs,
+            observation_space,
+            batch_size=batch_size,
+            frame_stack=frame_stack,
+            n_step=n_step,
+            device=device,
+        )
 
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:
@@ -355,14 +342,3 @@ class ReplayBuffer:
         self._newest.copy_(self._index(self.cursor))
         restore_generator(self.generator, state["generator"])
         self._rows_added = state["rows_added"]
-
-
-def _rows(capacity: int, num_envs: int, frame_stack: int | None, n_step: int) -> int:
-    """Rows per env; FastDQNError where they are too few to hold one transition."""
-    rows, need = capacity // num_envs, (frame_stack or 1) + n_step + 1
-    if rows < need:
-        raise FastDQNError(
-            f"replay_capacity = {capacity} leaves {rows} rows for each of {num_envs} envs; with "
-            f"frame_stack = {frame_stack} and n_step = {n_step} use at least {need * num_envs}."
-        )
-    return rows

@@ -152,7 +152,7 @@ def add_row(  # type: ignore[no-untyped-def]
     frames, actions, rewards, terminations, truncations, firsts, cursor, newest,
     observation, action, reward, terminated, truncated, first,
 ):  # fmt: skip
-    """One row for every env, as FrameRing.write and ReplayBuffer._add_row have it together."""
+    """One row for every env: its frame, its scalars and its leaves, as BufferInTorch.add_row."""
     num_envs = len(newest)
     size = rows_of_ring * num_envs
     leaf = (largest[()] + epsilon) ** alpha if prioritized else np.float32(1)
