@@ -1,8 +1,9 @@
 """Seeds of a run's parts. Episodes of training, of evaluations and of the final one never coincide.
 
-Env i of N gets its seed + i, so each use needs a range: training lies in the half of the 31-bit
-numbers that ``Config.seed`` lies in, evaluations in the other half, the final one in its own
-quarter.
+A generator gets ``subseed(seed, name, rank)``. Env i of N gets its seed + i, so each use needs a
+range, which is no hash: training lies in the half of the 31-bit numbers that ``Config.seed`` lies
+in, evaluations in the other half, the final one in its own quarter. Ranks would share a range, rank
+r beginning ``r * num_envs`` further on; evaluations are rank 0's.
 """
 
 from __future__ import annotations
@@ -12,15 +13,25 @@ import zlib
 from fastdqn.config.config import Config
 
 _HALF = 2**30
+_RANK_STEP = 0x9E3779B1  # odd, so that no rank below 2**32 meets another; and far apart
 _MOST_ENVS = 2**16
 # Of an evaluation's seeds: half of a half, less what the envs of a training run may take of it
 # where their seeds run over its edge, and less the evaluation's own envs.
 _QUARTER = _HALF // 2 - 2 * _MOST_ENVS
 
 
-def subseed(seed: int, name: str) -> int:
-    """A seed for one generator, so that no two parts draw the same numbers."""
-    return zlib.crc32(f"{seed}/{name}".encode())
+def subseed(seed: int, name: str, rank: int = 0) -> int:
+    """A seed for one generator, so that no two parts draw the same numbers.
+
+    Args:
+        seed: Of the run.
+        name: Of the part, such as ``replay``.
+        rank: Of the process, where several train together; no two get the same number.
+
+    Returns:
+        An integer of 32 bits.
+    """
+    return (zlib.crc32(f"{seed}/{name}".encode()) + rank * _RANK_STEP) % 2**32
 
 
 def restart_seed(config: Config, env_steps: int) -> int:
@@ -30,7 +41,7 @@ def restart_seed(config: Config, env_steps: int) -> int:
 
 
 def eval_seed(config: Config, seed: int | None = None) -> int:
-    """Of the first env of the final evaluation.
+    """Of the first env of the final evaluation; a sum, no hash, so that one can type it again.
 
     Args:
         config: Of the run, whose training seeds are kept clear of.

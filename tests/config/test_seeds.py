@@ -1,5 +1,7 @@
 """Seeds: the ranges that envs take for training, evaluations and the final one are apart."""
 
+import zlib
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -63,3 +65,24 @@ def test_by_hand():
 @pytest.mark.parametrize("name", ["network", "replay"])
 def test_parts_draw_other_numbers(name):
     assert subseed(1, name) not in (subseed(2, name), subseed(1, "actor"), 1)
+
+
+def test_subseeds_by_hand():
+    # crc32 of "1/network", "1/replay" and "7/actor": runs repeat from one version to the next.
+    assert [subseed(1, "network"), subseed(1, "replay"), subseed(7, "actor")] == [
+        50194439,
+        2101711022,
+        2214941349,
+    ]
+
+
+@given(
+    seed=st.integers(0, HIGHEST),
+    name=st.text(max_size=8),
+    ranks=st.sets(st.integers(0, 2**20), min_size=2, max_size=20),
+)
+def test_a_seed_is_one_function_of_seed_name_and_rank(seed, name, ranks):
+    assert subseed(seed, name, 0) == subseed(seed, name) == zlib.crc32(f"{seed}/{name}".encode())
+    found = {subseed(seed, name, rank) for rank in ranks}
+    assert len(found) == len(ranks), "no two ranks draw the same numbers"
+    assert all(0 <= number < 2**32 for number in found)
