@@ -10,11 +10,12 @@ import itertools
 import re
 import typing
 from dataclasses import MISSING
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
-from fastdqn.config.config import check_type
+from fastdqn.cli.json_argument import DICTS_ARE_JSON
+from fastdqn.config.checks import check_type
 from fastdqn.errors import ConfigError
 
 # What other libraries call our options: only to point at ours.
@@ -54,6 +55,7 @@ def parse(
                 description=description,
                 return_unknown_args=True,
                 default=tyro.MISSING_NONPROP if default is None else default,
+                registry=DICTS_ARE_JSON,
             )
     except SystemExit as leave:
         if not leave.code:
@@ -83,9 +85,18 @@ def unknown(word: str, kind: type, prog: str) -> str:
 
 def _options(kind: type) -> list[str]:
     """Names of the options, without dashes in front."""
-    names = [field.name.replace("_", "-") for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
+    names = [name.replace("_", "-") for name in hints]
     return names + [f"no-{name}" for name in names if hints[name.replace("-", "_")] is bool]
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """The type of every option by its field's name; a group's options stand in its place."""
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        is_group = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        found |= _hints(hint) if is_group else {name: hint}
+    return found
 
 
 def _positional(kind: type) -> list[str]:
@@ -109,7 +120,7 @@ def complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
     said = " ".join(paragraph) or "The arguments cannot be understood."
     found = re.search(r"--([a-z][\w-]*)", said)
     name = found.group(1).replace("-", "_") if found else ""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     required = [
         field.name.upper()
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ class BenchFlags:
     """Run every kind of case once at a tiny size, for its check alone: no figure means anything."""
 
 
-def bench(args: list[str]) -> int:
+def run(args: list[str]) -> int:
     """Run ``fastdqn bench ARGS``; 1 where a case failed."""
     flags = parse(
         BenchFlags,
@@ -68,7 +68,7 @@ def bench(args: list[str]) -> int:
     from fastdqn.system.devices import resolve_device
 
     device = resolve_device(flags.device)
-    return _run(flags, patterns, str(device), old, args)
+    return _measure(flags, patterns, str(device), old, args)
 
 
 def listing(patterns: list[str]) -> list[str]:
@@ -102,7 +102,7 @@ def _check(flags: BenchFlags) -> None:
         )
 
 
-def _run(
+def _measure(
     flags: BenchFlags, patterns: list[str], device: str, old: dict[str, Any] | None, args: list[str]
 ) -> int:
     from fastdqn.bench.context import Context

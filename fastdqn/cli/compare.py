@@ -40,7 +40,7 @@ class _CompareFlags:
     """Print everything as JSON, what is the same included."""
 
 
-def compare(args: list[str]) -> int:
+def run(args: list[str]) -> int:
     """Show what differs between runs; ``fastdqn compare``."""
     flags = parse(
         _CompareFlags,

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import tyro
 
 from fastdqn.checkpoints.names import find_checkpoint, parse_choice
-from fastdqn.config.config import JSON_ARGUMENT, Config
+from fastdqn.cli.json_argument import JSON_ARGUMENT
+from fastdqn.config.config import Config
 from fastdqn.config.env_ids import check_env_id
 from fastdqn.runs.reader import config_to_play
 from fastdqn.runs.record import refuse_to_play

@@ -1,4 +1,7 @@
-"""Which env ids there are, known without making one and without torch."""
+"""Which env ids there are: the values that ``env_id`` may have.
+
+Here and not in ``envs/``, which needs torch: a configuration is checked before that is imported.
+"""
 
 from __future__ import annotations
 

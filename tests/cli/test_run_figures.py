@@ -15,7 +15,7 @@ from helpers.scripted_env import Script, ScriptedStream, ScriptedVectorEnv
 from helpers.short_runs import read_rows, small
 
 from fastdqn.acting.evaluation import EvalResult
-from fastdqn.cli.main import train_config
+from fastdqn.cli.train_arguments import train_config
 from fastdqn.config.config import Config
 from fastdqn.training.build import eval_patience, make_stream
 from fastdqn.training.observer import Observer

@@ -10,9 +10,11 @@ from helpers.scripted_env import Script, ScriptedVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdqn.cli.main import main, train_config
-from fastdqn.config import combinations
-from fastdqn.config.config import FORMAT_VERSION, Config
+from fastdqn.cli.main import main
+from fastdqn.cli.train_arguments import train_config
+from fastdqn.config import details
+from fastdqn.config.config import Config
+from fastdqn.config.json_format import FORMAT_VERSION
 from fastdqn.config.presets import preset, presets
 from fastdqn.errors import ConfigError
 from fastdqn.learning.learner import Learner
@@ -151,7 +153,7 @@ def idle_in(values):
 
 
 def test_the_table_and_the_oracle_name_the_same_fields():
-    named = [name for detail in combinations._DETAILS for name in detail.names.split()]
+    named = [name for detail in details._DETAILS for name in detail.names.split()]
     assert set(named) == set(IN_USE) <= {field.name for field in fields(Config)}
     for name in ("checkpoint_keep_best", "replan_schedules"):  # have two switches, others one
         named.remove(name)

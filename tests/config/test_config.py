@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastdqn.cli.main import main
-from fastdqn.config.config import _RANGES, FORMAT_VERSION, Config
+from fastdqn.config.config import Config
+from fastdqn.config.fields import fields_of
+from fastdqn.config.groups import GROUPS
+from fastdqn.config.json_format import FORMAT_VERSION
 from fastdqn.config.presets import describe_presets, preset, presets
 from fastdqn.errors import ConfigError, FastDQNError
 
@@ -110,33 +113,34 @@ def test_config_error_is_a_value_error():
     assert issubclass(FastDQNError, ValueError)
 
 
-def test_every_range_belongs_to_a_field_and_holds_its_default():
-    names = {field.name for field in fields(Config)}
-    assert set(_RANGES) <= names
-    numbers = [name for name in names if type(getattr(Config(), name)) in (int, float)]
-    assert set(numbers) <= set(_RANGES)
+def test_every_number_has_a_range_that_holds_its_default():
+    for field in fields_of(Config).values():
+        if type(field.default) in (int, float):
+            assert field.range is not None and field.default in field.range, field.name
 
 
-@pytest.mark.parametrize("name", list(_RANGES))
-def test_the_ends_of_a_range_are_within_it(name):
-    low, high = _RANGES[name]
-    for value in (low, high):
+@pytest.mark.parametrize("field", [f for f in fields_of(Config).values() if f.range is not None])
+def test_the_ends_of_a_range_are_within_it(field):
+    low = math.nextafter(field.range.low, math.inf) if field.range.open_low else field.range.low
+    for value in (low, field.range.high):
         if math.isfinite(value):
             try:
-                Config(**{name: value})
+                Config(**{field.name: value})
             except ConfigError as error:  # another field may object, but not the range
                 assert "out of range" not in str(error)
 
 
-def test_every_field_has_a_docstring():
-    # The --help text is made of them; a field without one would show up bare.
+def test_every_field_has_exactly_one_group_and_a_docstring():
+    # The --help text and docs/config.md are made of them; a field without would show up bare.
     import inspect
 
-    source = inspect.getsource(Config)
-    body = source[: source.index("def __post_init__")]
-    for field in fields(Config):
-        below = body[body.index(f"    {field.name}: ") :].splitlines()[1:5]
-        assert any(line.startswith('    """') for line in below), field.name
+    grouped = [field.name for group in GROUPS.values() for field in fields(group)]
+    assert grouped == [field.name for field in fields(Config)]
+    for group in GROUPS.values():
+        body = inspect.getsource(group)
+        for field in fields(group):
+            below = body[body.index(f"    {field.name}: ") :].splitlines()[1:5]
+            assert any(line.startswith('    """') for line in below), field.name
 
 
 def test_derived_values():

@@ -9,7 +9,8 @@ from gymnasium.spaces import Box
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastdqn.config.config import _RANGES
+from fastdqn.config.config import Config
+from fastdqn.config.fields import fields_of
 from fastdqn.errors import ConfigError
 from fastdqn.replay import priorities
 from fastdqn.replay.buffer import ReplayBuffer
@@ -108,7 +109,7 @@ COMPILED = {"compiled": False, "mode": "compile", "compile_backend": "aot_eager"
 
 def test_the_bounds_hold_for_the_largest_replay():
     high, low = np.float32(priorities.LARGEST_PRIORITY + 1.0), np.float32(1e-12)
-    assert np.isfinite(high * np.float32(_RANGES["replay_capacity"][1]))
+    assert np.isfinite(high * np.float32(fields_of(Config)["replay_capacity"].range.high))
     assert low / high >= np.finfo(np.float32).tiny
     assert low**1.0 <= low**0.5 and high**0.5 <= high**1.0  # alpha 1 is the widest
 
@@ -137,6 +138,7 @@ def test_the_replay_refuses_what_the_configuration_refuses(name, value):
         with pytest.raises(ConfigError, match=rf"^{name} = .* use a number from .* to 1\.$"):
             filled("", **{name: value}, **arguments)
     field = name if name.startswith("priority") else f"priority_{name}"
-    assert not _RANGES[field][0] <= value <= _RANGES[field][1]
-    for end in _RANGES[field]:
+    allowed = fields_of(Config)[field].range
+    assert value not in allowed
+    for end in (allowed.low, allowed.high):
         filled("", **{name: end})

@@ -13,7 +13,8 @@ from torch import nn
 import fastdqn
 from fastdqn.acting.evaluation import EvalResult
 from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint
-from fastdqn.cli.main import main, train_config
+from fastdqn.cli.main import main
+from fastdqn.cli.train_arguments import train_config
 from fastdqn.config.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.networks.make import make_network

@@ -1,0 +1,36 @@
+"""The picture that a command draws: where it goes, and what the disk says to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastdqn.errors import ConfigError
+
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+def picture_path(out: str) -> Path:
+    """Where to draw, refused before anything is computed if it cannot be."""
+    path = Path(out)
+    if path.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"out = {out!r} is no picture; end it in {', '.join(_FORMATS)}.")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a directory" if path.is_dir() else f"needs the directory {str(path.parent)!r}"
+        raise ConfigError(f"out = {out!r} {what}; name a file in a directory that exists.")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"out = {out!r} cannot be written there; name another directory.")
+    return path
+
+
+@contextlib.contextmanager
+def disk_may_refuse(out: Path) -> Iterator[None]:
+    """One sentence for a disk that does not take the picture."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"out = {str(out)!r} cannot be written ({error.strerror}); name another file."
+        ) from None

@@ -1,0 +1,246 @@
+"""Every field of a configuration: its type, range, default and meaning, by groups.
+
+A field belongs to the group whose class declares it; ``Config`` is made of all of them. The command
+line shows its options by these groups, and docs/config.md is written from them. A group by itself
+checks nothing: ``Config`` does.
+"""
+
+# No postponed annotations: tyro would evaluate these strings anew for every command line.
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from fastdqn.config.ranges import ABOVE_ZERO, Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvFields:
+    """The envs that are learned from, and what is made of what they return."""
+
+    env_id: str = "CartPole-v1"
+    """Gymnasium id; ids that start with ``ALE/`` run on ALE's own C++ vector env."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Extra keyword arguments for the env, as a JSON object."""
+    num_envs: Annotated[int, Range(1, 65_536)] = 8
+    """Environments stepped together (N)."""
+    env_vectorization: Literal["auto", "sync", "async", "vector_entry_point"] = "auto"
+    """How gymnasium.make_vec builds the envs; auto takes the env's own vector class if any."""
+    step_timeout_s: Annotated[float | None, Range(0.01, 1e6)] = 60.0
+    """Seconds that a step of all envs may take, and a reset: then the run ends with a sentence and
+    the stacks, instead of hanging. None: any time, to debug an env."""
+    env_threads: Annotated[int | None, Range(1, 4096)] = None
+    """Threads of ALE's vector env; None: one per usable CPU, at most one per env."""
+    frame_stack: Annotated[int | None, Range(1, 64)] = None
+    """Frames per observation, stacked by the replay (S); None: observations are used as they are.
+    Atari needs it: 4."""
+    reward_clip: Annotated[float | None, ABOVE_ZERO] = None
+    """Learn from rewards clipped to [-x, x]; reported returns stay raw."""
+    atari_protocol: Literal["machado", "classic"] = "machado"
+    """machado: sticky actions 0.25, episodes end at game over. classic: no sticky actions, a lost
+    life is terminal without a reset, FIRE is pressed after a reset."""
+    atari_full_action_space: bool = False
+    """All 18 joystick actions instead of the game's own set."""
+    atari_frame_skip: Annotated[int, Range(1, 1000)] = 4
+    """Emulator frames per env step."""
+    atari_noop_max: Annotated[int, Range(0, 10_000)] = 30
+    """Up to this many no-ops (less one) after a reset."""
+    atari_max_episode_frames: Annotated[int, Range(1, 2**31 - 1)] = 108_000
+    """Truncate an episode after so many emulator frames (108,000 = 30 minutes)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFields:
+    """How long a run is, on what it runs, and from what it starts."""
+
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 1
+    """Env i of N is seeded with seed + i; evaluation uses seeds far away from those."""
+    total_env_steps: Annotated[int, Range(1, 2**53)] = 100_000
+    """Length of the run."""
+    schedule_env_steps: Annotated[int | None, Range(1, 2**53)] = None
+    """Env step at which the annealing of step size and beta ends; None: total_env_steps. A run that
+    is resumed to more steps keeps its own: it goes on with what the schedules ended at."""
+    replan_schedules: bool = False
+    """Let a run that is resumed to more steps anneal over its new length: step size and beta jump
+    to where the longer schedules have them."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:<index>; auto takes CUDA where there is one."""
+    mode: Literal["auto", "eager", "compile", "graph"] = "auto"
+    """How the update runs: eager, torch.compile, or compiled and captured in a CUDA graph. auto is
+    graph on CUDA; on a CPU compile for an mlp with 200,000 updates to make, and else eager."""
+    updates_per_launch: Annotated[int | None, Range(1, 4096)] = None
+    """Updates that run as one, when so many are due: one CUDA graph, and one draw from a uniform
+    replay. More of them cost less each, and the policy waits that long for what was learned. None:
+    on CUDA as many as a vector step owes, up to 16 and to target_period_updates; on a CPU 1."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the network body; head, Q values, targets and loss are always fp32. auto is bf16 for
+    convolutional bodies on devices that have it."""
+    deterministic: bool = False
+    """Only deterministic CUDA kernels: runs repeat bit for bit (on a CPU they do anyway)."""
+    torch_threads: Annotated[int | None, Range(1, 4096)] = None
+    """CPU threads of torch; None: 1 for mlp on a CPU, all usable CPUs for convolutions."""
+    max_wall_s: Annotated[float | None, Range(0.01, 1e9)] = None
+    """Stop and save after so many seconds of this process, as at a signal; a resumed run gets as
+    many again. On the command line that is exit code 124."""
+    run_dir: str | None = None
+    """Where the run's files go; None: runs/<env>-seed<seed>-<time>."""
+    resume: Literal["never", "auto", "require"] = "never"
+    """never: run_dir must be new or empty. auto: go on from its latest checkpoint if there is one.
+    require: fail if there is none."""
+    initial: str | None = None
+    """Start from the weights of this run (its newest checkpoint, or RUN:best, RUN:120000) or
+    checkpoint, all else anew. A run that is resumed has weights of its own."""
+    initial_torso_only: bool = False
+    """Of these weights leave out the head: for other actions, or dueling where they had none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFields:
+    """From an observation to Q values."""
+
+    network: Literal["auto", "mlp", "nature", "impala", "batchnorm_cnn"] = "auto"
+    """auto: nature (the CNN of Mnih 2015) for images, mlp for vectors. impala: the residual CNN of
+    Espeholt 2018. batchnorm_cnn: the one of PyTorch's DQN tutorial."""
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    """Hidden layers of the mlp; for nature and impala, the one layer after the convolutions;
+    batchnorm_cnn can do without any."""
+    impala_width: Annotated[int, Range(1, 64)] = 1
+    """Multiplies the channels of network impala: 16, 32 and 32."""
+    batch_norm: bool = False
+    """Batch normalisation before each ReLU of the mlp: statistics of the batch to learn, running
+    ones to act and in the target network."""
+    dueling: bool = False
+    """Dueling head (Wang 2016): Q = V + A - mean A."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningFields:
+    """The update: its data, target, loss and optimizer."""
+
+    learning_starts_env_steps: Annotated[int, Range(1, 2**53)] = 1_000
+    """First update after so many env steps; until then the replay fills."""
+    update_period_env_steps: Annotated[float, Range(1e-3, 1e9)] = 4.0
+    """One update per so many env steps, summed over envs; 0.5 means two updates per env step."""
+    batch_size: Annotated[int, Range(1, 2**20)] = 64
+    """Transitions per update (B)."""
+    n_step: Annotated[int, Range(1, 1000)] = 3
+    """Steps of the n-step return."""
+    gamma: Annotated[float, Range(0.0, 1.0)] = 0.99
+    """Discount per env step."""
+    double: bool = True
+    """Double Q-learning (van Hasselt 2016). Off without a target network, where it is the same."""
+    loss: Literal["huber", "mse"] = "huber"
+    """Of the TD error; mse is td^2, huber is quadratic up to huber_delta."""
+    huber_delta: Annotated[float, ABOVE_ZERO] = 1.0
+    """Where the Huber loss turns linear."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or RMSprop centred as in Mnih 2015."""
+    learning_rate: Annotated[float, Range(0.0, 10.0, open_low=True)] = 1e-3
+    """Step size."""
+    learning_rate_final: Annotated[float | None, Range(0.0, 10.0)] = 0.0
+    """Anneal the step size linearly to this at schedule_env_steps; None: constant."""
+    optimizer_epsilon: Annotated[float, Range(0.0, 1.0, open_low=True)] = 1e-8
+    """Term in the denominator of Adam or RMSprop."""
+    rmsprop_centred: bool = True
+    """RMSprop as in Mnih 2015, with epsilon inside the root; false: torch's plain form."""
+    rmsprop_alpha: Annotated[float, Range(0.0, 1.0)] = 0.95
+    """Smoothing of RMSprop's averages."""
+    max_grad_norm: Annotated[float | None, ABOVE_ZERO] = 10.0
+    """Scale the whole gradient down to this 2-norm. It and max_grad_value exclude each other."""
+    max_grad_value: Annotated[float | None, ABOVE_ZERO] = None
+    """Clamp each gradient entry to [-x, x]."""
+    target_period_updates: Annotated[int | None, Range(1, 2**53)] = 100
+    """Move the target network every so many updates; None: no target network."""
+    target_tau: Annotated[float, Range(0.0, 1.0, open_low=True)] = 1.0
+    """How far it moves: 1 copies, less is a Polyak average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplorationFields:
+    """The chance of a random action (epsilon), annealed from start to end."""
+
+    epsilon_start: Annotated[float, Range(0.0, 1.0)] = 1.0
+    """Chance of a random action until learning starts."""
+    epsilon_end: Annotated[float, Range(0.0, 1.0)] = 0.05
+    """And at the end of the schedule."""
+    epsilon_schedule: Literal["linear", "exponential"] = "linear"
+    """exponential has its time constant at epsilon_duration_env_steps."""
+    epsilon_duration_env_steps: Annotated[int, Range(1, 2**53)] = 10_000
+    """Length of the schedule, counted from learning_starts_env_steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayFields:
+    """What is remembered, and how it is drawn from."""
+
+    replay_capacity: Annotated[int, Range(1, 2**40)] = 100_000
+    """Rows over all envs; every frame is stored once."""
+    prioritized: bool = False
+    """Proportional prioritized replay (Schaul 2016)."""
+    priority_alpha: Annotated[float, Range(0.0, 1.0)] = 0.6
+    """Exponent of the priorities: 0 draws uniformly, 1 in proportion."""
+    priority_beta_start: Annotated[float, Range(0.0, 1.0)] = 0.4
+    """Exponent of the importance weights at the start ..."""
+    priority_beta_end: Annotated[float, Range(0.0, 1.0)] = 1.0
+    """... and at schedule_env_steps, linear between."""
+    priority_epsilon: Annotated[float, Range(1e-12, 1.0)] = 1e-6
+    """Added to every |TD error|, so that none becomes undrawable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFields:
+    """Episodes that are played to be scored, and scores that end the run."""
+
+    eval_episodes: Annotated[int, Range(0, 1_000_000)] = 100
+    """Episodes of the final evaluation, rounded up to a multiple of eval_num_envs; 0: none."""
+    eval_num_envs: Annotated[int, Range(1, 65_536)] = 10
+    """Envs that evaluate side by side, each with the same quota of episodes."""
+    eval_period_env_steps: Annotated[int | None, Range(1, 2**53)] = None
+    """Evaluate during the run, too, every so many env steps."""
+    eval_epsilon: Annotated[float, Range(0.0, 1.0)] = 0.0
+    """Chance of a random action in evaluation."""
+    eval_max_env_steps: Annotated[int | None, Range(1, 2**53)] = 10_000_000
+    """Give up an evaluation after so many env steps; unfinished episodes count as they stand."""
+    eval_patience_env_steps: Annotated[int | None, Range(1, 2**53)] = None
+    """Give it up, too, when no episode has ended for so many env steps; None: 30,000 in each env,
+    or as long as the env's own limit lets an episode last."""
+    stop_return: float | None = None
+    """Stop once the mean return of the last stop_window training episodes reaches this; not
+    before there are so many."""
+    stop_window: Annotated[int, Range(1, 100_000)] = 100
+    """Episodes in that mean, and in the reported mean return."""
+    stop_eval_return: float | None = None
+    """Stop once the mean return of an evaluation during the run reaches this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFields:
+    """What a run writes, when, and how much of it is kept."""
+
+    log_period_env_steps: Annotated[int | None, Range(1, 2**53)] = None
+    """One row of metrics.csv per so many env steps; None: 100 rows in the run."""
+    checkpoint_period_env_steps: Annotated[int | None, Range(1, 2**53)] = None
+    """Checkpoint every so many env steps; None: only when the run ends or is stopped."""
+    checkpoint_keep: Annotated[int, Range(1, 1_000_000)] = 2
+    """Older checkpoints are deleted."""
+    checkpoint_keep_best: bool = False
+    """Keep the one with the best evaluation, too, however old. What counts is an evaluation at the
+    very step of a checkpoint: give both the same period."""
+    checkpoint_replay: Literal["none", "exit", "every"] = "exit"
+    """Which checkpoints hold the replay: a run resumed without it must fill it anew."""
+    save_final_checkpoint: bool = True
+    """Write a checkpoint at the end; without one the run cannot be evaluated or resumed."""
+    lock_timeout_s: Annotated[float, Range(0.0, 1e6)] = 5.0
+    """Seconds to wait for another process that is at work in run_dir, before the run is refused."""
+
+
+GROUPS: dict[str, type] = {
+    "env": EnvFields,
+    "run": RunFields,
+    "network": NetworkFields,
+    "learning": LearningFields,
+    "exploration": ExplorationFields,
+    "replay": ReplayFields,
+    "evaluation": EvaluationFields,
+    "files": FileFields,
+}
+"""By name, in the order of the fields: what most people set comes first."""

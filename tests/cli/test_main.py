@@ -1,0 +1,230 @@
+"""The command line: commands, exit codes, messages, and what it does not import."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.command_line import environment, python, refusal
+
+import fastdqn
+from fastdqn.cli import arguments, info
+from fastdqn.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["-h"], ["help"]])
+def test_help_names_every_command_and_has_examples(args, capsys):
+    assert main(args) == 0
+    out = capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        assert f"fastdqn {command.usage}" in out
+        assert command.usage.startswith(name)
+    assert "examples:" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastdqn {fastdqn.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "presets", "info"])
+def test_every_command_has_help(name, capsys):
+    assert main([name, "--help"]) == 0
+    printed = capsys.readouterr()
+    assert f"usage: fastdqn {name}" in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["trian"], ["no command 'trian'", "did you mean 'train'?", "train, eval, presets, info"]),
+        (["--versoin"], ["no option '--versoin'", "did you mean '--version'?"]),
+        (["cartpole"], ["did you mean 'fastdqn train cartpole'?"]),
+        (["zzz"], ["no command 'zzz'; the commands are"]),
+        ([""], ["no command ''"]),
+        (["train", "dqn-atar"], ["no preset 'dqn-atar'", "did you mean 'dqn-atari'?"]),
+        (["train", "--seed", "3", "cartpol"], ["no preset 'cartpol'", "'cartpole'"]),
+        (["train", "cartpole", "more"], ["takes no argument 'more'"]),
+        (["train", "--nume-nvs", "3"], ["'--nume-nvs' is not an option", "'--num-envs'?"]),
+        (["train", "--nume_nvs=3"], ["'--nume_nvs' is not an option", "'--num-envs'?"]),
+        (["train", "--no-doubel"], ["did you mean '--no-double'?"]),
+        (["train", "--lr", "1e-3"], ["'--lr' is not an option", "'--learning-rate'?"]),
+        (["train", "--env", "x"], ["did you mean '--env-id'?"]),
+        (["train", "--total-timesteps", "5"], ["did you mean '--total-env-steps'?"]),
+        (["train", "--qqqqqq"], ["'fastdqn train --help' lists the options"]),
+        (["train", "-x"], ["'-x' is not an option"]),
+        (["train", "--seed"], ["seed needs a value"]),
+        (["train", "--seed="], ["seed needs a value"]),
+        (
+            ["train", "--hidden-sizes", "64", "wide"],
+            [
+                "hidden_sizes = '64 wide'",
+                "has the wrong type; use whole numbers (on the command line",
+            ],
+        ),
+        (
+            ["train", "--frame-stack", "four"],
+            ["frame_stack = 'four'", "use a whole number in digits or None"],
+        ),
+        (["train", "--env-kwargs", "{"], ["env_kwargs = '{'", "use a JSON object"]),
+        (["train", "--env-kwargs", "[1]"], ["env_kwargs = '[1]'", "use a JSON object"]),
+        (["train", "--mode", "Eager"], ["mode = 'Eager'", "did you mean 'eager'?"]),
+        (
+            ["train", "--batch_size", "x"],
+            ["batch_size = 'x' has the wrong type; use a whole number in digits."],
+        ),
+        (
+            ["train", "--batch-size=x"],
+            ["batch_size = 'x' has the wrong type; use a whole number in digits."],
+        ),
+        (["train", "--seed", "1", "--seed", "-1"], ["seed = -1 is out of range"]),
+        (
+            ["train", "--preset", "catch"],
+            ["'fastdqn train' takes its PRESET without '--preset'; leave that out"],
+        ),
+        (["train", "--presett", "x"], ["'fastdqn train'; did you mean '--resume'?"]),
+        (["train", "--config", "no/such.json"], ["no/such.json cannot be read"]),
+        (["train", "--config"], ["config needs a value"]),
+        (["train", "--env-id", "CartPoel-v1"], ["no env 'CartPoel-v1'", "'CartPole-v1'?"]),
+        (["train", "--env-id", "ALE/Brekout-v5"], ["no env 'ALE/Brekout-v5'"]),
+        *(
+            (["train", "--env-id", name], [f"no env {name!r} (did you mean 'ALE/{game}-v5'?)"])
+            for name, game in (
+                ("Breakout-v5", "Breakout"),
+                ("pong", "Pong"),
+                ("ms_pacman-v0", "MsPacman"),
+            )
+        ),
+        (["train", "cartpole", "--config", "x"], ["'cartpole' and --config exclude each other"]),
+        (["eval"], ["fastdqn eval needs RUN"]),
+        (["eval", "no/such/run"], ["no/such/run does not exist"]),
+        (["eval", "run", "--episodes", "0"], ["episodes = 0 is out of range"]),
+        (["eval", "run", "--episodes", "many"], ["episodes = 'many'", "use a whole number"]),
+        (["eval", "run", "--episode", "3"], ["did you mean '--episodes'?"]),
+        (["eval", "run", "run2"], ["takes no argument 'run2'"]),
+        (["presets", "all"], ["takes no argument 'all'"]),
+        (["info", "--jsno"], ["did you mean '--json'?"]),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(args, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    message = refusal(args, capsys)
+    for word in words:
+        assert word in message
+    assert message[-1] in ".?"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("colour", [True, False])
+@pytest.mark.parametrize("columns", ["20", "80", "300"])
+def test_messages_do_not_depend_on_the_terminal(encoding, colour, columns, capsys, monkeypatch):
+    # tyro draws its boxes after the terminal's encoding, colours and width.
+    import io
+
+    class Screen(io.TextIOWrapper):
+        def isatty(self):
+            return colour
+
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", Screen(io.BytesIO(), encoding=encoding))
+    assert main(["train", "--num-envs", "eight"]) == 2
+    err = capsys.readouterr().err
+    assert (
+        err
+        == "fastdqn: error: num_envs = 'eight' has the wrong type; use a whole number in digits.\n"
+    )
+
+
+def test_what_tyro_says_in_words_we_do_not_know_is_passed_on():
+    box = "╭─ Title ─╮\n│ Something else │\n│ went wrong. │\n│ ───── │\n│ See --help │\n╰────╯\n"
+    error = arguments.complaint(box, info.InfoFlags, [], "fastdqn info")
+    assert str(error) == "Something else went wrong."
+    assert str(arguments.complaint("", info.InfoFlags, [], "fastdqn info"))
+
+
+def test_imports_are_lazy():
+    names = "torch torchrl tensordict ale_py matplotlib rich numpy gymnasium safetensors"
+    program = (
+        "import sys, fastdqn\n"
+        "fastdqn.Config, fastdqn.presets, fastdqn.ConfigError\n"
+        "bare = set(sys.modules)\n"
+        "import fastdqn.cli.main, fastdqn.cli.progress, fastdqn.plotting.one_run\n"
+        "import fastdqn.system.info, fastdqn.system.signals\n"
+        f"found = [name for name in '{names}'.split() if name in sys.modules]\n"
+        "print(found, 'tyro' in bare)\n"
+    )
+    done = python("-c", program)
+    assert done.stderr == ""
+    assert done.stdout == "[] False\n"
+
+
+def test_bad_input_ends_without_torch():
+    program = (
+        "import sys\n"
+        "from fastdqn.cli.main import main\n"
+        "codes = [main(line.split()) for line in sys.stdin.read().splitlines()]\n"
+        "print(codes, 'torch' in sys.modules)\n"
+    )
+    lines = ["trian", "train nope", "train --nope", "train --gamma 2", "train --num-envs x",
+             "train --config nope", "train --env-id CartPoel-v1", "eval nope"]  # fmt: skip
+    done = python("-c", program, input="\n".join(lines))
+    assert done.stdout == f"{[2] * len(lines)} False\n"
+    assert done.stderr.count("fastdqn: error: ") == done.stderr.count("\n") == len(lines)
+
+
+def test_a_bad_command_in_a_process_of_its_own():
+    done = python("-m", "fastdqn", "train", "--gamma", "2")
+    assert done.returncode == 2
+    assert done.stderr.startswith("fastdqn: error: gamma = 2.0 is out of range")
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time, sys; time.sleep(0.3)\n"
+         "from fastdqn.cli.main import main; sys.exit(main(['presets']))"],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("args", [["presets"], ["train", "--help"], ["eval", "--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_stdout_is_one_sentence_and_exit_code_1(args, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastdqn", *args],
+            env={**environment(), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        1,
+        "fastdqn: error: standard output cannot be written (No space left on device); make room, "
+        "or send it elsewhere.\n",
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes file descriptors")
+@pytest.mark.parametrize("closed", [1, 2])
+def test_closed_streams_are_no_error(closed):
+    program = (
+        "import sys; from fastdqn.cli.main import main; sys.exit(main(['train', '--gamma', '2']))"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}>&-', sys.executable, program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert ("gamma = 2.0 is out of range" in done.stderr) == (closed == 1)
+    assert "Traceback" not in done.stderr
