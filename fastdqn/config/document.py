@@ -1,0 +1,85 @@
+"""Writes docs/config.md from the groups: ``python -m fastdqn.config.document > docs/config.md``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+import types
+import typing
+from typing import Literal
+
+from fastdqn.config.fields import Field, fields_of
+from fastdqn.config.groups import GROUPS
+
+_HEAD = """\
+# Every field of a configuration
+
+Written by `python -m fastdqn.config.document > docs/config.md`; edit `fastdqn/config/groups.py`.
+
+A field `num_envs` is the argument `Config(num_envs=...)`, the key `"num_envs"` of a JSON file, and
+the option `--num-envs`. Defaults are those of the preset `cartpole`. `env_steps` counts agent steps
+summed over all envs, `updates` optimizer steps. A field that nothing would use is refused.
+"""
+
+
+def document() -> str:
+    """The whole page, in Markdown: a table for each group."""
+    return "\n".join([_HEAD, *map(_section, GROUPS)])
+
+
+def meanings(group: type) -> dict[str, str]:
+    """What stands below each field of a group, in one line each."""
+    source = ast.parse(textwrap.dedent(inspect.getsource(group))).body[0]
+    assert isinstance(source, ast.ClassDef)
+    found = {}
+    for above, below in zip(source.body, source.body[1:], strict=False):
+        if not (isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name)):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            found[above.target.id] = " ".join(str(below.value.value).split())
+    return found
+
+
+def _section(name: str) -> str:
+    group = GROUPS[name]
+    said = meanings(group)
+    rows = [_row(field, said[field.name]) for field in fields_of(group).values()]
+    head = ["| field | type | default | range | meaning |", "|---|---|---|---|---|"]
+    return "\n".join([f"## {name}", "", f"{inspect.getdoc(group)}", "", *head, *rows, ""])
+
+
+def _row(field: Field, meaning: str) -> str:
+    default = "{}" if field.default == {} else repr(field.default)
+    cells = [f"`{field.name}`", _type(field.type), f"`{default}`", _range(field), _plain(meaning)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _type(hint: object) -> str:
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(_type, typing.get_args(hint)))
+    if hint is type(None):
+        return "None"
+    if typing.get_origin(hint) is Literal:
+        return "choice"
+    if typing.get_origin(hint) is tuple:
+        return "ints"
+    if typing.get_origin(hint) is dict:
+        return "JSON object"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _range(field: Field) -> str:
+    if typing.get_origin(field.type) is Literal:
+        return ", ".join(f"`{choice}`" for choice in typing.get_args(field.type))
+    if field.range is not None:
+        return str(field.range).removeprefix("a number ")
+    return "any finite" if float in (field.type, *typing.get_args(field.type)) else ""
+
+
+def _plain(text: str) -> str:
+    return text.replace("``", "`").replace("|", r"\|").replace("<", r"\<")
+
+
+if __name__ == "__main__":
+    print(document(), end="")
