@@ -21,4 +21,6 @@ def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tenso
     num_actions = q.shape[1]
     # The product rounds to below A for uniform < 1; the clamp holds whatever was passed in.
     anything = (uniform[1] * num_actions).long().clamp_(0, num_actions - 1)
+    if isinstance(epsilon, Tensor):  # in the precision of the coins, as in Numba
+        epsilon = epsilon.to(uniform.dtype)
     return torch.where(uniform[0] < epsilon, anything, q.argmax(dim=1))

@@ -78,6 +78,14 @@ def test_every_env_has_its_own_epsilon():
     assert epsilon_greedy(q, epsilon, uniform).tolist() == [1, 1, 2, 2]
 
 
+def test_a_chance_counts_in_the_precision_of_the_coins():
+    """A coin that is the chance, rounded, is no hit: float64 would call every second one a hit."""
+    chance = torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    uniform = torch.stack((chance.float(), torch.full((500,), ALMOST_ONE)))
+    assert (chance.float() < chance).any()
+    assert not epsilon_greedy(torch.tensor([[1.0, 0.0]]).expand(500, 2), chance, uniform).any()
+
+
 @pytest.mark.parametrize("actions", [1, 2, 3, 6, 18, 1000, 2**20 + 1])
 @pytest.mark.parametrize("edge", [0.0, 2.0**-24, ALMOST_ONE, 1.0])
 def test_actions_are_in_range_whatever_the_uniform_number(actions, edge):
