@@ -65,7 +65,8 @@ class BufferInNumba:
         kernels.sample(
             *self._tree, uniform.numpy(), replay.prioritized, float(beta),
             replay.num_envs, self._gamma_powers, self._gather.repeats, *self._rows,
-            index, action, reward, discount, weight, frames.reshape(2, count, replay._stack, -1),
+            index, action, reward, discount, weight,
+            frames.reshape(2, count, self._gather.stack_size, -1),
         )  # fmt: skip
         fields = (frames[0], action, reward, discount, frames[1], weight, index)
         return Batch(*map(torch.from_numpy, fields))

@@ -32,7 +32,7 @@ class GatherInNumba:
     ) -> None:
         self._frames, self._scalars = frames, scalars
         self._num_envs, self.repeats = num_envs, repeats
-        self._frame_stack, self._stack = frame_stack, frame_stack or 1
+        self._frame_stack, self.stack_size = frame_stack, frame_stack or 1
         self._shape = ((frame_stack,) if frame_stack else ()) + tuple(frames.shape[1:])
         self._dtype = np.uint8 if frames.dtype == torch.uint8 else np.float32
 
@@ -54,7 +54,7 @@ class GatherInNumba:
         """As :meth:`fastdqn.replay.frame_ring.FrameRing.stack`."""
         if self._frame_stack is None:
             return self._frames.index_select(0, index)
-        rows = np.empty((1, len(index), self._stack), np.int64)
+        rows = np.empty((1, len(index), self.stack_size), np.int64)
         first = self._scalars["first"].numpy()
         kernels.stacks(index.numpy(), first, self._num_envs, self.repeats, rows[0])
         return self._copied(rows)[0]
@@ -65,7 +65,7 @@ class GatherInNumba:
         """As :meth:`fastdqn.replay.frame_ring.FrameRing.transition`."""
         count = len(index)
         action, reward, discount = (np.empty(count, kind) for kind in (np.int64, *[np.float32] * 2))
-        rows = np.empty((2, count, self._stack), np.int64)
+        rows = np.empty((2, count, self.stack_size), np.int64)
         kernels.transitions(
             index.contiguous().numpy(), self._num_envs, gamma_powers.numpy(), self.repeats,
             *self.scalars, action, reward, discount, rows,
