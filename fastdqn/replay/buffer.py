@@ -16,6 +16,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from fastdqn.errors import CheckpointError, FastDQNError
+from fastdqn.replay.add_rows import add_rows
 from fastdqn.replay.buffer_numba import BufferInNumba
 from fastdqn.replay.buffer_torch import BufferInTorch
 from fastdqn.replay.captured_add import CapturedAdds
@@ -107,11 +108,6 @@ class ReplayBuffer:
         self.gamma_powers = powers.to(torch.float32).to(self.device)  # gamma^0 .. gamma^n
         self._columns = torch.arange(num_envs, device=self.device)
         self._newest = self._index(self.cursor)  # flat index of each env's newest row
-        # From there to the row that is added, the one whose leaf goes off, the one whose leaf goes
-        # on, and that one's successor.
-        offsets = torch.tensor([1, 1 + self._stack, 1 - n_step, 2 - n_step], device=self.device)
-        self._offsets = offsets.unsqueeze(1) * num_envs
-        self._off = torch.zeros(num_envs, device=self.device)
         self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._staging = HostStaging(self.device)
         self._rows_added = 0  # on the host; a lower bound of every column's count
@@ -189,7 +185,7 @@ class ReplayBuffer:
         )
         row = (observation, action, reward, terminated, truncated, first)
         if self._rows_added < self.n_step:
-            self._add_rows(row, second)
+            add_rows(self, row, second)
         elif self.mode == "graph" and self._staging.fixed:
             self._add_captured(row, second)
         else:
@@ -202,7 +198,7 @@ class ReplayBuffer:
 
     def _add(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         if second:
-            self._add_rows(row, second)
+            add_rows(self, row, second)
         else:
             self._way.add_row(self, row)
 
@@ -220,40 +216,9 @@ class ReplayBuffer:
             self._captured.capture(arrays, weakly(add, self), state)
         self._captured(arrays)
 
-    def _add_rows(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
-        """Any case: a reset may add a second row, and the first rows find none before them."""
-        at = newest = self.cursor + 1
-        observation, action, reward, *flags = row
-        self.ring.write(self._index(at), observation, action, self._clipped(reward), *flags)
-        written = at.unsqueeze(0)
-        if second:
-            reset_observation, reset = second
-            # Written for every env, so that nothing depends on data: where the env did not reset,
-            # the row after the newest is scratch, and its leaf writes repeat those of ``at``.
-            self.ring.write_first(self._index(at + 1), reset_observation)
-            newest = at + reset
-            written = torch.stack((at, newest))
-        self._switch(written, newest)
-        self.cursor.copy_(newest)
-        self._newest.copy_(self._index(newest))
-
     def _index(self, row: Tensor) -> Tensor:
         """Flat index of a row count per env, [..., N]."""
         return row % self.rows * self.num_envs + self._columns
-
-    def _switch(self, written: Tensor, newest: Tensor) -> None:
-        """Switch leaves off and on after one or two rows per env, [R, N]; ``newest`` [N]."""
-        ready = written - self.n_step
-        leaf = self._leaf(self.max_priority) if self.prioritized else 1.0
-        on = torch.where(self._drawable(ready, newest), leaf, 0.0)
-        expired = self._index(written + self._stack)  # the slot of row written - T + S
-        index = torch.cat((expired, self._index(ready)))
-        self.tree.set(index.view(-1), torch.cat((torch.zeros_like(on), on)).view(-1))
-
-    def _drawable(self, row: Tensor, newest: Tensor) -> Tensor:
-        """Whether rows, none of them younger than ``newest - n``, may start a transition."""
-        stored = (row >= 0) & (row > newest - self.rows + self._stack)
-        return stored & self._goes_on(self._index(row), self.ring.is_first(self._index(row + 1)))
 
     def _goes_on(self, index: Tensor, reset: Tensor) -> Tensor:
         """Whether the row after each one belongs to the same episode: no flag, its ``first``."""

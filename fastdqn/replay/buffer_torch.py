@@ -43,6 +43,12 @@ class BufferInTorch:
         self._row, self._priorities = fast(_next_row), fast(_new_priorities)
         self.strata = Strata(replay.tree.levels, replay.device)
         self._beta = torch.ones((), device=replay.device)
+        # From an env's newest row to the row that is added, the one whose leaf goes off, the one
+        # whose leaf goes on, and that one's successor.
+        n_step, stack = replay.n_step, replay._stack
+        offsets = torch.tensor([1, 1 + stack, 1 - n_step, 2 - n_step], device=replay.device)
+        self._offsets = offsets.unsqueeze(1) * replay.num_envs
+        self._off = torch.zeros(replay.num_envs, device=replay.device)
         if not self._eager:
             replay.tree.compile_parts(fast)
 
@@ -54,7 +60,7 @@ class BufferInTorch:
     def add_row(self, replay: ReplayBuffer, row: tuple[Tensor, ...]) -> None:
         """The usual case: one row per env, and at least n before it."""
         observation, *scalars = row
-        added, switched, leaves, *kept = self._row(replay, *scalars)
+        added, switched, leaves, *kept = self._row(replay, self._offsets, self._off, *scalars)
         replay.ring.store(added, observation, kept)
         replay.tree.set(switched, leaves)
         replay.cursor.add_(1)
@@ -134,6 +140,8 @@ def importance_weights(leaf: Tensor, beta: float | Tensor) -> Tensor:
 
 def _next_row(
     replay: ReplayBuffer,
+    offsets: Tensor,
+    off: Tensor,
     action: Tensor,
     reward: Tensor,
     terminated: Tensor,
@@ -146,13 +154,13 @@ def _next_row(
         Flat indices of the rows, [N]; of the leaves that go off and on, [2 N]; their values,
         [2 N]; and what the rows hold beside their frames.
     """
-    places = (replay._newest + replay._offsets) % replay.capacity
+    places = (replay._newest + offsets) % replay.capacity
     added, _, ready, after_ready = places
     # With one step the row behind the one that is ready is the one to come.
     reset = first if replay.n_step == 1 else replay.ring.is_first(after_ready)
     goes_on = replay._goes_on(ready, reset)
     leaf = replay._leaf(replay.max_priority) if replay.prioritized else 1.0
-    leaves = torch.cat((replay._off, torch.where(goes_on, leaf, 0.0)))
+    leaves = torch.cat((off, torch.where(goes_on, leaf, 0.0)))
     kept = replay.ring.kept(action, replay._clipped(reward), terminated, truncated, first)
     return added, places[1:3].view(-1), leaves, *kept
 

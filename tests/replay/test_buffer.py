@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdqn.errors import CheckpointError, FastDQNError
+from fastdqn.replay.add_rows import add_rows
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.types import TimeStep
 
@@ -304,7 +305,7 @@ def test_the_short_way_of_adding_a_row_equals_the_general_one(n_step, prioritize
         )  # fmt: skip
         if general:
             monkeypatch.setattr(
-                replay._way, "add_row", lambda replay, row: replay._add_rows(row, [])
+                replay._way, "add_row", lambda replay, row: add_rows(replay, row, [])
             )
         g = np.random.default_rng(4)
         for i in range(60):  # four times around
