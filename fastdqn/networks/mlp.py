@@ -52,21 +52,36 @@ class MLP(Torso):
         inputs = math.prod(spec.frame_shape) * (spec.frame_stack or 1)
         return cls(inputs, spec.torso_sizes, batch_norm=spec.batch_norm)
 
+    def forward(self, observation: Tensor) -> Tensor:
+        """[B, ...] to [B, H]; each layer is looked up once, for that costs as much as a ReLU."""
+        layers = list(self.layers)
+        return self._through(layers, list(self.norms), _flat(observation, layers[0]))
+
     def body(self, observation: Tensor) -> Tensor:
         """[B, ...] to [B, F]."""
-        x = observation.flatten(1)
-        if x.dtype == torch.uint8:
-            x = x.float() / 255
         layers = list(self.layers)
-        assert isinstance(layers[0], nn.Linear)
-        x = x.to(layers[0].weight.dtype)
-        norms = list(self.norms)
-        for index, layer in enumerate(layers[:-1]):
-            x = layer(x)
-            x = F.relu(norms[index](x) if norms else x)
-        return x
+        x = _flat(observation, layers[0])
+        return self._through(layers[:-1], list(self.norms)[:-1], x)
 
     def to_hidden(self, features: Tensor) -> Tensor:
         """[B, F] to [B, H]."""
-        x = self.layers[-1](features)
-        return F.relu(self.norms[-1](x) if self.norms else x)
+        return self._through(list(self.layers)[-1:], list(self.norms)[-1:], features)
+
+    @staticmethod
+    def _through(layers: Sequence[nn.Module], norms: Sequence[nn.Module], x: Tensor) -> Tensor:
+        if not norms:
+            for layer in layers:
+                x = F.relu(layer(x))
+            return x
+        for layer, norm in zip(layers, norms, strict=True):
+            x = F.relu(norm(layer(x)))
+        return x
+
+
+def _flat(observation: Tensor, first: nn.Module) -> Tensor:
+    """[B, inputs] in the precision of the first layer; bytes become 0..1."""
+    x = observation.flatten(1)
+    if x.dtype == torch.uint8:
+        x = x.float() / 255
+    assert isinstance(first, nn.Linear)
+    return x.to(first.weight.dtype)
