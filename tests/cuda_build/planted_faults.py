@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: E402
 from benchmarks.speed.launches.parts import CASES, Run  # noqa: E402
 from benchmarks.speed.launches.watch import WATCH  # noqa: E402
 from fastdqn.learning.learner import Learner  # noqa: E402
-from fastdqn.replay.buffer import ReplayBuffer  # noqa: E402
+from fastdqn.replay import buffer_torch  # noqa: E402
 
 FAULTS = {
     "never used": lambda x: x + 1,
@@ -68,7 +68,9 @@ def before(owner, method, argument, fault):
 
 
 # Into the draw, which is compiled but in eager mode; into what is captured and never compiled.
-plants = {name: before(ReplayBuffer, "_weight", 1, fault) for name, fault in FAULTS.items()}
+plants = {
+    name: before(buffer_torch, "importance_weights", 0, fault) for name, fault in FAULTS.items()
+}
 plants["nothing"] = lambda: lambda: None
 plants["one launch more"] = before(Learner, "_apply", 1, lambda x: x + 1)
 plants["waits"] = before(Learner, "_apply", 1, lambda x: torch.cuda.synchronize())

@@ -78,6 +78,7 @@ class Run:
             frame_stack=config.frame_stack,
             stack_padding="zero",
             num_actions=_ACTIONS,
+            action_start=0,
         )
         with CUDA:  # fake parameters cannot be moved there
             network = build_network(config, envs)
