@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastdqn.system.loops import compiled
+from fastdqn.system.loops import compiled, to_array
 
 
 @torch.no_grad()
@@ -14,8 +14,7 @@ def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tenso
     """As :func:`fastdqn.acting.exploration.epsilon_greedy`."""
     chance = np.empty(len(q), np.float32)
     chance[:] = epsilon
-    arrays = (q.contiguous().numpy(), chance, uniform.contiguous().numpy())
-    return torch.from_numpy(_epsilon_greedy(*arrays))
+    return torch.from_numpy(_epsilon_greedy(to_array(q), chance, to_array(uniform)))
 
 
 @compiled

@@ -205,7 +205,8 @@ class ReplayBuffer:
     def _add_captured(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
         """The same as one graph, of arrays that lie where the last ones lay."""
         arrays = (*row, *second)
-        if arrays not in self._captured:
+        graph = self._captured.of(arrays)
+        if graph is None:
 
             def add(replay: ReplayBuffer) -> tuple[Tensor, ...]:
                 replay._add(row, second)
@@ -213,8 +214,8 @@ class ReplayBuffer:
 
             # Rows need not be put back: the graph writes them again.
             state = [self.cursor, self._newest, *self.tree.tensors()]
-            self._captured.capture(arrays, weakly(add, self), state)
-        self._captured(arrays)
+            graph = self._captured.capture(arrays, weakly(add, self), state)
+        graph()
 
     def _index(self, row: Tensor) -> Tensor:
         """Flat index of a row count per env, [..., N]."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fastdqn.replay import kernels
 from fastdqn.replay.gather_numba import GatherInNumba
-from fastdqn.replay.sum_tree_numba import TreeInNumba, check_inside, to_array
+from fastdqn.replay.sum_tree_numba import TreeInNumba, check_inside
+from fastdqn.system.loops import to_array
 from fastdqn.types import Batch
 
 if TYPE_CHECKING:

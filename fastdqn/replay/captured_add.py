@@ -25,16 +25,14 @@ class CapturedAdds:
     def __len__(self) -> int:
         return len(self._graphs)
 
-    def __contains__(self, arrays: tuple[Tensor, ...]) -> bool:
-        return self._places(arrays) in self._graphs
-
-    def __call__(self, arrays: tuple[Tensor, ...]) -> None:
-        """Add what lies in these arrays."""
-        self._graphs[self._places(arrays)][1]()
+    def of(self, arrays: tuple[Tensor, ...]) -> CapturedStep | None:
+        """The graph that adds what lies in these arrays; None: there is none yet."""
+        found = self._graphs.get(self._places(arrays))
+        return None if found is None else found[1]
 
     def capture(
         self, arrays: tuple[Tensor, ...], add: Callable[[], Any], state: list[Tensor]
-    ) -> None:
+    ) -> CapturedStep:
         """Make the graph for these arrays.
 
         Args:
@@ -45,6 +43,7 @@ class CapturedAdds:
         captured = CapturedStep(add, state, [], self._device)
         # The reference to the arrays keeps their ids unique.
         self._graphs[self._places(arrays)] = (arrays, captured)
+        return captured
 
     @staticmethod
     def _places(arrays: tuple[Tensor, ...]) -> tuple[int, ...]:

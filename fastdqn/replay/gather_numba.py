@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastdqn.replay import kernels
+from fastdqn.system.loops import to_array
 
 
 class GatherInNumba:
@@ -67,7 +68,7 @@ class GatherInNumba:
         action, reward, discount = (np.empty(count, kind) for kind in (np.int64, *[np.float32] * 2))
         rows = np.empty((2, count, self.stack_size), np.int64)
         kernels.transitions(
-            index.contiguous().numpy(), self._num_envs, gamma_powers.numpy(), self.repeats,
+            to_array(index), self._num_envs, gamma_powers.numpy(), self.repeats,
             *self.scalars, action, reward, discount, rows,
         )  # fmt: skip
         observation, next_observation = self._copied(rows)

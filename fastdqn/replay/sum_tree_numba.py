@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastdqn.replay import kernels
+from fastdqn.system.loops import to_array
 
 
 class TreeInNumba:
@@ -50,11 +51,6 @@ class TreeInNumba:
         drawn = np.empty(uniform.shape[1], np.int64), np.empty(uniform.shape[1], np.float32)
         kernels.draw_leaves(*self.arrays, to_array(uniform), *drawn)
         return torch.from_numpy(drawn[0]), torch.from_numpy(drawn[1])
-
-
-def to_array(tensor: Tensor) -> np.ndarray:
-    """The memory of a CPU tensor in the one layout that the loops are compiled for."""
-    return tensor.contiguous().numpy()
 
 
 def check_inside(inside: bool, index: Tensor, capacity: int) -> None:

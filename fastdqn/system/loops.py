@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from fastdqn.errors import ConfigError
 
@@ -40,3 +42,8 @@ def compiled(function: Callable[..., Any]) -> Any:
         return njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # no directory to keep it in
         return njit(nogil=True, error_model="numpy")(function)
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """The memory of a CPU tensor in the one layout that the loops are compiled for."""
+    return tensor.contiguous().numpy()
