@@ -173,7 +173,13 @@ def keep_memory_for(network: nn.Module, device: torch.device) -> None:
 
 
 def policy_spec(
-    config: Config, envs: EnvStream, learner: Learner, *, own_envs: bool, own_network: bool
+    config: Config,
+    envs: EnvStream,
+    learner: Learner,
+    *,
+    own_envs: bool,
+    own_network: bool,
+    own_objective: bool,
 ) -> dict[str, Any]:
     """What a checkpoint must know to act without the envs, and what a command cannot make."""
     spaces = Spaces.of(envs)
@@ -188,6 +194,7 @@ def policy_spec(
         "bf16": learner.bf16,
         "own_envs": own_envs,
         "own_network": own_network,
+        "own_objective": own_objective,
         "network": None if own_network else network_spec(config, spaces).to_dict(),
     }
 

@@ -115,10 +115,13 @@ class Parts:
             set_up_torch(config, network, self.device)
             self.learner = build_learner(config, network, self.device, objective)
             self.spec = policy_spec(
-                config, self.envs, self.learner, own_envs=envs is not None, own_network=own_network
+                config,
+                self.envs,
+                self.learner,
+                own_envs=envs is not None,
+                own_network=own_network,
+                own_objective=objective is not None,
             )
-            if objective is not None:
-                self.spec["own_objective"] = True
             # What is refused leaves none.
             self.run_dir, self.resuming, self.lock = open_run_dir(config, name)
             self._resources.callback(self.lock.release)
