@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastdqn.errors import ConfigError
+from fastdqn.frame_format import FrameFormat
 
 if TYPE_CHECKING:
     from fastdqn.envs import EnvStream
     from fastdqn.types import StackPadding
 
-_SPACES = ("frames", "num_actions", "action_start")
+_SPACES = ("frames", "format", "num_actions", "action_start")
 _STACKS = ("frame_stack", "stack_padding")
 
 
@@ -22,6 +23,7 @@ class Spaces:
 
     frame_shape: tuple[int, ...]
     frame_dtype: str | None  # uint8 or float32; None: an older checkpoint does not say
+    format: FrameFormat
     num_actions: int
     action_start: int
     frame_stack: int | None
@@ -30,9 +32,11 @@ class Spaces:
     @classmethod
     def of(cls, envs: EnvStream) -> Spaces:
         """Those of a stream."""
+        shape, dtype = tuple(envs.observation_space.shape), str(envs.observation_space.dtype)
         return cls(
-            tuple(envs.observation_space.shape),
-            str(envs.observation_space.dtype),
+            shape,
+            dtype,
+            getattr(envs, "frame_format", None) or FrameFormat.of_box(envs.observation_space),
             envs.num_actions,
             envs.action_start,
             envs.frame_stack,
@@ -42,9 +46,13 @@ class Spaces:
     @classmethod
     def of_spec(cls, spec: Mapping[str, Any]) -> Spaces:
         """Those that a checkpoint's spec describes."""
+        shape = tuple(spec["frame_shape"])
+        dtype = spec.get("frame_dtype", "uint8" if spec["image"] else None)
+        saved = spec.get("frame_format")
         return cls(
-            tuple(spec["frame_shape"]),
-            spec.get("frame_dtype", "uint8" if spec["image"] else None),
+            shape,
+            dtype,
+            FrameFormat.of_bytes(shape, dtype) if saved is None else FrameFormat.from_dict(saved),
             spec["num_actions"],
             spec["action_start"],
             spec["frame_stack"],
@@ -53,8 +61,8 @@ class Spaces:
 
     @property
     def image(self) -> bool:
-        """Frames of two or three dimensions of bytes."""
-        return self.frame_dtype == "uint8" and len(self.frame_shape) in (2, 3)
+        """Whether frames are images."""
+        return self.format.image
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -64,7 +72,13 @@ class Spaces:
     def looks_like(self, other: Spaces) -> bool:
         """Whether a network cannot tell the observations apart: a stack may be the env's own."""
         dtypes = {self.frame_dtype, other.frame_dtype} - {None}
-        return self.observation_shape == other.observation_shape and len(dtypes) < 2
+        alike = self.observation_shape == other.observation_shape and len(dtypes) < 2
+        return alike and (None in (self.frame_dtype, other.frame_dtype) or self.means(other))
+
+    def means(self, other: Spaces) -> bool:
+        """Whether equal numbers in a frame mean the same."""
+        names = ("divisor", "one_hot", "packed_image")
+        return all(getattr(self.format, n) == getattr(other.format, n) for n in names)
 
 
 def check_eval_envs(envs: EnvStream, eval_envs: EnvStream) -> None:
@@ -98,6 +112,8 @@ def _check(
         if field == "frames":
             dtypes = {wanted.frame_dtype, found.frame_dtype} - {None}
             same = wanted.frame_shape == found.frame_shape and len(dtypes) < 2
+        elif field == "format":
+            same = None in (wanted.frame_dtype, found.frame_dtype) or wanted.means(found)
         else:
             same = getattr(wanted, field) == getattr(found, field)
         if not same:
@@ -110,6 +126,8 @@ def _check(
 def _shown(spaces: Spaces, field: str) -> str:
     if field == "frames":
         return f"frames of shape {spaces.frame_shape} {spaces.frame_dtype or ''}".rstrip()
+    if field == "format":
+        return f"observations that are {spaces.format}"
     if field == "num_actions":
         return f"{spaces.num_actions} actions"
     if field == "action_start":

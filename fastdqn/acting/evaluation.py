@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import gymnasium
@@ -89,7 +89,10 @@ def evaluate(
     Raises:
         ConfigError: Where the envs have other spaces than those that the policy is for.
     """
-    envs = make_envs(envs) if isinstance(envs, gymnasium.Env | VectorEnv) else envs
+    if isinstance(envs, gymnasium.Env | VectorEnv):  # as the policy's own were
+        reader = policy.reader
+        said = {} if reader is None else asdict(reader.options)
+        envs = make_envs(envs, frame_stack=policy.frame_stack, **said)
     if policy.spaces is not None:
         check_played(policy.spaces, envs)
     total = np.zeros(envs.num_envs)

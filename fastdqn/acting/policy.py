@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.exploration import epsilon_greedy
-from fastdqn.errors import ConfigError
+from fastdqn.envs import arrays
+from fastdqn.envs.reader import ObservationReader
+from fastdqn.errors import ConfigError, EnvError
 from fastdqn.networks.forward import forward_q
 from fastdqn.spaces import Spaces
 from fastdqn.system.staging import as_tensor
@@ -28,6 +33,7 @@ class Policy:
         lowered: Acts instead of the network: the same with its body in bfloat16.
         spaces: Of the envs it is for: others are refused. They stand for the three arguments about
             stacks and actions, too.
+        reader: Makes frames of observations as the envs themselves return them.
     """
 
     def __init__(
@@ -42,9 +48,10 @@ class Policy:
         seed: int = 0,
         lowered: nn.Module | None = None,
         spaces: Spaces | None = None,
+        reader: ObservationReader | None = None,
     ) -> None:
         self.network = network
-        self.spaces = spaces
+        self.spaces, self.reader = spaces, reader
         if spaces is not None:
             frame_stack, stack_padding = spaces.frame_stack, spaces.stack_padding
             action_start = spaces.action_start
@@ -63,34 +70,81 @@ class Policy:
 
     @torch.no_grad()
     def act(
-        self, observation: Array, *, first: Array | None = None, epsilon: float | Tensor = 0.0
-    ) -> Array:
-        """Actions for N envs, as their action space counts them.
+        self,
+        observation: Array | Mapping[str, Any] | Sequence[Any] | int,
+        *,
+        first: Array | None = None,
+        epsilon: float | Tensor = 0.0,
+    ) -> Array | np.integer:
+        """Actions for N envs, as their action space counts them, or for one.
 
         Args:
-            observation: [N, *O], the newest frame of each env.
+            observation: [N, *O], the newest frame of each env, or what the envs themselves return
+                (channels last, a dictionary, integers): with an axis of N in front, or without for
+                one env.
             first: bool [N], envs that were just reset: their stacks start anew. None: only where
                 the number of envs changed (or at the first call).
             epsilon: Chance of a random action, or one for each env, [N].
 
         Returns:
-            int64 [N]; numpy if the observation is numpy, else a tensor on the device.
+            int64 [N], or one where the observation is one; numpy if the observation is numpy, else
+            a tensor on the device.
 
         Raises:
-            ConfigError: Where the frames have another shape than those of ``spaces``.
+            ConfigError: Where an argument has another shape than the envs or N ask for.
         """
-        frames = as_tensor(observation)
-        if self.spaces is not None and tuple(frames.shape[1:]) != self.spaces.frame_shape:
+        frames, single = self._frames(observation)
+        num = len(frames)
+        if first is not None and tuple(np.shape(first)) != (num,):
             raise ConfigError(
-                f"observation has shape {tuple(frames.shape)}, where this policy takes a frame of "
-                f"shape {self.spaces.frame_shape} for each of N envs; pass all N as one array."
+                f"first has shape {tuple(np.shape(first))}; use one flag for each of {num} envs."
             )
-        frames = frames.to(self.device)
-        frames = frames if frames.dtype == torch.uint8 else frames.float()
-        q = forward_q(self.acting_network, self._observe(frames, first), self.autocast)
+        if isinstance(epsilon, Tensor) and tuple(epsilon.shape) not in ((), (num,)):
+            raise ConfigError(
+                f"epsilon has shape {tuple(epsilon.shape)}; use a number, or one for each of "
+                f"{num} envs."
+            )
+        numpy = not isinstance(frames, Tensor)
+        seen = as_tensor(frames).to(self.device)
+        seen = seen if seen.dtype == torch.uint8 else seen.float()
+        q = forward_q(self.acting_network, self._observe(seen, first), self.autocast)
         uniform = torch.rand((2, q.shape[0]), generator=self.generator, device=self.device)
         actions = epsilon_greedy(q, epsilon, uniform) + self.action_start
-        return actions.cpu().numpy() if isinstance(observation, np.ndarray) else actions
+        chosen = actions.cpu().numpy() if numpy else actions
+        return chosen[0] if single else chosen
+
+    def _frames(self, observation: Any) -> tuple[Array, bool]:
+        """Frames [N, *O], and whether the observation was that of one env."""
+        shape = None if self.spaces is None else self.spaces.frame_shape
+        if isinstance(observation, Array) and self._are_frames(observation.dtype):
+            found = tuple(observation.shape)
+            if shape is None or found[1:] == shape:
+                return observation, False
+            if found == shape:
+                return observation[None], True
+        try:
+            if self.reader is not None:
+                if self.reader.is_single(observation):
+                    return self.reader.single(observation)[None], True
+                num = len(self.reader.example(observation))
+                return self.reader.frames(observation, num), False
+        except EnvError as error:
+            raise ConfigError(f"observation is none of this policy's envs: {error}") from None
+        except TypeError:  # no array at all
+            pass
+        what = type(observation).__name__
+        if isinstance(observation, Array):
+            what = f"{tuple(observation.shape)} {observation.dtype}"
+        raise ConfigError(
+            f"observation has shape {what}, where this policy takes a frame of shape {shape} for "
+            f"each of N envs; pass all N as one array."
+        )
+
+    def _are_frames(self, dtype: Any) -> bool:
+        """Whether arrays of a dtype may be frames already: a reader might make bytes of floats."""
+        if self.reader is None or self.spaces is None or self.spaces.frame_dtype is None:
+            return True
+        return arrays.kind(dtype) == ("uint8" if self.spaces.frame_dtype == "uint8" else "float")
 
     def reset(self) -> None:
         """Forget the stacks: the next call starts every env anew."""

@@ -27,7 +27,7 @@ def checked(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str,
     found = dict(values)
     for field in fields.values():
         value = found[field.name]
-        if isinstance(value, list) and _is_tuple(field.type):
+        if isinstance(value, list) and any(map(_is_tuple, _options(field.type))):
             found[field.name] = value = tuple(value)
         check_type(field.name, value, field.type, field.range)
         if field.range is not None and value is not None and value not in field.range:
@@ -52,7 +52,7 @@ def check_type(name: str, value: Any, hint: Any, allowed: Range | None = None) -
         hint: The type, without marks.
         allowed: The numbers to name where a value is not finite.
     """
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = _options(hint)
     for option in options:
         origin = typing.get_origin(option)
         if origin is Literal:
@@ -65,8 +65,10 @@ def check_type(name: str, value: Any, hint: Any, allowed: Range | None = None) -
             )
         if option is type(None) and value is None:
             return
-        if origin is tuple and isinstance(value, tuple) and all(type(v) is int for v in value):
-            return
+        if origin is tuple and isinstance(value, tuple):
+            kind = typing.get_args(option)[0]
+            if all(type(v) is kind for v in value):
+                return
         if origin is dict and isinstance(value, dict):
             return
         if option in (int, bool, str) and type(value) is option:
@@ -88,6 +90,11 @@ def shown(value: Any) -> str:
     return short.repr(value)
 
 
+def _options(hint: Any) -> tuple[Any, ...]:
+    """What a type allows, one by one."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
 def _is_tuple(hint: Any) -> bool:
     return typing.get_origin(hint) is tuple
 
@@ -103,6 +110,8 @@ def _type_name(option: Any) -> str:
         return "true or false"
     if option is str:
         return "a text"
+    if _is_tuple(option) and typing.get_args(option)[0] is str:
+        return "names (on the command line with spaces between them: image direction)"
     if _is_tuple(option):
         return "whole numbers (on the command line with spaces between them: 64 64)"
     if typing.get_origin(option) is dict:

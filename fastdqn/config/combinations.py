@@ -41,6 +41,14 @@ def check_pairs(config: Config) -> None:
         refuse("run_dir", "is no path; name a directory, or None for a fresh one")
     if c.initial is not None and (not c.initial or "\0" in c.initial):
         refuse("initial", "is no path; name a run directory or a checkpoint")
+    if c.observation_keys is not None and not all(c.observation_keys or ("",)):
+        refuse("observation_keys", "must be one name or more, or None for all")
+    if c.device == "mps":
+        refuse(
+            "device",
+            "is not supported: there are kernels for cpu and cuda only; use cpu, which is as fast "
+            "for small networks",
+        )
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", c.device):
         refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")
     wanted = c.hidden_sizes or (c.network == "batchnorm_cnn" and not c.dueling)

@@ -33,6 +33,21 @@ class EnvFields:
     frame_stack: Annotated[int | None, Range(1, 64)] = None
     """Frames per observation, stacked by the replay (S); None: observations are used as they are.
     Atari needs it: 4."""
+    observation_scale: Literal["auto", "none", "255"] = "auto"
+    """What the network divides observations by. auto: by 255 where their space runs from 0 to 255,
+    but for symbols on a grid of less than 16 x 16; none and 255 settle it."""
+    image_layout: Literal["auto", "chw", "hwc"] = "auto"
+    """Whether images have their channels first or last; auto: by their sizes. They are stored with
+    the channels first."""
+    observation_keys: tuple[str, ...] | None = None
+    """Of the parts of a Dict or Tuple observation, those to look at (image, goal.position, 0).
+    None: all but texts."""
+    store_uint8: bool = False
+    """Store images of floats as bytes, a quarter of the memory: for those from 0 to 1 or 0 to 255
+    that were made of bytes. An image of other values ends the run."""
+    normalize_observations: bool = False
+    """Shift and scale the numbers in observations by their running mean and deviation, which are
+    saved with the policy. Pixels and categories stay as they are."""
     reward_clip: Annotated[float | None, ABOVE_ZERO] = None
     """Learn from rewards clipped to [-x, x]; reported returns stay raw."""
     atari_protocol: Literal["machado", "classic"] = "machado"
@@ -97,12 +112,13 @@ class RunFields:
 class NetworkFields:
     """From an observation to Q values."""
 
-    network: Literal["auto", "mlp", "nature", "impala", "batchnorm_cnn"] = "auto"
-    """auto: nature (the CNN of Mnih 2015) for images, mlp for vectors. impala: the residual CNN of
-    Espeholt 2018. batchnorm_cnn: the one of PyTorch's DQN tutorial."""
+    network: Literal["auto", "mlp", "nature", "small_cnn", "impala", "batchnorm_cnn"] = "auto"
+    """auto: nature (the CNN of Mnih 2015) for images, small_cnn (MinAtar's, Young 2019) for those
+    smaller than 36 x 36, mlp for vectors; a vector beside an image gets a branch of its own.
+    impala: the residual CNN of Espeholt 2018. batchnorm_cnn: the one of PyTorch's DQN tutorial."""
     hidden_sizes: tuple[int, ...] = (256, 256)
-    """Hidden layers of the mlp; for nature and impala, the one layer after the convolutions;
-    batchnorm_cnn can do without any."""
+    """Hidden layers of the mlp; for nature, small_cnn and impala, the one layer after the
+    convolutions; batchnorm_cnn can do without any."""
     impala_width: Annotated[int, Range(1, 64)] = 1
     """Multiplies the channels of network impala: 16, 32 and 32."""
     batch_norm: bool = False

@@ -31,6 +31,17 @@ def kind(dtype: Any) -> str:
     return "int" if "int" in name else "float" if "float" in name else name
 
 
+def fits(found: str, said: str) -> bool:
+    """Whether arrays of one :func:`kind` stand for numbers of another without a loss.
+
+    Whole numbers are floats, flags are numbers, and bytes are whole numbers; not the other way.
+    """
+    order = ("bool", "uint8", "int", "float")
+    if found not in order or said not in order:
+        return found == said
+    return found == said or (order.index(found) < order.index(said))
+
+
 def cast(x: Any, dtype: DType) -> Any:
     """``x`` in another dtype; the same array where it has that dtype already."""
     if isinstance(x, Tensor):

@@ -12,6 +12,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from fastdqn.envs.gymnasium import GymnasiumStream
+from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.errors import EnvError, nearest
 from fastdqn.system.host import usable_cpus
 
@@ -75,17 +76,29 @@ class AtariStream(GymnasiumStream):
     grows with every reset and at no other time.
 
     Envs without wrappers step in ALE's threads from send() to recv(). A single frame [N, 1, 84, 84]
-    is delivered as [N, 84, 84]. The final frame of an episode is stale: ALE leaves its frame skip
-    before it grabs the screen, so that a truncated episode bootstraps from the frame before (or
-    a blend of it); a terminated one bootstraps from nothing. ALE cannot save its state.
+    is delivered as [N, 84, 84] where the replay stacks them. The final frame of an episode is
+    stale: ALE leaves its frame skip before it grabs the screen, so that a truncated episode
+    bootstraps from the frame before (or a blend of it); a terminated one bootstraps from nothing.
+    ALE cannot save its state.
     """
 
     def __init__(
-        self, envs: VectorEnv, *, frame_stack: int | None = None, seed: int | None = None
+        self,
+        envs: VectorEnv,
+        *,
+        frame_stack: int | None = None,
+        seed: int | None = None,
+        observation: ObservationOptions | None = None,
     ) -> None:
-        super().__init__(envs, frame_stack=frame_stack, stack_padding="zero", seed=seed)
+        super().__init__(
+            envs,
+            frame_stack=frame_stack,
+            stack_padding="zero",
+            seed=seed,
+            observation=observation,
+        )
         low, high = self.observation_space.low, self.observation_space.high
-        self._squeeze = len(low) == 1
+        self._squeeze = frame_stack is not None and len(low) == 1
         if self._squeeze:
             self.observation_space = Box(low[0], high[0], dtype=np.uint8)
         self._direct = envs is self._base  # a wrapper must see step()
@@ -122,6 +135,10 @@ class AtariStream(GymnasiumStream):
         frames = super()._deliver(raw)
         return frames[:, 0] if self._squeeze else frames
 
+    def _final_batch(self, raw: Any) -> Any:
+        frames = super()._final_batch(raw)
+        return frames[:, 0] if self._squeeze else frames
+
 
 def make_atari(
     env_id: str,
@@ -131,6 +148,7 @@ def make_atari(
     frame_stack: int | None = 4,
     num_threads: int | None = None,
     seed: int | None = None,
+    observation: ObservationOptions | None = None,
 ) -> AtariStream:
     """The envs of ``ALE/<Game>-v5``, one grey frame of 84x84 per step, rewards as they are.
 
@@ -141,6 +159,7 @@ def make_atari(
         frame_stack: Frames that the replay shall stack.
         num_threads: Of ALE; None: one per usable CPU, at most one per env.
         seed: Of the first ``reset()`` that names none.
+        observation: What observations mean.
     """
     try:
         from ale_py.vector_env import AtariVectorEnv
@@ -186,4 +205,4 @@ def make_atari(
         )
     except Exception as error:
         raise EnvError(f"{env_id} cannot be made ({type(error).__name__}: {error}).") from error
-    return AtariStream(envs, frame_stack=frame_stack, seed=seed)
+    return AtariStream(envs, frame_stack=frame_stack, seed=seed, observation=observation)

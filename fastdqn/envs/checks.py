@@ -14,6 +14,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from fastdqn.envs import arrays
+from fastdqn.envs.leaves import ObservationOptions
+from fastdqn.envs.reader import ObservationReader, without_ones
 from fastdqn.errors import EnvError
 from fastdqn.types import Array
 
@@ -68,51 +70,51 @@ def read_actions(envs: VectorEnv) -> tuple[int, int]:
     return int(space.n), int(space.start)
 
 
-def read_frame_space(envs: VectorEnv) -> spaces.Box:
-    """The space of one observation, with the dtype in which a stream delivers it."""
+def read_observation(
+    envs: VectorEnv, options: ObservationOptions, frame_stack: int | None
+) -> ObservationReader:
+    """What makes frames of the observations of envs."""
     space = getattr(envs, "single_observation_space", None)
-    if not isinstance(space, spaces.Box):
+    if not isinstance(space, spaces.Space):
         raise EnvError(
-            f"The observation space of {envs} is {space}, but a replay stores one Box; put "
-            f"gymnasium.wrappers.FlattenObservation (or a wrapper of your own) around each env."
+            f"{envs} has no single_observation_space ({space}); set it to the space of one env's "
+            f"observation."
         )
     batch = getattr(envs, "observation_space", None)
-    if batch is not None and batch.shape != (envs.num_envs, *space.shape):
+    if (
+        isinstance(space, spaces.Box)
+        and batch is not None
+        and batch.shape != (envs.num_envs, *space.shape)
+    ):
         raise EnvError(
             f"{envs} has num_envs = {envs.num_envs} but batches of shape {batch.shape}; all envs "
             f"must step together, so make it with batch_size = num_envs."
         )
-    return delivered(space)
+    return ObservationReader.of_space(space, options, frame_stack=frame_stack, name=str(envs))
 
 
-def delivered(space: spaces.Box) -> spaces.Box:
-    """``space`` as a stream delivers it: uint8 stays, every other dtype becomes float32."""
-    if space.dtype in (np.uint8, np.float32):
-        return space
-    with np.errstate(over="ignore"):  # a float64 bound may be infinite in float32
-        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-    return spaces.Box(low, high, space.shape, np.float32)
-
-
-def check_frames(envs: VectorEnv, raw: Any, name: str = "observation") -> None:
-    """Refuse observations that are not one array [N, *O] of the kind that the space promises."""
+def check_frames(envs: VectorEnv, raw: Any) -> Array:
+    """The observations as one array [N, *O] of the kind that the space promises, or EnvError."""
     space = envs.single_observation_space
     shape = (envs.num_envs, *(space.shape or ()))
     if not isinstance(raw, Array):
         raise EnvError(
-            f"{envs} returned {name} of type {type(raw).__name__}; return a numpy array or a "
+            f"{envs} returned observation of type {type(raw).__name__}; return a numpy array or a "
             f"torch tensor of shape {shape}."
         )
     if tuple(raw.shape) != shape:
+        if without_ones(raw.shape) != without_ones(shape):
+            raise EnvError(
+                f"{envs} returned observation of shape {tuple(raw.shape)}, but its space says "
+                f"{shape}; correct one of them."
+            )
+        raw = raw.reshape(shape)
+    if not arrays.fits(arrays.kind(raw.dtype), arrays.kind(space.dtype)):
         raise EnvError(
-            f"{envs} returned {name} of shape {tuple(raw.shape)}, but its space says {shape}; "
+            f"{envs} returned observation of dtype {raw.dtype}, but its space says {space.dtype}; "
             f"correct one of them."
         )
-    if arrays.kind(raw.dtype) != arrays.kind(space.dtype):
-        raise EnvError(
-            f"{envs} returned {name} of dtype {raw.dtype}, but its space says {space.dtype}; "
-            f"correct one of them."
-        )
+    return raw
 
 
 def check_per_env(envs: VectorEnv, name: str, value: Array) -> None:

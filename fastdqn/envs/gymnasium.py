@@ -12,6 +12,7 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from fastdqn.envs import arrays, checks, failures
+from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError
 from fastdqn.system.clock import Awake
@@ -21,7 +22,7 @@ _TICK_S = 0.25
 
 
 class GymnasiumStream(EnvStream):
-    """Adapter of a VectorEnv with a Discrete action space and a Box observation space.
+    """Adapter of a VectorEnv with a Discrete action space.
 
     NEXT_STEP envs are a stream already: the row after the end of an episode is ``first``.
     SAME_STEP and DISABLED envs give two observations where an episode ends, the final one and the
@@ -39,6 +40,11 @@ class GymnasiumStream(EnvStream):
         stack_padding: What stands before an episode's first frame.
         seed: Of the first ``reset()`` that names none.
         step_timeout_s: How long the workers of an AsyncVectorEnv may take for one step.
+        observation: What observations mean, where their space leaves it open.
+
+    Attributes:
+        reader: Makes frames of the observations.
+        frame_format: What the numbers of a frame mean.
     """
 
     def __init__(
@@ -49,14 +55,19 @@ class GymnasiumStream(EnvStream):
         stack_padding: StackPadding = "repeat",
         seed: int | None = None,
         step_timeout_s: float | None = 60.0,
+        observation: ObservationOptions | None = None,
     ) -> None:
         checks.check_is_vector_env(envs)
         self.autoreset_mode = checks.read_autoreset_mode(envs)
         self.num_actions, self.action_start = checks.read_actions(envs)
-        self.observation_space = checks.read_frame_space(envs)
-        self.num_envs = envs.num_envs
         if frame_stack is not None and frame_stack < 1:
             raise EnvError(f"frame_stack = {frame_stack} is out of range; use 1 or more, or None.")
+        self.reader = checks.read_observation(
+            envs, observation or ObservationOptions(), frame_stack
+        )
+        self.observation_space = self.reader.frame_space
+        self.frame_format = self.reader.format
+        self.num_envs = envs.num_envs
         self.frame_stack = frame_stack
         self.stack_padding = stack_padding
         self._envs = envs
@@ -130,8 +141,7 @@ class GymnasiumStream(EnvStream):
             return TimeStep(observation, reward, terminated, truncated, restarted)
         following = observation
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
-            final = self._final_frames(info, raw, restarted)
-            observation = observation if final is None else self._deliver(final)
+            observation = self._final_frames(info, observation, restarted)
         elif bool(restarted.any()):
             # Envs may return their own buffer, which the reset overwrites. The dictionary and the
             # mask are new each time: Gymnasium pops the mask out of it.
@@ -250,37 +260,50 @@ class GymnasiumStream(EnvStream):
                     raise multiprocessing.TimeoutError
 
     def _deliver(self, raw: Any) -> Any:
-        """An observation of the envs, checked, in the dtype of ``observation_space``."""
-        if self._dtype is None or raw.dtype != self._dtype or raw.shape != self._shape:
-            checks.check_frames(self._envs, raw)
+        """Observations of the envs as frames, checked, in the dtype of ``observation_space``."""
+        if not self.reader.plain:
+            frames = self.reader.frames(raw, self.num_envs)
+            self._example = frames
+            return frames
+        try:
+            new = self._dtype is None or raw.dtype != self._dtype or raw.shape != self._shape
+        except AttributeError:  # it was an array before, and is none now
+            new = True
+        if new:
+            raw = checks.check_frames(self._envs, raw)
             self._dtype, self._shape = raw.dtype, raw.shape
         self._example = raw
         return arrays.cast(raw, self._delivers)
 
     # --- helpers -------------------------------------------------------------------------------
 
-    def _final_frames(self, info: Mapping[str, Any], raw: Any, ended: Any) -> Any:
-        """``raw`` with the final observation where ``ended``; None if no episode did."""
+    def _final_frames(self, info: Mapping[str, Any], frames: Any, ended: Any) -> Any:
+        """``frames`` [N, *O] with the final ones where ``ended``."""
         final = info.get("final_obs")
         if final is None:
             if not bool(ended.any()):
-                return None
+                return frames
             raise EnvError(
                 f"An episode of {self._envs} ended without info['final_obs']; autoreset mode "
                 f"SAME_STEP needs it, or use AutoresetMode.NEXT_STEP."
             )
-        if isinstance(final, Array) and final.dtype != object:  # dense: rows not ended are junk
-            checks.check_frames(self._envs, final, "final_obs")
-            return arrays.choose(ended, arrays.as_kind_of(final, raw), raw)
-        out = arrays.copy(raw)  # an object array with holes
+        if not isinstance(final, np.ndarray) or final.dtype != object:  # rows not ended are junk
+            final = self._final_batch(final)
+            return arrays.choose(ended, arrays.as_kind_of(final, frames), frames)
+        out = arrays.copy(frames)  # an object array with holes
         for i in np.flatnonzero(arrays.to_numpy(ended)):
-            if final[i] is None or tuple(final[i].shape) != tuple(raw.shape[1:]):
+            if final[i] is None:
                 raise EnvError(
                     f"Env {i} of {self._envs} ended its episode, but info['final_obs'][{i}] is "
-                    f"not an observation of shape {tuple(raw.shape[1:])}."
+                    f"None; give its last observation."
                 )
-            out[i] = arrays.as_kind_of(final[i], raw)
+            frame = self.reader.single(final[i], f"info['final_obs'][{i}]")
+            out[i] = arrays.as_kind_of(frame, frames)
         return out
+
+    def _final_batch(self, raw: Any) -> Any:
+        """Final observations of all envs as frames, junk where no episode ended."""
+        return self.reader.frames(raw, self.num_envs, "final_obs")
 
     def _per_env(self, name: str, value: Any, dtype: arrays.DType) -> Any:
         """``value`` [N] in the kind of array that observations are."""

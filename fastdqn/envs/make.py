@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -13,6 +14,7 @@ from fastdqn.config.env_ids import check_env_id, is_native
 from fastdqn.envs import checks
 from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
 from fastdqn.envs.gymnasium import GymnasiumStream
+from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.envs.native.base import NativeVectorEnv
 from fastdqn.envs.native.stream import NativeStream
 from fastdqn.envs.stream import EnvStream
@@ -33,6 +35,10 @@ def make_envs(
     vectorization: str = "auto",
     device: str = "cpu",
     step_timeout_s: float | None = 60.0,
+    observation_scale: str = "auto",
+    image_layout: str = "auto",
+    observation_keys: Sequence[str] | None = None,
+    store_uint8: bool = False,
     **env_kwargs: Any,
 ) -> EnvStream:
     """Make envs, or adapt a VectorEnv, and refuse what a DQN cannot use.
@@ -51,7 +57,17 @@ def make_envs(
         device: Passed on to the env if it is not ``cpu``, for vector envs that live on a GPU, such
             as our own.
         step_timeout_s: How long the workers of an AsyncVectorEnv may take for one step.
+        observation_scale: ``none``: observations go to the network as they are; ``255``: divided
+            by 255; ``auto``: by 255 where the space runs from 0 to 255, but for symbols on a small
+            grid.
+        image_layout: ``chw``, ``hwc``, or ``auto``: by the sizes.
+        observation_keys: Of the parts of a Dict or Tuple, those to look at (``a``, ``a.b``, ``0``);
+            None: all but texts.
+        store_uint8: Store images of floats as bytes, where that loses nothing.
         **env_kwargs: Of ``gymnasium.make_vec``.
+
+    Raises:
+        EnvError: Where they cannot be made, or are nothing for a DQN.
     """
     if num_envs is not None and (type(num_envs) is not int or num_envs < 1):
         raise EnvError(f"num_envs = {num_envs!r} is out of range; use 1 or more.")
@@ -61,6 +77,9 @@ def make_envs(
         raise EnvError(
             f"vectorization = {vectorization!r} must be one of {', '.join(_VECTORIZATIONS)}{hint}."
         )
+    observation = ObservationOptions.checked(
+        observation_scale, image_layout, observation_keys, store_uint8
+    )
     if device != "cpu":
         env_kwargs["device"] = device
     if not isinstance(env, str):
@@ -71,7 +90,7 @@ def make_envs(
         checks.check_is_vector_env(env)
         if num_envs not in (None, env.num_envs):
             raise EnvError(f"num_envs = {num_envs}, but {env} has {env.num_envs}; leave it None.")
-        return _adapt(env, frame_stack, seed, step_timeout_s)
+        return _adapt(env, frame_stack, seed, step_timeout_s, observation)
     if env.startswith("ALE/"):
         if env_kwargs or vectorization not in ("auto", "vector_entry_point"):
             name = next(iter(env_kwargs), "vectorization")
@@ -86,6 +105,7 @@ def make_envs(
             frame_stack=4 if frame_stack is None else frame_stack,
             num_threads=num_threads,
             seed=seed,
+            observation=observation,
         )
     if atari is not None or num_threads is not None:
         name = "num_threads" if atari is None else "atari"
@@ -97,23 +117,34 @@ def make_envs(
         )
     envs = _make_vec(env, num_envs or 1, vectorization, env_kwargs)
     try:
-        return _adapt(envs, frame_stack, seed, step_timeout_s)
+        return _adapt(envs, frame_stack, seed, step_timeout_s, observation)
     except EnvError:
         envs.close()
         raise
 
 
 def _adapt(
-    envs: VectorEnv, frame_stack: int | None, seed: int, step_timeout_s: float | None
+    envs: VectorEnv,
+    frame_stack: int | None,
+    seed: int,
+    step_timeout_s: float | None,
+    observation: ObservationOptions,
 ) -> GymnasiumStream:
     """The stream that knows the laws of ``envs``."""
     ale_py = sys.modules.get("ale_py")  # not loaded: then these are not its envs
     if ale_py is not None and isinstance(envs.unwrapped, ale_py.AtariVectorEnv):
-        return AtariStream(envs, frame_stack=frame_stack, seed=seed)
+        return AtariStream(envs, frame_stack=frame_stack, seed=seed, observation=observation)
+    stream = GymnasiumStream(
+        envs,
+        frame_stack=frame_stack,
+        seed=seed,
+        step_timeout_s=step_timeout_s,
+        observation=observation,
+    )
     # Not the unwrapped envs: what a wrapper makes of their rows is to be seen to.
-    if isinstance(envs, NativeVectorEnv):
-        return NativeStream(envs, frame_stack=frame_stack, seed=seed)
-    return GymnasiumStream(envs, frame_stack=frame_stack, seed=seed, step_timeout_s=step_timeout_s)
+    if isinstance(envs, NativeVectorEnv) and stream.reader.plain:
+        return NativeStream(envs, frame_stack=frame_stack, seed=seed, observation=observation)
+    return stream
 
 
 def _make_vec(

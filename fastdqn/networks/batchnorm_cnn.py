@@ -43,7 +43,7 @@ class BatchNormCNN(Torso):
         if min(height, width) < MIN_SIZE:
             raise ConfigError(
                 f"network = 'batchnorm_cnn' needs frames of at least {MIN_SIZE} x {MIN_SIZE}, not "
-                f"{height} x {width}; use network = 'mlp'."
+                f"{height} x {width}; use network = 'small_cnn'."
             )
         plan = pairwise((channels, *CHANNELS))
         self.convs = nn.ModuleList(nn.Conv2d(c, out, 5, stride=2) for c, out in plan)
@@ -57,6 +57,10 @@ class BatchNormCNN(Torso):
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
+        if spec.beside:
+            raise ConfigError(
+                "network = 'batchnorm_cnn' takes no vector beside the image; use network = 'auto'."
+            )
         return cls(*spec.image_size, spec.torso_sizes)
 
     def body(self, observation: Tensor) -> Tensor:

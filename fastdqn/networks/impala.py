@@ -70,32 +70,41 @@ class ImpalaCNN(Torso):
         width: Likewise.
         hidden: Units of the hidden layer; the paper has 256.
         multiplier: Of the channels 16, 32 and 32.
+        beside: Features of something else that the hidden layer takes behind those of the body.
 
     Raises:
         ConfigError: Where the frames are too small.
     """
 
     def __init__(
-        self, channels: int, height: int, width: int, hidden: int, *, multiplier: int = 1
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        hidden: int,
+        *,
+        multiplier: int = 1,
+        beside: int = 0,
     ) -> None:
         super().__init__()
         if min(height, width) < MIN_SIZE:
             raise ConfigError(
                 f"network = 'impala' needs frames of at least {MIN_SIZE} x {MIN_SIZE}, not "
-                f"{height} x {width}; use network = 'mlp'."
+                f"{height} x {width}; use network = 'small_cnn'."
             )
         plan = (channels, *(multiplier * count for count in CHANNELS))
         self.sections = nn.ModuleList(Section(inward, out) for inward, out in pairwise(plan))
         for _ in self.sections:
             height, width = -(-height // 2), -(-width // 2)
         self.body_features = plan[-1] * height * width
-        self.hidden = Linear(self.body_features, hidden)
+        self.hidden = Linear(self.body_features + beside, hidden)
         self.features = hidden
 
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
-        return cls(*spec.image_size, spec.hidden_size, multiplier=spec.impala_width)
+        size, width = spec.image_size, spec.impala_width
+        return cls(*size, spec.hidden_size, multiplier=width, beside=spec.beside)
 
     def body(self, observation: Tensor) -> Tensor:
         """[B, S, H, W] (or [B, S, C, H, W]), uint8 or floats, to [B, F]."""

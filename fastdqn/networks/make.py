@@ -25,7 +25,8 @@ def make_network(
     Args:
         observation_shape: O, of one frame.
         num_actions: A.
-        kind: ``mlp``, ``nature``, ``impala``, ``batchnorm_cnn``, or ``auto``: nature for images.
+        kind: ``mlp``, ``nature``, ``small_cnn``, ``impala``, ``batchnorm_cnn``, or ``auto``: nature
+            for images, small_cnn where they are smaller than 36 x 36, else mlp.
         frame_stack: S.
         image: Whether frames are images; None: from two dimensions up they are.
         hidden_sizes: Of the mlp's layers; of the one layer after nature's and impala's
@@ -43,7 +44,7 @@ def make_network(
         frame_shape=tuple(observation_shape),
         num_actions=num_actions,
         frame_stack=frame_stack,
-        torso=resolve_torso(kind, image),
+        torso=resolve_torso(kind, observation_shape if image else None),
         hidden_sizes=tuple(hidden_sizes),
         dueling=dueling,
         batch_norm=batch_norm,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self
@@ -49,8 +48,7 @@ class MLP(Torso):
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
-        inputs = math.prod(spec.frame_shape) * (spec.frame_stack or 1)
-        return cls(inputs, spec.torso_sizes, batch_norm=spec.batch_norm)
+        return cls(spec.flat_inputs, spec.torso_sizes, batch_norm=spec.batch_norm)
 
     def forward(self, observation: Tensor) -> Tensor:
         """[B, ...] to [B, H]; each layer is looked up once, for that costs as much as a ReLU."""

@@ -26,17 +26,20 @@ class NatureCNN(Torso):
         height: In pixels, at least 36.
         width: Likewise.
         hidden: Units of the hidden layer; the paper has 512.
+        beside: Features of something else that the hidden layer takes behind those of the body.
 
     Raises:
         ConfigError: Where the frames are too small.
     """
 
-    def __init__(self, channels: int, height: int, width: int, hidden: int) -> None:
+    def __init__(
+        self, channels: int, height: int, width: int, hidden: int, *, beside: int = 0
+    ) -> None:
         super().__init__()
         if min(height, width) < MIN_SIZE:
             raise ConfigError(
                 f"network = 'nature' needs frames of at least {MIN_SIZE} x {MIN_SIZE}, not "
-                f"{height} x {width}; use network = 'mlp'."
+                f"{height} x {width}; use network = 'small_cnn'."
             )
         self.conv1 = nn.Conv2d(channels, 32, 8, stride=4)
         self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
@@ -44,13 +47,13 @@ class NatureCNN(Torso):
         for kernel, stride in ((8, 4), (4, 2), (3, 1)):
             height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         self.body_features = 64 * height * width
-        self.hidden = Linear(self.body_features, hidden)
+        self.hidden = Linear(self.body_features + beside, hidden)
         self.features = hidden
 
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
-        return cls(*spec.image_size, spec.hidden_size)
+        return cls(*spec.image_size, spec.hidden_size, beside=spec.beside)
 
     def forward(self, observation: Tensor) -> Tensor:
         """[B, S, H, W] (or [B, S, C, H, W]) to [B, features]."""

@@ -21,17 +21,21 @@ class QNetwork(nn.Module):
     Args:
         torso: Observations to features, [B, H]; any module does, :class:`Torso` has parts.
         head: Features to its output.
+        encoder: Frames to what the torso takes, in float32; None: those are the same.
     """
 
-    def __init__(self, torso: nn.Module, head: nn.Module) -> None:
+    def __init__(self, torso: nn.Module, head: nn.Module, encoder: nn.Module | None = None) -> None:
         super().__init__()
+        self.encoder = encoder
         self.torso = torso
         self.head = head
 
     def forward(self, observation: Tensor) -> Tensor:
         """Observation [B, ...] to head output, float32."""
+        if self.encoder is not None:
+            observation = self.encoder(observation)
         features = self.torso(observation)
-        kind = observation.device.type
+        kind = features.device.type
         if features.dtype == torch.bfloat16:
             features = features.float()
         if not torch.is_autocast_enabled(kind):

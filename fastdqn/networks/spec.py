@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 
 from fastdqn.errors import ConfigError, cut_short
+from fastdqn.frame_format import FrameFormat
+from fastdqn.networks import nature
+from fastdqn.networks.encoder import FrameEncoder, needs_encoder
 from fastdqn.networks.heads import DuelingHead, LinearHead
+from fastdqn.networks.image_and_vector import VECTOR_FEATURES, ImageAndVector
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.torsos import TORSOS
 
@@ -31,6 +37,10 @@ class NetworkSpec:
         dueling: A dueling head; the last hidden layer is then doubled, one half per stream.
         batch_norm: Batch normalisation in the mlp.
         impala_width: Multiplies impala's channels.
+        frame_dtype: Of frames as they are stored: ``uint8`` or ``float32``.
+        frame_format: What the numbers of a frame mean; None: images or vectors, of which the torso
+            divides bytes by 255.
+        normalize: Shift and scale numbers by running statistics.
     """
 
     frame_shape: tuple[int, ...]
@@ -41,6 +51,10 @@ class NetworkSpec:
     dueling: bool
     batch_norm: bool
     impala_width: int
+    # With defaults, for older checkpoints do without.
+    frame_dtype: str = "uint8"
+    frame_format: FrameFormat | None = None
+    normalize: bool = False
 
     def build(self) -> QNetwork:
         """The network, on torch's current device, with weights from its default generator.
@@ -59,9 +73,55 @@ class NetworkSpec:
             )
         if self.dueling and not self.hidden_sizes:
             raise ConfigError("dueling = True needs a hidden layer to split; set hidden_sizes.")
-        torso = TORSOS[self.torso].from_spec(self)
+        kind = TORSOS[self.torso]
+        torso = ImageAndVector.around(kind, self) if self.beside else kind.from_spec(self)
         head = DuelingHead if self.dueling else LinearHead
-        return QNetwork(torso, head(torso.features, self.num_actions))
+        return QNetwork(torso, head(torso.features, self.num_actions), self._encoder())
+
+    def _encoder(self) -> FrameEncoder | None:
+        format = self.frame_format
+        if format is None or not needs_encoder(self.frame_dtype, format, self.normalize):
+            if self.normalize:
+                raise ConfigError("normalize_observations needs to know what frames mean.")
+            return None
+        encoder = FrameEncoder(
+            self.frame_shape,
+            self.frame_dtype,
+            format,
+            normalize=self.normalize,
+            flat=self.torso == "mlp",
+        )
+        if self.normalize and encoder.normalizer is None:
+            raise ConfigError(
+                "normalize_observations = True finds no numbers in observations that are images or "
+                "categories; leave it out."
+            )
+        return encoder
+
+    @property
+    def packed_image(self) -> tuple[int, int, int] | None:
+        """[C, H, W] of the image in a packed frame."""
+        return None if self.frame_format is None else self.frame_format.packed_image
+
+    @property
+    def beside(self) -> int:
+        """Features of a vector beside the image; 0: there is none, or the torso takes both."""
+        return VECTOR_FEATURES if self.packed_image and self.torso != "mlp" else 0
+
+    @property
+    def vector_inputs(self) -> int:
+        """Numbers in the vector as the torso gets it, one-hot, stack included."""
+        format, stack = self.frame_format, self.frame_stack or 1
+        if format is None:
+            return math.prod(self.frame_shape) * stack
+        numbers = format.numbers(self.frame_shape, self.frame_dtype) - len(format.one_hot)
+        return (sum(format.one_hot) + numbers) * stack
+
+    @property
+    def flat_inputs(self) -> int:
+        """Numbers in an observation as one vector."""
+        pixels = 0 if self.packed_image is None else math.prod(self.packed_image)
+        return pixels * (self.frame_stack or 1) + self.vector_inputs
 
     @property
     def torso_sizes(self) -> tuple[int, ...]:
@@ -82,7 +142,7 @@ class NetworkSpec:
     @property
     def image_size(self) -> tuple[int, int, int]:
         """Channels (stack included), height and width; ConfigError where frames are no images."""
-        shape, stack = self.frame_shape, self.frame_stack
+        shape, stack = self.packed_image or self.frame_shape, self.frame_stack
         if len(shape) == 2 and stack:
             return stack, *shape  # type: ignore[return-value]
         if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
@@ -110,10 +170,12 @@ class NetworkSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {
+        format = None if self.frame_format is None else self.frame_format.to_dict()
+        values = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
+        return {**values, "frame_format": format}
 
     @classmethod
     def from_dict(cls, data: Any) -> NetworkSpec:
@@ -125,6 +187,8 @@ class NetworkSpec:
         names = [field.name for field in fields(cls)]
         if not isinstance(data, dict):
             raise ConfigError(f"network = {cut_short(data)} must be an object of {names}.")
+        younger = {f.name: f.default for f in fields(cls) if f.default is not MISSING}
+        data = {**younger, **data}
         for name in sorted(data.keys() ^ set(names)):
             wrong = "lacks" if name in names else "has a field that no network has,"
             raise ConfigError(f"network {wrong} {cut_short(name)}; it needs {', '.join(names)}.")
@@ -137,19 +201,45 @@ class NetworkSpec:
             "dueling": type(data["dueling"]) is bool,
             "batch_norm": type(data["batch_norm"]) is bool,
             "impala_width": _is_size(data["impala_width"]),
+            "frame_dtype": data["frame_dtype"] in ("uint8", "float32"),
+            "normalize": type(data["normalize"]) is bool,
         }
         for name, good in right.items():
             if not good:
                 raise ConfigError(f"network.{name} = {cut_short(data[name])} is no {name}.")
         tuples = {name: tuple(data[name]) for name in ("frame_shape", "hidden_sizes")}
-        return cls(**{**data, **tuples})
+        format = data["frame_format"]
+        if format is not None:
+            format = FrameFormat.from_dict(format)
+            _check_packed(data, format)
+        return cls(**{**data, **tuples, "frame_format": format})
 
 
-def resolve_torso(kind: str, image: bool) -> str:
-    """The torso that ``auto`` stands for: nature for images, else mlp; others stay."""
+def resolve_torso(kind: str, image: Sequence[int] | None) -> str:
+    """The torso that ``auto`` stands for; others stay.
+
+    Args:
+        kind: The name.
+        image: [..., H, W] of an image in the observation: nature, or small_cnn where that is too
+            large for it. None: there is none, so mlp.
+    """
     if kind != "auto":
         return kind
-    return "nature" if image else "mlp"
+    if image is None:
+        return "mlp"
+    return "nature" if min(image[-2:]) >= nature.MIN_SIZE else "small_cnn"
+
+
+def _check_packed(data: dict[str, Any], format: FrameFormat) -> None:
+    """Refuse a format that a frame of that shape has no room for."""
+    if math.prod(data["frame_shape"]) > _MOST:
+        raise ConfigError(f"network.frame_shape = {cut_short(data['frame_shape'])} is too large.")
+    left = format.numbers(tuple(data["frame_shape"]), data["frame_dtype"]) - len(format.one_hot)
+    if left < 0 or (format.image and (format.one_hot or format.packed_image)):
+        raise ConfigError(
+            f"network.frame_format = {cut_short(format)} does not fit frames of shape "
+            f"{tuple(data['frame_shape'])}."
+        )
 
 
 def _is_size(value: Any) -> bool:

@@ -6,11 +6,13 @@ from fastdqn.networks.batchnorm_cnn import BatchNormCNN
 from fastdqn.networks.impala import ImpalaCNN
 from fastdqn.networks.mlp import MLP
 from fastdqn.networks.nature import NatureCNN
+from fastdqn.networks.small_cnn import SmallCNN
 from fastdqn.networks.torso import Torso
 
 TORSOS: dict[str, type[Torso]] = {
     "mlp": MLP,
     "nature": NatureCNN,
+    "small_cnn": SmallCNN,
     "impala": ImpalaCNN,
     "batchnorm_cnn": BatchNormCNN,
 }

@@ -13,6 +13,7 @@ from fastdqn.config.env_ids import is_native
 from fastdqn.config.seeds import eval_seed, subseed
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
 from fastdqn.envs.made import max_episode_steps
+from fastdqn.envs.reader import ObservationReader
 from fastdqn.envs.stream import is_stream
 from fastdqn.learning.flat_parameters import check_parameters
 from fastdqn.learning.learner import Learner
@@ -63,6 +64,7 @@ def make_stream(
         frame_stack=config.frame_stack,
         vectorization=config.env_vectorization,
         step_timeout_s=config.step_timeout_s,
+        **observation_arguments(config),
         **kwargs,
     )
 
@@ -76,7 +78,14 @@ def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:
         frame_stack=config.frame_stack,
         seed=config.seed,
         step_timeout_s=config.step_timeout_s,
+        **observation_arguments(config),
     )
+
+
+def observation_arguments(config: Config) -> dict[str, Any]:
+    """What a configuration says of observations."""
+    names = ("observation_scale", "image_layout", "observation_keys", "store_uint8")
+    return {name: getattr(config, name) for name in names}
 
 
 def build_network(config: Config, envs: EnvStream, network: nn.Module | None = None) -> nn.Module:
@@ -187,6 +196,8 @@ def policy_spec(
         "frame_shape": list(spaces.frame_shape),
         "frame_dtype": spaces.frame_dtype,
         "image": spaces.image,
+        "frame_format": spaces.format.to_dict(),
+        "observation": describe_observation(envs),
         "num_actions": spaces.num_actions,
         "action_start": spaces.action_start,
         "frame_stack": spaces.frame_stack,
@@ -197,6 +208,12 @@ def policy_spec(
         "own_objective": own_objective,
         "network": None if own_network else network_spec(config, spaces).to_dict(),
     }
+
+
+def describe_observation(envs: EnvStream) -> dict[str, Any] | None:
+    """How the envs' observations become frames; None for a stream that gives frames."""
+    reader = getattr(envs, "reader", None)
+    return reader.to_dict() if isinstance(reader, ObservationReader) else None
 
 
 def eval_patience(config: Config, envs: EnvStream) -> int:

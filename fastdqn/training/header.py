@@ -6,6 +6,7 @@ from fastdqn.config.config import Config
 from fastdqn.envs import EnvStream
 from fastdqn.learning.learner import Learner
 from fastdqn.replay.memory_plan import MemoryPlan, format_bytes
+from fastdqn.spaces import Spaces
 from fastdqn.system.info import device_name
 
 
@@ -27,11 +28,14 @@ def header(
     tau = "" if c.target_tau == 1.0 else f", tau {c.target_tau:g}"
     period = c.target_period_updates
     beta = f"beta {c.priority_beta_start:g} to {c.priority_beta_end:g}"
-    kind = f"{c.network} " if c.network != "auto" else ""
+    torso = getattr(learner.network, "torso", learner.network)
+    reader = getattr(envs, "reader", None)
     return {
         "envs": f"{name}, {envs.num_envs} side by side, {envs.num_actions} actions, frames "
         f"{shape} {envs.observation_space.dtype}" + (f", {stack} stacked" if stack else ""),
-        "network": f"{kind}{parameters:,} parameters, {learner.precision}, "
+        "observed": str(reader or Spaces.of(envs).format)
+        + ("; normalised" if c.normalize_observations else ""),
+        "network": f"{type(torso).__name__}, {parameters:,} parameters, {learner.precision}, "
         f"{learner.device} ({device_name(learner.device)}), {learner.mode}"
         + (" (the first updates wait for the compiler)" if learner.mode != "eager" else ""),
         "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "

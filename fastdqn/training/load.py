@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,9 +18,12 @@ from fastdqn.checkpoints.names import parse_choice
 from fastdqn.checkpoints.state_tree import SavedTensor, materialize
 from fastdqn.checkpoints.store import find_checkpoint, open_checkpoint, open_newest, refusing
 from fastdqn.config.config import Config
-from fastdqn.errors import CheckpointError, ConfigError, cut_short
+from fastdqn.envs.reader import ObservationReader
+from fastdqn.errors import CheckpointError, ConfigError, FastDQNError, cut_short
+from fastdqn.frame_format import FrameFormat
 from fastdqn.networks.checks import check_network, load_network
 from fastdqn.networks.copies import lower
+from fastdqn.networks.encoder import FrameEncoder
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.spec import NetworkSpec
 from fastdqn.spaces import Spaces
@@ -133,6 +138,8 @@ def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None
         _check_network(network, saved.tensors)
         network = network.to_empty(device=device).eval()
         materialize(saved.tensors, into=network.state_dict())
+        if isinstance(network.encoder, FrameEncoder):
+            network.encoder.fill_constants()
     else:
         network = network.to(device).eval()
         if spaces.frame_dtype is not None:
@@ -151,6 +158,7 @@ def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None
         seed=config.seed,
         lowered=lowered,
         spaces=spaces,
+        reader=reader_of(spec),
     )
 
 
@@ -196,8 +204,31 @@ def check_spec(path: Path, spec: dict[str, Any]) -> None:
             raise CheckpointError(
                 f"{path} does not describe a policy ({name} = {cut_short(spec[name])})."
             )
-    if "network" in spec:  # the youngest of all
+    try:
+        if spec.get("frame_format") is not None:
+            FrameFormat.from_dict(spec["frame_format"])
+        if spec.get("observation") is not None:
+            reader_of(spec)
+    except FastDQNError as error:
+        raise CheckpointError(f"{path} does not describe a policy ({error}).") from None
+    if "network" in spec:
         _check_network_spec(path, spec)
+
+
+def reader_of(spec: Mapping[str, Any]) -> ObservationReader | None:
+    """What makes frames of the observations that a policy was trained on, if anything did.
+
+    Raises:
+        FastDQNError: Where it makes other frames than the spec has.
+    """
+    if spec.get("observation") is None:
+        return None
+    reader = ObservationReader.from_dict(spec["observation"], spec["frame_stack"])
+    spaces = Spaces.of_spec(spec)
+    made = int(np.prod(reader.frame_space.shape)), str(reader.frame_space.dtype), reader.format
+    if made != (int(np.prod(spaces.frame_shape)), spaces.frame_dtype, spaces.format):
+        raise ConfigError("its observations do not make its frames")
+    return reader
 
 
 def _check_network_spec(path: Path, spec: dict[str, Any]) -> None:
@@ -211,6 +242,9 @@ def _check_network_spec(path: Path, spec: dict[str, Any]) -> None:
     except ConfigError as error:
         raise CheckpointError(f"{path} does not describe a policy ({error}).") from None
     spaces = Spaces.of_spec(spec)
+    format = network.frame_format
+    if format is not None and format != spaces.format:
+        raise CheckpointError(f"{path} does not describe a policy (two formats of its frames).")
     for name in ("frame_shape", "num_actions", "frame_stack"):
         if getattr(network, name) != getattr(spaces, name):
             raise CheckpointError(

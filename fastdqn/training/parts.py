@@ -41,6 +41,7 @@ from fastdqn.training.build import (
 )
 from fastdqn.training.continuation import continued
 from fastdqn.training.loggers import Logger
+from fastdqn.training.normalized_frames import NormalizedFrames
 from fastdqn.training.report import Report
 from fastdqn.training.restore_parts import check_resumable
 from fastdqn.training.run_json import describe_envs, describe_network, resolved
@@ -141,6 +142,7 @@ class Parts:
                 mode=mode_of_parts(self.learner),
                 seed=subseed(config.seed, "actor"),
             )
+            self.normalize = NormalizedFrames.of(self.learner.network, self.device)
             self.disk = DiskFaults()
             threshold = reward_threshold(self.envs)
             self.report = Report(config, self.learner, self.replay, threshold, self.disk, loggers)
@@ -153,7 +155,9 @@ class Parts:
                 describe_envs(self.envs, envs, config),
                 describe_network(network, made_from_config=not own_network),
             )
-            self.policy = self.learner.policy(spaces=spaces)
+            self.policy = self.learner.policy(
+                spaces=spaces, reader=getattr(self.envs, "reader", None)
+            )
         except BaseException:
             self.close()
             raise

@@ -62,6 +62,7 @@ class Trainer(Parts):
         config, envs, report = self.config, self.envs, self.report
         learner, replay, actor = self.learner, self.replay, self.actor
         beta, stepped = self.schedules.beta, self.observer.stepped
+        normalize = self.normalize
         while self.env_steps < config.total_env_steps:
             envs.send(self.actions)  # the envs work ...
             learner.update_from(  # ... while the device learns from what came before
@@ -73,6 +74,8 @@ class Trainer(Parts):
             step = envs.recv()
             replay.add(step, self.actions)
             report.add(step)
+            if normalize is not None:
+                normalize.add(step)
             self.env_steps += config.num_envs
             self.set_schedules()
             self.actions = actor.act_from(replay)
@@ -142,6 +145,8 @@ class Trainer(Parts):
             # Envs that live on the device take their actions there; nothing waits for them.
             self.actor.to_host = not getattr(raw.observation, "is_cuda", False)
             self.replay.add(raw, None)
+            if self.normalize is not None:
+                self.normalize.add(raw)
             self.report.numbers.add(raw)
             self.report.episodes.forget_running()
             self.set_schedules()

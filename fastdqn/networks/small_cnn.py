@@ -1,0 +1,71 @@
+"""The convolutional network of MinAtar (Young 2019), for images of a few pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastdqn.errors import ConfigError
+from fastdqn.frame_format import SMALLEST_IMAGE
+from fastdqn.networks.onednn import Linear, conv_relu, has_conv_relu
+from fastdqn.networks.torso import Torso, stack_as_channels
+
+if TYPE_CHECKING:
+    from fastdqn.networks.spec import NetworkSpec
+
+CHANNELS = 16
+
+
+class SmallCNN(Torso):
+    """One 3 x 3 convolution of 16 channels and one hidden layer, on [B, C, H, W].
+
+    Young and Tian 2019 (arXiv 1903.03176), whose hidden layer has 128 units; bytes become 0..1.
+
+    Args:
+        channels: Of the observation, stack included.
+        height: In pixels, at least 3.
+        width: Likewise.
+        hidden: Units of the hidden layer.
+        beside: Features of something else that the hidden layer takes behind those of the body.
+
+    Raises:
+        ConfigError: Where the frames are too small.
+    """
+
+    def __init__(
+        self, channels: int, height: int, width: int, hidden: int, *, beside: int = 0
+    ) -> None:
+        super().__init__()
+        if min(height, width) < SMALLEST_IMAGE:
+            raise ConfigError(
+                f"network = 'small_cnn' needs frames of at least {SMALLEST_IMAGE} x "
+                f"{SMALLEST_IMAGE}, not {height} x {width}; use network = 'mlp'."
+            )
+        self.conv = nn.Conv2d(channels, CHANNELS, 3)
+        self.body_features = CHANNELS * (height - 2) * (width - 2)
+        self.hidden = Linear(self.body_features + beside, hidden)
+        self.features = hidden
+
+    @classmethod
+    def from_spec(cls, spec: NetworkSpec) -> Self:
+        """See :meth:`Torso.from_spec`."""
+        return cls(*spec.image_size, spec.hidden_size, beside=spec.beside)
+
+    def body(self, observation: Tensor) -> Tensor:
+        """[B, S, H, W] or [B, C, H, W] (or [B, S, C, H, W]) to [B, F]."""
+        observation = stack_as_channels(observation)
+        weight, bias = self.conv.weight, self.conv.bias
+        assert bias is not None
+        x = observation.to(dtype=weight.dtype, memory_format=torch.channels_last)
+        if observation.dtype == torch.uint8:
+            x = x / 255
+        if has_conv_relu(x.device.type, weight.dtype):
+            return conv_relu(x, weight, bias, (1, 1)).flatten(1)
+        return F.relu(self.conv(x)).flatten(1)
+
+    def to_hidden(self, features: Tensor) -> Tensor:
+        """[B, F + beside] to [B, H]."""
+        return F.relu(self.hidden(features))
