@@ -97,10 +97,11 @@ def test_what_evaluate_plays_in(run):
 
 def test_frames_of_another_shape_are_refused(run):
     policy = fastdqn.load(run, device="cpu")
-    for shape in ((6,), (2, 4), (2, 1, 6)):
+    for shape in ((4,), (2, 4), (2, 2, 6)):
         with pytest.raises(ConfigError, match=r"observation has shape .* a frame of shape \(6,\) "):
             policy.act(np.zeros(shape, np.float32))
     assert len(policy.act(np.zeros((2, 6), np.float32))) == 2
+    assert policy.act(np.zeros(6, np.float32)) in range(5), "one env, one action"
 
 
 @pytest.mark.parametrize("what", OTHERS)
@@ -140,7 +141,7 @@ def test_a_checkpoint_that_says_less_still_loads(tmp_path, image):
     given = (pictures, NATURE) if image else (envs, {})
     path = train(tiny(tmp_path / "a", **given[1]), envs=given[0]()).run_dir
     state = load_checkpoint(find_checkpoint(path))
-    for name in ("frame_dtype", "own_envs"):
+    for name in ("frame_dtype", "own_envs", "frame_format", "observation"):
         del state["run"]["spec"][name]
     save_checkpoint(tmp_path / "b" / "checkpoints", 100, state, keep=1)
     old, new = (fastdqn.load(p, device="cpu") for p in (tmp_path / "b", path))

@@ -122,14 +122,16 @@ class Policy:
                 return observation, False
             if found == shape:
                 return observation[None], True
+        reader = self.reader
         try:
-            if self.reader is not None:
-                if self.reader.is_single(observation):
-                    return self.reader.single(observation)[None], True
-                num = len(self.reader.example(observation))
-                return self.reader.frames(observation, num), False
+            if reader is not None:  # which also takes lists, and axes of 1
+                if reader.is_single(observation):
+                    return reader.single(observation)[None], True
+                num = len(reader.example(observation))
+                return reader.frames(observation, num), False
         except EnvError as error:
-            raise ConfigError(f"observation is none of this policy's envs: {error}") from None
+            if reader is not None and not reader.plain:
+                raise ConfigError(f"observation does not fit this policy: {error}") from None
         except TypeError:  # no array at all
             pass
         what = type(observation).__name__

@@ -230,7 +230,7 @@ def test_the_header_and_the_first_steps_come_before_the_first_row(tmp_path):
     assert title == "CartPole-v1, seed 1"
     rows = dict(line.split(maxsplit=1) for line in header.splitlines())
     assert list(rows) == [
-        "envs", "network", "schedule", "updates", "target", "epsilon", "replay", "files",
+        "envs", "observed", "network", "schedule", "updates", "target", "epsilon", "replay", "files",
     ]  # fmt: skip
     assert "CartPole-v1, 4 side by side" in rows["envs"]
     for word in ("fp32", "eager", "cpu"):
@@ -249,13 +249,13 @@ def test_the_command_line_shows_the_header_and_progress_without_a_row(tmp_path):
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(11)]
+        lines = [process.stdout.readline() for _ in range(12)]
         process.terminate()
         process.communicate(timeout=60)
     assert lines[0] == "CartPole-v1, seed 1\n" and lines[1].startswith("envs ")
-    assert lines[8] == f"files       {tmp_path / 'run'}\n"
-    assert lines[9].strip().startswith("8/3,000,000 ("), "the first step"
-    assert re.search(r"/3,000,000 \(.*[1-9] steps/s", lines[10]), "and its speed, before a row"
+    assert lines[9] == f"files       {tmp_path / 'run'}\n"
+    assert lines[10].strip().startswith("8/3,000,000 ("), "the first step"
+    assert re.search(r"/3,000,000 \(.*[1-9] steps/s", lines[11]), "and its speed, before a row"
 
 
 def test_summary_and_record_say_how_when_and_where(tmp_path, monkeypatch):

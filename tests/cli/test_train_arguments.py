@@ -19,17 +19,18 @@ OPTIONS = """
     dueling env-id env-kwargs env-threads env-vectorization epsilon-duration-env-steps
     epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps
     eval-num-envs eval-patience-env-steps eval-period-env-steps frame-stack gamma help
-    hidden-sizes huber-delta impala-width initial initial-torso-only learning-rate
-    learning-rate-final learning-starts-env-steps lock-timeout-s log-period-env-steps loss
-    max-grad-norm max-grad-value max-wall-s mode n-step network no-atari-full-action-space
-    no-batch-norm no-checkpoint-keep-best no-deterministic no-double no-dueling
-    no-initial-torso-only no-prioritized no-replan-schedules no-rmsprop-centred
-    no-save-final-checkpoint num-envs optimizer optimizer-epsilon precision prioritized
-    priority-alpha priority-beta-end priority-beta-start priority-epsilon replan-schedules
-    replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
-    save-final-checkpoint schedule-env-steps seed step-timeout-s stop-eval-return stop-return
-    stop-window target-period-updates target-tau torch-threads total-env-steps
-    update-period-env-steps updates-per-launch
+    hidden-sizes huber-delta image-layout impala-width initial initial-torso-only
+    learning-rate learning-rate-final learning-starts-env-steps lock-timeout-s
+    log-period-env-steps loss max-grad-norm max-grad-value max-wall-s mode n-step network
+    no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic
+    no-double no-dueling no-initial-torso-only no-normalize-observations no-prioritized
+    no-replan-schedules no-rmsprop-centred no-save-final-checkpoint no-store-uint8
+    normalize-observations num-envs observation-keys observation-scale optimizer
+    optimizer-epsilon precision prioritized priority-alpha priority-beta-end
+    priority-beta-start priority-epsilon replan-schedules replay-capacity resume reward-clip
+    rmsprop-alpha rmsprop-centred run-dir save-final-checkpoint schedule-env-steps seed
+    step-timeout-s stop-eval-return stop-return stop-window store-uint8 target-period-updates
+    target-tau torch-threads total-env-steps update-period-env-steps updates-per-launch
 """
 
 
@@ -38,7 +39,7 @@ def test_the_options_of_train_are_frozen(capsys):
     main(["train", "--help"])
     found = set()
     for line in capsys.readouterr().out.splitlines():
-        shown = re.match(r"[│ ]{,3}(-h, )?(--[a-z][a-z-]*)(, --no-[a-z-]+)?", line)
+        shown = re.match(r"[│ ]{,3}(-h, )?(--[a-z][a-z0-9-]*)(, --no-[a-z0-9-]+)?", line)
         if shown:
             found |= {name.strip(", -") for name in shown.groups()[1:] if name}
     assert sorted(found) == OPTIONS.split()
@@ -50,7 +51,7 @@ def test_help_shows_every_option_in_its_group(capsys):
     for line in capsys.readouterr().out.splitlines():
         if title := re.match(r"\W*(\w+) options\W*$", line):
             group = title[1]
-        elif option := re.match(r"[│ ]{,3}--([a-z][a-z-]*)", line):
+        elif option := re.match(r"[│ ]{,3}--([a-z][a-z0-9-]*)", line):
             found.setdefault(group, []).append(option[1].replace("-", "_"))
     del found[""]  # --config and --dry-run, which are no fields
     assert found == {name: list(fields_of(kind)) for name, kind in GROUPS.items()}

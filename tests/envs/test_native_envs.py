@@ -115,14 +115,17 @@ def test_rows_of_the_stream(case):
 @every_case
 def test_the_stream_s_rows_are_those_that_any_envs_get(case):
     """What is left out for envs of our own changes nothing, a saved state included."""
-    ours, general = make_envs(make(case), seed=4), GymnasiumStream(make(case), seed=4)
+    stack = {"frame_stack": 1}  # images [H, W] are delivered as they are
+    ours = make_envs(make(case), seed=4, **stack)
+    general = GymnasiumStream(make(case), seed=4, **stack)
     assert type(ours) is NativeStream
     steps = [(ours.reset(), general.reset())]
     for turn, action in enumerate(actions_for(ours._envs, 150)):
         if turn == 70:
             state = ours.state_dict()
             assert_same(state["envs"], general.state_dict()["envs"])
-            ours, general = NativeStream(make(case)), GymnasiumStream(make(case))
+            ours = NativeStream(make(case), **stack)
+            general = GymnasiumStream(make(case), **stack)
             ours.load_state_dict(state)
             general.load_state_dict(state)
         if turn == 40:

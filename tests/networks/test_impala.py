@@ -241,7 +241,11 @@ def test_the_input_gradient_is_per_grey_level():
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((7, 84), {}, r"'impala' needs frames of at least 8 x 8, not 7 x 84; use network = 'mlp'"),
+        (
+            (7, 84),
+            {},
+            r"'impala' needs frames of at least 8 x 8, not 7 x 84; use network = 'small_cnn'",
+        ),
         ((4,), {}, r"network = 'impala' needs images .* not frames of shape \(4,\)"),
         ((84, 84, 3), {}, r"have their channels last"),
         (

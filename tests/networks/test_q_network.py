@@ -408,10 +408,10 @@ def test_cpu_networks_go_the_short_way(monkeypatch):
             r"Frames of shape \(84, 84, 3\) have their channels last; .* \(3, 84, 84\)",
         ),
         (
-            {"observation_shape": (35, 84), "frame_stack": 4},
-            "at least 36 x 36, not 35 x 84; use network = 'mlp'",
+            {"observation_shape": (35, 84), "frame_stack": 4, "kind": "nature"},
+            "at least 36 x 36, not 35 x 84; use network = 'small_cnn'",
         ),
-        ({"observation_shape": (3, 84, 20)}, "at least 36 x 36, not 84 x 20"),
+        ({"observation_shape": (3, 84, 20), "kind": "nature"}, "at least 36 x 36, not 84 x 20"),
         ({"observation_shape": (84, 84)}, r"with frame_stack set, not frames of shape \(84, 84\)"),
         ({"observation_shape": (4,), "kind": "nature"}, r"not frames of shape \(4,\)"),
         (
@@ -437,7 +437,10 @@ def test_refusals(kwargs, message):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"observation_shape": (3, 28, 90)}, "at least 29 x 29, not 28 x 90; use network = 'mlp'"),
+        (
+            {"observation_shape": (3, 28, 90)},
+            "at least 29 x 29, not 28 x 90; use network = 'small_cnn'",
+        ),
         ({"observation_shape": (4,)}, "network = 'batchnorm_cnn' needs images"),
         ({"batch_norm": True}, "batch_norm = True is for network = 'mlp', not 'batchnorm_cnn'"),
         ({"hidden_sizes": (), "dueling": True}, "dueling = True needs a hidden layer"),

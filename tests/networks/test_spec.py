@@ -53,10 +53,12 @@ def test_by_hand():
 
 
 def test_auto_is_resolved():
-    assert resolve_torso("auto", image=True) == "nature"
-    assert resolve_torso("auto", image=False) == "mlp"
-    assert all(resolve_torso(kind, image) == kind for kind in TORSOS for image in (True, False))
-    with pytest.raises(ConfigError, match="network = 'resnet' must be one of mlp, nature, impala"):
+    assert resolve_torso("auto", (4, 36, 84)) == "nature"
+    assert resolve_torso("auto", (35, 84)) == "small_cnn"
+    assert resolve_torso("auto", None) == "mlp"
+    images = ((4, 84, 84), (7, 7), None)
+    assert all(resolve_torso(kind, image) == kind for kind in TORSOS for image in images)
+    with pytest.raises(ConfigError, match="network = 'resnet' must be one of mlp, nature, small_"):
         make_network((4,), 2, kind="resnet")
 
 
