@@ -16,8 +16,8 @@ from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint, save_che
 from fastdqn.cli.main import main
 from fastdqn.envs import make_envs
 from fastdqn.errors import ConfigError, EnvError
-from fastdqn.networks.checks import check_network
 from fastdqn.networks.make import make_network
+from fastdqn.networks.trial import try_network
 from fastdqn.spaces import Spaces
 from fastdqn.training.train import train
 from fastdqn.training.trainer import Trainer
@@ -212,7 +212,7 @@ def test_the_check_of_a_network_leaves_no_trace():
     torch.manual_seed(4)
     expected = torch.rand(1)
     torch.manual_seed(4)
-    check_network(network, (6,), torch.float32, 5)
+    try_network(network, (6,), torch.float32, 5)
     assert torch.rand(1) == expected
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

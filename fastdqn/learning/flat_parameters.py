@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fastdqn.errors import ConfigError
+from fastdqn.networks.checks import check_parameters
 
 _ALIGN = 64  # elements
 
@@ -22,9 +22,9 @@ class FlatParameters:
     """Moves every parameter of ``module`` into ``self.data`` and keeps them there as views."""
 
     def __init__(self, module: nn.Module) -> None:
+        check_parameters(module)
         self.parameters = list(module.parameters())
         self.names = [name for name, _ in module.named_parameters()]
-        check_parameters(module)
         sizes = [parameter.numel() for parameter in self.parameters]
         gaps = [-size % _ALIGN for size in sizes]
         self._chunks = [size for pair in zip(sizes, gaps, strict=True) for size in pair]
@@ -53,19 +53,6 @@ class FlatParameters:
             for part in (_storage_order(tensor), gap)
         ]
         return torch.cat(parts)
-
-
-def check_parameters(module: nn.Module) -> None:
-    """Refuse a network without parameters, or with others than float32, by a ConfigError."""
-    named = dict(module.named_parameters())
-    if not named:
-        raise ConfigError("The network has no parameters to train; pass one that has.")
-    for name, parameter in named.items():
-        if parameter.dtype != torch.float32:
-            raise ConfigError(
-                f"The network's parameter {name!r} is {parameter.dtype}; make it float32 with "
-                f"network.float() (precision = 'bf16' lowers it while it trains)."
-            )
 
 
 def _storage_order(tensor: Tensor) -> Tensor:

@@ -17,10 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
+from fastdqn.config.arguments import check_argument, check_like_fields
+from fastdqn.config.groups import LearningFields
+from fastdqn.config.ranges import Range
 from fastdqn.config.seeds import subseed
-from fastdqn.errors import ConfigError, FastDQNError
+from fastdqn.errors import FastDQNError
 from fastdqn.learning.bf16 import Bfloat16Twin
 from fastdqn.learning.draws import UpdateDraws
+from fastdqn.learning.first_batch import (
+    Shapes,
+    check_actions,
+    check_batch,
+    check_replay,
+    shapes_of,
+)
 from fastdqn.learning.flat_parameters import FlatParameters
 from fastdqn.learning.fused_updates import FusedUpdates, make_updates
 from fastdqn.learning.objectives import Objective, QLearning, check_forwards
@@ -28,9 +38,15 @@ from fastdqn.learning.optimizers import Optimizer, clip, make_optimizer
 from fastdqn.learning.state import moments_by_name, restore_moments
 from fastdqn.learning.target import TargetNetwork
 from fastdqn.learning.update import STATISTICS, Gradients, make_gradients, try_objective
-from fastdqn.networks.checks import load_network
+from fastdqn.networks.checks import (
+    check_module,
+    check_parameters,
+    check_trainable,
+    load_network,
+)
 from fastdqn.networks.copies import share_in_evaluation_mode
 from fastdqn.networks.q_network import QNetwork
+from fastdqn.networks.trial import try_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.compilation import CapturedStep, compile_pure, resolve_mode, weakly
 from fastdqn.system.devices import (
@@ -59,7 +75,8 @@ class Learner:
         network: Maps observations [B, ...] to its head's output; ``network.q_values(output)``
             gives Q, [B, A] (a network without that method outputs Q itself). It is moved to the
             device and its parameters into one flat buffer. Parameters that are frozen
-            (``requires_grad = False``) stay as they are.
+            (``requires_grad = False``) stay as they are, and so do those on which its output does
+            not depend. Of a compiled module, the one inside is trained.
         objective: What to minimise; None: :class:`fastdqn.learning.objectives.QLearning` of the
             next three.
         double: Double Q-learning (van Hasselt 2016).
@@ -93,7 +110,8 @@ class Learner:
             With ``graph`` it is captured.
 
     Raises:
-        ConfigError: Where an argument is not possible on this device.
+        ConfigError: Where an argument is out of range or not possible on this device, or the
+            network cannot be trained; the first update tries it.
     """
 
     COLUMNS = STATISTICS[:-1]
@@ -126,7 +144,27 @@ class Learner:
         make_gradients: Callable[..., Gradients] = make_gradients,
         reduce_gradients: Callable[[Tensor], None] | None = None,
     ) -> None:
+        check_like_fields(
+            LearningFields,
+            double=double,
+            huber_delta=huber_delta,
+            optimizer_epsilon=optimizer_epsilon,
+            rmsprop_alpha=rmsprop_alpha,
+            rmsprop_centred=rmsprop_centred,
+            max_grad_norm=max_grad_norm,
+            max_grad_value=max_grad_value,
+            target_period_updates=target_period_updates,
+            target_tau=target_tau,
+        )
+        check_argument("learning_rate", learning_rate, float, Range(0.0))
+        check_argument("updates_per_launch", updates_per_launch, int, Range(1, 2**31))
+        check_argument("seed", seed, int)
+        network = check_module(network)
+        check_parameters(network)
+        check_trainable(network)
         self._tried = objective is None  # ours needs no trial
+        self._met: set[Shapes] = set()  # of the batches that were looked at
+        self._met_replays: set[tuple[int, int]] = set()  # by identity, and by batch size
         self.objective: Objective = objective or QLearning(
             double=double, loss=loss, huber_delta=huber_delta
         )
@@ -148,11 +186,6 @@ class Learner:
 
         self.network = training = network.to(self.device).train()
         self.flat = FlatParameters(self.network)
-        if not any(parameter.requires_grad for parameter in self.network.parameters()):
-            raise ConfigError(
-                "Every parameter of the network is frozen; set requires_grad = True on those to "
-                "train."
-            )
         # What computes: the network itself, or its twin in bfloat16.
         self._twin: Bfloat16Twin | None = None
         if self.bf16 and isinstance(self.network, QNetwork):
@@ -238,11 +271,16 @@ class Learner:
     def update(self, batch: Batch) -> UpdateResult:
         """One optimizer step on a batch that lies on the learner's device.
 
+        The first batch, and later ones of other shapes, are checked.
+
         Raises:
+            ConfigError: Where the batch, or the network on such a batch, is not right.
             FastDQNError: Under ``torch.autocast`` or ``torch.inference_mode``.
         """
         with self._own_modes():
-            self._try(batch)
+            shapes = shapes_of(batch)
+            if shapes is None or shapes not in self._met:
+                self._meet(batch)
             result = self._update(batch)
         self._count(1)
         return result
@@ -269,16 +307,21 @@ class Learner:
             That of the last update.
 
         Raises:
-            FastDQNError: Under ``torch.autocast`` or ``torch.inference_mode``.
+            ConfigError: Where an argument, or the network on the replay's observations, is not
+                right.
+            FastDQNError: Where the replay holds too few rows; under ``torch.autocast`` or
+                ``torch.inference_mode``.
         """
+        if type(times) is not int:
+            times = check_argument("times", times, int)
         if times <= 0:
             return None
+        if (id(replay), batch_size) not in self._met_replays:
+            self._meet_replay(replay, batch_size, beta)
         if isinstance(beta, Tensor):
             self._beta.copy_(beta)
         else:
             self._beta.fill_(beta)
-        if not self._tried:
-            self._try_on(replay, batch_size)
         while times > 0:
             launch = self._next_launch(times)
             with self._own_modes():
@@ -316,12 +359,35 @@ class Learner:
         )
         self._tried = True
 
-    def _try_on(self, replay: ReplayBuffer, batch_size: int) -> None:
-        """The same on a draw, which leaves no trace in what is drawn later."""
-        before = replay.generator.get_state()
-        batch = replay.sample(batch_size, beta=self._beta)
-        replay.generator.set_state(before)
+    def _meet(self, batch: Batch) -> None:
+        """Look at a batch of new shapes, and at what network and objective make of it."""
+        check_batch(batch, self.device)
+        seen = batch.observation
+        num_actions = try_network(
+            self.network,
+            seen.shape[1:],
+            seen.dtype,
+            None,
+            batch_size=len(seen),
+            precision=self.precision,
+        )
+        check_actions(batch.action, num_actions)
         self._try(batch)
+        self._met.add(tuple(field.shape for field in batch[:6]))
+
+    def _meet_replay(self, replay: ReplayBuffer, batch_size: int, beta: Any) -> None:
+        """The same on a draw, which leaves no trace in what is drawn later."""
+        check_replay(replay, self.device, batch_size)
+        if not isinstance(beta, Tensor):
+            check_argument("beta", beta, float, Range(0.0))
+        # What else can be drawn from may not have the same to give twice.
+        if isinstance(replay, ReplayBuffer) or not self._tried:
+            with self._own_modes():
+                before = replay.generator.get_state()
+                batch = replay.sample(batch_size, beta=beta)
+                replay.generator.set_state(before)
+                self._meet(batch)
+        self._met_replays.add((id(replay), batch_size))
 
     def _next_launch(self, times: int) -> int:
         """How many of the updates left go into the next launch."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
 from fastdqn.learning.bf16 import Bfloat16Twin
 from fastdqn.learning.flat_parameters import FlatParameters
-from fastdqn.networks.copies import share_in_evaluation_mode, shared_statistics
+from fastdqn.networks.copies import copied, share_in_evaluation_mode, shared_statistics
 from fastdqn.networks.q_network import QNetwork
 
 
@@ -42,8 +40,7 @@ class TargetNetwork:
             self.network = share_in_evaluation_mode(online)
             self.computing, self.flat = acting, flat
             return
-        self.network = copy.deepcopy(online, shared_statistics(online)).eval()
-        self.network.requires_grad_(False)
+        self.network = copied(online, shared_statistics(online)).eval().requires_grad_(False)
         self.computing, self.flat = self.network, FlatParameters(self.network)
         if lowered and isinstance(self.network, QNetwork):
             self.twin = Bfloat16Twin(self.network, self.flat)

@@ -146,11 +146,13 @@ def try_objective(
 def gradients_of(
     mean_loss: Tensor, parameters: Sequence[Tensor], trained: Sequence[bool]
 ) -> Sequence[Tensor]:
-    """The loss's gradient of each parameter, shaped like it; zeros for those not trained."""
-    if all(trained):
-        return torch.autograd.grad(mean_loss, parameters)
+    """The loss's gradient of each parameter, shaped like it.
+
+    Zeros for those that are not trained, and for those that the loss does not depend on: no
+    optimizer here moves what has never had another gradient.
+    """
     wanted = [p for p, counts in zip(parameters, trained, strict=True) if counts]
-    found = iter(torch.autograd.grad(mean_loss, wanted))
+    found = iter(torch.autograd.grad(mean_loss, wanted, materialize_grads=True))
     return [
         next(found) if counts else torch.zeros_like(p)
         for p, counts in zip(parameters, trained, strict=True)

@@ -1,20 +1,45 @@
-"""Other modules of the same network: in bfloat16, or in evaluation mode."""
+"""Other modules of the same network: as it is, in bfloat16, or in evaluation mode."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from fastdqn.errors import ConfigError
 from fastdqn.networks.normalizer import Normalizer
 from fastdqn.networks.q_network import QNetwork
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def copied(network: _Module, shared: dict[int, Any] | None = None) -> _Module:
+    """A copy in every part.
+
+    Args:
+        network: Any module.
+        shared: By identity, what the copy has in common with it.
+
+    Raises:
+        ConfigError: Where it holds what cannot be copied.
+    """
+    try:
+        return copy.deepcopy(network, shared)
+    except Exception as error:
+        why = (str(error).strip() or "no reason given").splitlines()[0].split(".  ")[0].rstrip(".")
+        raise ConfigError(
+            f"The network ({type(network).__name__}) cannot be copied ({type(error).__name__}: "
+            f"{why}), and the target network is a copy; keep locks, files and computed tensors out "
+            f"of its attributes, and use torch.nn.utils.parametrizations.weight_norm in the place "
+            f"of torch.nn.utils.weight_norm."
+        ) from error
 
 
 def lower(network: QNetwork) -> QNetwork:
     """A copy with its torso in bfloat16, for one that is not trained further."""
-    lowered = copy.deepcopy(network)
+    lowered = copied(network)
     lowered.torso.to(torch.bfloat16)
     return lowered
 
@@ -32,4 +57,4 @@ def shared_statistics(network: nn.Module) -> dict[int, Any]:
 def share_in_evaluation_mode(network: nn.Module) -> nn.Module:
     """The same parameters and buffers in another module, in evaluation mode."""
     shared: dict[int, Tensor] = {id(t): t for t in [*network.parameters(), *network.buffers()]}
-    return copy.deepcopy(network, shared).eval()
+    return copied(network, shared).eval()

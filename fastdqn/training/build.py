@@ -15,14 +15,19 @@ from fastdqn.envs import AtariProtocol, EnvStream, make_envs
 from fastdqn.envs.made import max_episode_steps
 from fastdqn.envs.reader import ObservationReader
 from fastdqn.envs.stream import is_stream
-from fastdqn.learning.flat_parameters import check_parameters
 from fastdqn.learning.learner import Learner
 from fastdqn.learning.objectives import Objective
-from fastdqn.networks.checks import check_network
+from fastdqn.networks.checks import check_module
+from fastdqn.networks.trial import try_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.memory_plan import format_bytes
 from fastdqn.spaces import Spaces
-from fastdqn.system.devices import check_deterministic_products, convolves, resolve_device
+from fastdqn.system.devices import (
+    check_deterministic_products,
+    convolves,
+    resolve_device,
+    resolve_precision,
+)
 from fastdqn.system.host import keep_freed_memory, usable_cpus
 from fastdqn.training.header import header
 from fastdqn.training.network_spec import network_spec
@@ -96,13 +101,25 @@ def build_network(config: Config, envs: EnvStream, network: nn.Module | None = N
     """
     spaces = Spaces.of(envs)
     if network is not None:
-        check_parameters(network)
-        dtype = torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32
-        check_network(network, spaces.observation_shape, dtype, spaces.num_actions)
-        return network
+        return _tried(config, spaces, check_module(network))
     with torch.random.fork_rng(devices=[]):  # the caller's global generator is not ours to move
         torch.default_generator.manual_seed(subseed(config.seed, "network"))
         return network_spec(config, spaces).build()
+
+
+def _tried(config: Config, spaces: Spaces, network: nn.Module) -> nn.Module:
+    """The caller's network on the device of the run, after it was tried there."""
+    device = resolve_device(config.device)
+    network = network.to(device)
+    try_network(
+        network,
+        spaces.observation_shape,
+        torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32,
+        spaces.num_actions,
+        batch_size=config.batch_size,
+        precision=resolve_precision(config.precision, network, device),
+    )
+    return network
 
 
 def is_own_network(config: Config, envs: EnvStream, network: nn.Module) -> bool:

@@ -21,11 +21,12 @@ from fastdqn.config.config import Config
 from fastdqn.envs.reader import ObservationReader
 from fastdqn.errors import CheckpointError, ConfigError, FastDQNError, cut_short
 from fastdqn.frame_format import FrameFormat
-from fastdqn.networks.checks import check_network, load_network
+from fastdqn.networks.checks import check_module, load_network
 from fastdqn.networks.copies import lower
 from fastdqn.networks.encoder import FrameEncoder
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.spec import NetworkSpec
+from fastdqn.networks.trial import try_network
 from fastdqn.spaces import Spaces
 from fastdqn.system.devices import resolve_device
 from fastdqn.training.network_spec import network_spec
@@ -141,10 +142,10 @@ def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None
         if isinstance(network.encoder, FrameEncoder):
             network.encoder.fill_constants()
     else:
-        network = network.to(device).eval()
+        network = check_module(network).to(device).eval()
         if spaces.frame_dtype is not None:
             dtype = torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32
-            check_network(network, spaces.observation_shape, dtype, spaces.num_actions)
+            try_network(network, spaces.observation_shape, dtype, spaces.num_actions, trained=False)
         _check_network(network, saved.tensors)
         load_network(network, materialize(saved.tensors))
     low: bool = spec["bf16"]  # as it acted in training

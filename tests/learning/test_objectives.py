@@ -114,7 +114,8 @@ class Asks:
 )  # fmt: skip
 def test_each_forward_runs_once_on_its_state_and_network(forwards):
     learner = Learner(mlp(), objective=Asks(*forwards))
-    learner._tried = True
+    one = batch()
+    learner.update(one)  # the first is tried
     seen = []
     for name, network in (
         ("online", learner.network), ("online", learner.acting_network),
@@ -123,7 +124,6 @@ def test_each_forward_runs_once_on_its_state_and_network(forwards):
         network.register_forward_pre_hook(
             lambda module, args, name=name: seen.append((name, args[0], module.training))
         )
-    one = batch()
     learner.update(one)
     states = {"s": one.observation, "s2": one.next_observation}
     assert len(seen) == len(forwards)
@@ -238,7 +238,7 @@ class Given:
 def test_fused_updates_draw_the_same_numbers_and_take_the_objectives_priority():
     learner = random_learner(mode="compile", updates_per_launch=3)
     assert learner._fused is not None
-    learner._tried = True
+    learner._tried = True  # what is given cannot be given twice
     online, expected = plain_loop(6, seed=5)
     result = learner.update_from(Given(batch(i) for i in range(6)), 6, batch_size=SIZE)
     torch.testing.assert_close(tuple(result), expected[-1])
