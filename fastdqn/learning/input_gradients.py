@@ -22,7 +22,9 @@ from fastdqn.learning.objectives import (
     run_forwards,
     trains,
 )
+from fastdqn.networks.checks import check_module
 from fastdqn.networks.forward import evaluation_mode, to_q
+from fastdqn.networks.trial import reason
 from fastdqn.system.staging import as_tensor
 from fastdqn.types import Array
 
@@ -80,7 +82,7 @@ def input_gradient(
     _check(of, action, transition, target_network, loss)
     target_module = module if target_network is None else target_network
     device = device_of(module, network)
-    raw = as_tensor(observation).to(device)
+    raw = tensor_of("observation", observation).to(device)
     if objective is None:
         objective = QLearning(double=double, loss=loss, huber_delta=huber_delta)
     with evaluation_mode(module, target_module), torch.inference_mode(False), torch.enable_grad():
@@ -91,16 +93,16 @@ def input_gradient(
             chosen = q.argmax(dim=1)
         else:
             # In memory of its own: backward keeps it, and refuses tensors of inference mode.
-            chosen = as_tensor(action).to(device=device, dtype=torch.int64, copy=True)
+            chosen = tensor_of("action", action).to(device=device, dtype=torch.int64, copy=True)
             _check_actions(chosen, q)
         if of == "q":
             wanted = q.gather(1, chosen.unsqueeze(1))
         else:
             following, r, gamma = (
-                as_tensor(transition[name]).to(device)  # type: ignore[arg-type]
+                tensor_of(name, transition[name]).to(device)
                 for name in ("next_observation", "reward", "discount")
             )
-            _check_transition(following, r, gamma, chosen)
+            _check_transition(raw, following, r, gamma)
             batch = Transitions(raw, chosen, r.to(q.dtype), gamma.to(q.dtype), following)
             wanted = _loss(objective, module, target_module, floats, batch)
         # Samples do not see each other in evaluation mode: the sum's gradient is each one's own.
@@ -133,8 +135,34 @@ def _loss(
 
 
 def q_of(network: nn.Module, observation: Tensor) -> Tensor:
-    """Q values [B, A] by the convention of fastdqn.networks, with gradient, in full precision."""
-    return to_q(network, network(observation))
+    """Q values [B, A] by the convention of fastdqn.networks, with gradient, in full precision.
+
+    Raises:
+        ConfigError: Where the network does not take the observation, or makes something else.
+    """
+    seen = f"observations of shape {list(observation.shape)} {observation.dtype}"
+    name = f"The network ({type(network).__name__})"
+    try:
+        q = to_q(network, network(observation))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{name} does not take {seen} ({reason(error)}); pass those that it takes."
+        ) from error
+    if not isinstance(q, Tensor) or q.dim() != 2:
+        made = list(q.shape) if isinstance(q, Tensor) else type(q).__name__
+        raise ConfigError(f"{name} makes {made} of {seen}; pass one that makes Q, [B, A].")
+    return q
+
+
+def tensor_of(name: str, array: Any) -> Tensor:
+    """An argument as a tensor over the same memory; ConfigError where it is no array."""
+    if not isinstance(array, Tensor | np.ndarray):
+        raise ConfigError(
+            f"{name} is {type(array).__name__}; make it an array with np.asarray, or a tensor."
+        )
+    return as_tensor(array)
 
 
 @torch.no_grad()
@@ -183,7 +211,7 @@ def _as_parameters(observation: Tensor, network: nn.Module) -> Tensor:
 
 def network_of(network: Policy | nn.Module) -> nn.Module:
     """The module to explain; in float32 where a policy acts with weights in bfloat16."""
-    module = network.network if isinstance(network, Policy) else network
+    module = check_module(network.network if isinstance(network, Policy) else network)
     if any(p.dtype == torch.bfloat16 for p in module.parameters()):
         return copy.deepcopy(module).float()
     return module
@@ -230,15 +258,15 @@ def _check_actions(action: Tensor, q: Tensor) -> None:
         raise ConfigError(f"action = {action.tolist()} leaves 0..{q.shape[1] - 1}; count from 0.")
 
 
-def _check_transition(following: Tensor, reward: Tensor, discount: Tensor, action: Tensor) -> None:
+def _check_transition(raw: Tensor, following: Tensor, reward: Tensor, discount: Tensor) -> None:
     for name, given in {"reward": reward, "discount": discount}.items():
-        if given.shape != action.shape:
+        if given.shape != raw.shape[:1]:
             raise ConfigError(
-                f"{name} has shape {tuple(given.shape)}; use one for each of the {len(action)} "
+                f"{name} has shape {tuple(given.shape)}; use one for each of the {len(raw)} "
                 f"observations."
             )
-    if len(following) != len(action):
+    if following.shape != raw.shape:
         raise ConfigError(
-            f"next_observation has {len(following)} entries; use one for each of the {len(action)} "
-            f"observations."
+            f"next_observation has shape {tuple(following.shape)}; use one like the observation, "
+            f"{tuple(raw.shape)}, for each."
         )

@@ -21,7 +21,7 @@ from fastdqn.config.arguments import check_argument, check_like_fields
 from fastdqn.config.groups import LearningFields
 from fastdqn.config.ranges import Range
 from fastdqn.config.seeds import subseed
-from fastdqn.errors import FastDQNError
+from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.learning.bf16 import Bfloat16Twin
 from fastdqn.learning.draws import UpdateDraws
 from fastdqn.learning.first_batch import (
@@ -359,8 +359,13 @@ class Learner:
         )
         self._tried = True
 
-    def _meet(self, batch: Batch) -> None:
-        """Look at a batch of new shapes, and at what network and objective make of it."""
+    def _meet(self, batch: Batch, *, own: bool = True) -> None:
+        """Look at a batch of new shapes, and at what network and objective make of it.
+
+        Args:
+            batch: To look at.
+            own: Whether it is the caller's, so that its actions may be any numbers.
+        """
         check_batch(batch, self.device)
         seen = batch.observation
         num_actions = try_network(
@@ -371,7 +376,8 @@ class Learner:
             batch_size=len(seen),
             precision=self.precision,
         )
-        check_actions(batch.action, num_actions)
+        if own:
+            check_actions(batch.action, num_actions)
         self._try(batch)
         self._met.add(tuple(field.shape for field in batch[:6]))
 
@@ -379,14 +385,16 @@ class Learner:
         """The same on a draw, which leaves no trace in what is drawn later."""
         check_replay(replay, self.device, batch_size)
         if not isinstance(beta, Tensor):
-            check_argument("beta", beta, float, Range(0.0))
+            beta = check_argument("beta", beta, float, Range(0.0))
+        elif beta.numel() != 1:
+            raise ConfigError(f"beta has shape {list(beta.shape)}; use one number, 0-d.")
         # What else can be drawn from may not have the same to give twice.
         if isinstance(replay, ReplayBuffer) or not self._tried:
             with self._own_modes():
                 before = replay.generator.get_state()
                 batch = replay.sample(batch_size, beta=beta)
                 replay.generator.set_state(before)
-                self._meet(batch)
+                self._meet(batch, own=False)
         self._met_replays.add((id(replay), batch_size))
 
     def _next_launch(self, times: int) -> int:
@@ -450,11 +458,18 @@ class Learner:
         return self.target.network
 
     def sync_target(self, tau: float = 1.0) -> None:
-        """``target += tau (online - target)``; buffers (running statistics) are copied."""
+        """``target += tau (online - target)``; buffers (running statistics) are copied.
+
+        Raises:
+            ConfigError: Where tau is not in (0, 1].
+        """
+        check_argument("tau", tau, float, Range(0.0, 1.0, open_low=True))
         self.target.sync(tau)
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Change the step size, also of graphs already captured."""
+        """Change the step size, also of graphs already captured; ConfigError below 0."""
+        if type(learning_rate) is not float or not learning_rate >= 0:
+            learning_rate = check_argument("learning_rate", learning_rate, float, Range(0.0))
         self._optimizer.set_learning_rate(learning_rate)
 
     def read_statistics(self) -> dict[str, float]:

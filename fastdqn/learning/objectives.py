@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fastdqn.config.arguments import check_like_fields
+from fastdqn.config.groups import LearningFields
 from fastdqn.errors import ConfigError
 from fastdqn.learning.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
 
@@ -96,7 +98,7 @@ class QLearning:
         huber_delta: Where the Huber loss turns linear.
 
     Raises:
-        ConfigError: Where the loss is another.
+        ConfigError: Where the loss is another, or a number out of range.
     """
 
     def __init__(
@@ -104,7 +106,8 @@ class QLearning:
     ) -> None:
         if loss not in LOSSES:
             raise ConfigError(f"loss = {loss!r} must be one of {', '.join(LOSSES)}.")
-        self.double, self.loss, self.huber_delta = double, loss, huber_delta
+        check_like_fields(LearningFields, double=double, huber_delta=huber_delta)
+        self.double, self.loss, self.huber_delta = double, loss, float(huber_delta)
         self.forwards = (TARGET_S2, *([ONLINE_S2] if double else []), ONLINE_S)
 
     def __call__(
@@ -157,6 +160,11 @@ def first_trained(objective: Objective) -> Forward:
 
 def check_forwards(objective: Any) -> None:
     """Refuse, by a ConfigError, an objective that does not say what it asks for."""
+    if isinstance(objective, type):
+        raise ConfigError(
+            f"objective = {objective.__name__} is a class; pass an instance of it: "
+            f"{objective.__name__}(...)."
+        )
     name = type(objective).__name__
     forwards = getattr(objective, "forwards", None)
     if not callable(objective) or not isinstance(forwards, Sequence) or not forwards:

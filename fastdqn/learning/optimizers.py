@@ -230,4 +230,6 @@ def make_optimizer(
         return Adam(parameter, learning_rate, epsilon)
     if name == "rmsprop":
         return RMSprop(parameter, learning_rate, rmsprop_alpha, epsilon, rmsprop_centred)
-    raise ConfigError(f"optimizer = {name!r} must be one of adam, rmsprop.")
+    raise ConfigError(
+        f"optimizer = {name!r} must be one of adam, rmsprop; a Learner also takes a function."
+    )

@@ -8,10 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import ABOVE_ZERO, Range
 from fastdqn.errors import ConfigError
-from fastdqn.learning.input_gradients import device_of, float_form, network_of, q_of
+from fastdqn.learning.input_gradients import (
+    device_of,
+    float_form,
+    network_of,
+    q_of,
+    tensor_of,
+)
 from fastdqn.networks.forward import evaluation_mode
-from fastdqn.system.staging import as_tensor
 from fastdqn.types import Array
 
 
@@ -47,16 +54,11 @@ def perturbation_saliency(
         ConfigError: Where the frames are no pictures or a number is not above 0.
     """
     module = network_of(network)
-    numbers = {
-        "stride": stride,
-        "mask_sigma": mask_sigma,
-        "blur_sigma": blur_sigma,
-        "batch_size": batch_size,
-    }
-    for name, value in numbers.items():
-        if not value > 0:
-            raise ConfigError(f"{name} = {value!r} is out of range; use a number above 0.")
-    raw = as_tensor(frames).to(device_of(module, network))
+    for name, count in {"stride": stride, "batch_size": batch_size}.items():
+        check_argument(name, count, int, Range(1, 2**31))
+    for name, sigma in {"mask_sigma": mask_sigma, "blur_sigma": blur_sigma}.items():
+        check_argument(name, sigma, float, ABOVE_ZERO)
+    raw = tensor_of("frames", frames).to(device_of(module, network))
     if raw.dim() < 3:
         raise ConfigError(
             f"frames of shape {tuple(raw.shape)} are no pictures; use [B, ..., H, W]."

@@ -72,8 +72,8 @@ def try_network(
         if _is_lazy(network):  # cannot be copied before it has shapes
             with evaluation_mode(network):
                 trial.act(network)
-        check_parameters(network)
         if trained:
+            check_parameters(network)
             check_trainable(network)
         if trial.lowered and isinstance(network, QNetwork):
             twin: nn.Module = lower(network)
@@ -140,7 +140,7 @@ class _Trial:
         except Exception as error:
             raise ConfigError(
                 f"{self.name} does not take {_shown(seen)}"
-                f"{' in training mode' if network.training else ''} ({_reason(error)}); "
+                f"{' in training mode' if network.training else ''} ({reason(error)}); "
                 f"{self._advice(network, seen)}."
             ) from error
         if seen._version:
@@ -216,7 +216,7 @@ class _Trial:
             found = torch.autograd.grad(output.sum(), list(named.values()), allow_unused=True)
         except Exception as error:
             raise ConfigError(
-                f"{self.name} has no gradient ({_reason(error)}); change what its forward does "
+                f"{self.name} has no gradient ({reason(error)}); change what its forward does "
                 f"there."
             ) from error
         for name, gradient in zip(named, found, strict=True):
@@ -274,7 +274,8 @@ def _is_lazy(network: nn.Module) -> bool:
     return any(isinstance(t, kinds) for t in chain(network.parameters(), network.buffers()))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What to say of an error of somebody else's, in one line."""
     lines = (str(error).strip() or "no reason given").splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}"
 
