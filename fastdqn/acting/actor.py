@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
 from fastdqn.acting import exploration, exploration_numba
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import Range
+from fastdqn.errors import ConfigError
+from fastdqn.networks.checks import check_module
 from fastdqn.networks.forward import forward_q
+from fastdqn.networks.q_network import QNetwork
+from fastdqn.networks.trial import try_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.buffer_torch import newest_stacks
 from fastdqn.system import loops
@@ -34,7 +40,8 @@ class Actor:
         compile_backend: Of torch.compile.
 
     Raises:
-        ConfigError: Where the device does not exist here, or the mode is not possible on it.
+        ConfigError: Where an argument is of another type or out of range, the device does not
+            exist here, or the mode is not possible on it.
     """
 
     def __init__(
@@ -49,11 +56,18 @@ class Actor:
         seed: int = 0,
         compile_backend: str = "inductor",
     ) -> None:
-        self.network = network
-        self.num_envs = num_envs
+        self.network = check_module(network)
+        self.num_envs = check_argument("num_envs", num_envs, int, Range(1, 2**31))
+        check_argument("seed", seed, int)
         self.device = resolve_device(device)
+        for parameter in self.network.parameters():
+            if parameter.device != self.device:
+                raise ConfigError(
+                    f"The network is on {parameter.device}, where device = {str(device)!r}; move "
+                    f"it with network.to({str(device)!r})."
+                )
         self.autocast = autocast
-        self.epsilon = torch.ones((), device=self.device)  # [] or [N]; change it in place
+        self._epsilon = torch.ones((), device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
@@ -68,19 +82,54 @@ class Actor:
         if self.device.type == "cuda":
             self._host = torch.zeros(num_envs, dtype=torch.int64, pin_memory=True)
             self._ready = torch.cuda.Event()
+        self._met: set[torch.Size] = set()  # shapes of observations that were looked at
+        self._met_replay: ReferenceType[ReplayBuffer] | None = None
+
+    @property
+    def epsilon(self) -> Tensor:
+        """Chance of a random action, float32 [] or [N]; it may be changed in place."""
+        return self._epsilon
+
+    @epsilon.setter
+    def epsilon(self, epsilon: float | Tensor) -> None:
+        if not isinstance(epsilon, Tensor):
+            self._epsilon.fill_(check_argument("epsilon", epsilon, float, Range(0.0, 1.0)))
+            return
+        if list(epsilon.shape) not in ([], [self.num_envs]):
+            raise ConfigError(
+                f"epsilon has shape {list(epsilon.shape)}; use one chance, or one for each of the "
+                f"{self.num_envs} envs, [{self.num_envs}]."
+            )
+        if epsilon.shape == self._epsilon.shape:
+            self._epsilon.copy_(epsilon)
+        else:
+            self._epsilon = epsilon.to(self.device, torch.float32, copy=True)
+            self._captured.clear()  # graphs read the one before
 
     @torch.no_grad()
     def act(self, observation: Tensor) -> Tensor:
         """Actions int64 [N], from 0, valid until the next call.
 
         Args:
-            observation: [N, S, *O] or [N, *O], on the device.
+            observation: [N, S, *O] or [N, *O], uint8 or float32, on the device.
+
+        Raises:
+            ConfigError: Where the first of its shape has another type, size or device, or the
+                network does not take it.
         """
+        if getattr(observation, "shape", None) not in self._met:
+            self._meet(observation)
         return self._wait_for(self._choose(observation))
 
     @torch.no_grad()
     def act_from(self, replay: ReplayBuffer) -> Tensor:
-        """``act(replay.latest())``, faster: on CUDA one launch and one wait."""
+        """``act(replay.latest())``, faster: on CUDA one launch and one wait.
+
+        Raises:
+            ConfigError: Where it is no replay of N envs on the actor's device.
+        """
+        if self._met_replay is None or self._met_replay() is not replay:
+            self._meet_replay(replay)
         if self.mode == "eager" or replay.compiled:
             return self.act(replay.latest())
         if self.mode != "graph":
@@ -91,6 +140,53 @@ class Actor:
             step = weakly(self._choose_from, replay)
             captured[self.to_host] = CapturedStep(step, [], [self.generator], self.device)
         return self._wait_for(captured[self.to_host]()[0])
+
+    def _meet(self, observation: Any) -> None:
+        """Look at an observation of a new shape, and at what the network makes of it."""
+        if not isinstance(observation, Tensor):
+            raise ConfigError(
+                f"observation is {type(observation).__name__}; make it a tensor with "
+                f"torch.as_tensor."
+            )
+        if observation.device != self.device:
+            raise ConfigError(
+                f"observation is on {observation.device}, where the actor is on {self.device}; "
+                f"move it with .to({str(self.device)!r})."
+            )
+        shape = list(observation.shape)
+        if shape[:1] != [self.num_envs]:
+            raise ConfigError(
+                f"observation has shape {shape}, where the actor acts in {self.num_envs} envs; use "
+                f"[{self.num_envs}, ...]."
+            )
+        if observation.dtype not in (torch.uint8, torch.float32):
+            raise ConfigError(
+                f"observation is {observation.dtype}; use uint8, or make it float32 with .float()."
+            )
+        low = self.autocast and not isinstance(self.network, QNetwork)
+        try_network(
+            self.network,
+            observation.shape[1:],
+            observation.dtype,
+            None,
+            precision="bf16" if low else "fp32",
+            trained=False,
+        )
+        self._met.add(observation.shape)
+
+    def _meet_replay(self, replay: Any) -> None:
+        """Refuse what is no replay of as many envs on the same device."""
+        if not isinstance(replay, ReplayBuffer):
+            raise ConfigError(
+                f"replay is {type(replay).__name__}; pass a fastdqn.ReplayBuffer, or use act for "
+                f"observations of your own."
+            )
+        if replay.num_envs != self.num_envs or replay.device != self.device:
+            raise ConfigError(
+                f"The replay has {replay.num_envs} envs on {replay.device}, where the actor has "
+                f"{self.num_envs} on {self.device}; make both of the same."
+            )
+        self._met_replay = ref(replay)
 
     def _choose_from(self, replay: ReplayBuffer) -> tuple[Tensor]:
         """Actions on the newest stacks, compiled from the one to the other."""
@@ -105,7 +201,7 @@ class Actor:
     def _actions(self, observation: Tensor, uniform: Tensor) -> Tensor:
         """Pure."""
         q = forward_q(self.network, observation, self.autocast)
-        return self._epsilon_greedy(q, self.epsilon, uniform)
+        return self._epsilon_greedy(q, self._epsilon, uniform)
 
     def _on_their_way(self, actions: Tensor) -> Tensor:
         """Actions on the device, and to the host if that is where they go."""
@@ -126,7 +222,7 @@ class Actor:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        self.epsilon.copy_(state["epsilon"])
+        self._epsilon.copy_(state["epsilon"])
         restore_generator(self.generator, state["generator"])
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.vector import VectorEnv
+from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import Range
 from fastdqn.envs import arrays, make_envs
-from fastdqn.envs.stream import EnvStream
+from fastdqn.envs.stream import EnvStream, is_stream
+from fastdqn.errors import ConfigError
 from fastdqn.spaces import check_played
 
 
@@ -64,7 +69,7 @@ def evaluate(
     envs: VectorEnv | EnvStream,
     *,
     episodes_per_env: int,
-    epsilon: float = 0.0,
+    epsilon: float | Tensor = 0.0,
     max_env_steps: int | None = None,
     patience_env_steps: int | None = None,
     seed: int | None = None,
@@ -79,7 +84,7 @@ def evaluate(
         envs: Their state is lost; never the training envs. A VectorEnv is adapted by
             :func:`fastdqn.make_envs`.
         episodes_per_env: Episodes of each env.
-        epsilon: Chance of a random action.
+        epsilon: Chance of a random action, or one for each env, [N].
         max_env_steps: Give up after so many steps over all envs.
         patience_env_steps: Give up when for so many steps over all envs none has ended an episode
             of its quota.
@@ -87,12 +92,22 @@ def evaluate(
         stop: Asked before every step; True gives up.
 
     Raises:
-        ConfigError: Where the envs have other spaces than those that the policy is for.
+        ConfigError: Where an argument is of another type or out of range, or the envs have other
+            spaces than those that the policy is for.
+        EnvError: Where the envs are not supported.
     """
-    if isinstance(envs, gymnasium.Env | VectorEnv):  # as the policy's own were
-        reader = policy.reader
-        said = {} if reader is None else asdict(reader.options)
+    _check_players(policy, envs)
+    counts = Range(1, 2**63)
+    episodes_per_env = check_argument("episodes_per_env", episodes_per_env, int, counts)
+    check_argument("max_env_steps", max_env_steps, int | None, Range(0))
+    check_argument("patience_env_steps", patience_env_steps, int | None, counts)
+    seed = check_argument("seed", seed, int | None, Range(0, 2**63 - 1))
+    if stop is not None and not callable(stop):
+        raise ConfigError(f"stop = {stop!r} is no function; pass one that returns True to give up.")
+    if isinstance(envs, gymnasium.Env | VectorEnv):  # read as the policy's own were
+        said = {} if policy.reader is None else asdict(policy.reader.options)
         envs = make_envs(envs, frame_stack=policy.frame_stack, **said)
+    epsilon = _checked_epsilon(epsilon, envs.num_envs)
     if policy.spaces is not None:
         check_played(policy.spaces, envs)
     total = np.zeros(envs.num_envs)
@@ -147,3 +162,39 @@ def evaluate(
     kept = [episode for episodes in finished for episode in episodes[:episodes_per_env]]
     returns, lengths = zip(*kept, strict=True) if kept else ((), ())
     return EvalResult(np.array(returns, float), np.array(lengths, np.int64), unfinished, given_up)
+
+
+def _check_players(policy: Any, envs: Any) -> None:
+    """Refuse, by a ConfigError, what neither plays nor is played."""
+    if isinstance(policy, nn.Module):
+        raise ConfigError(
+            f"policy is {type(policy).__name__}, a network; evaluate fastdqn.Policy(network), or a "
+            f"learner's policy()."
+        )
+    if not callable(getattr(policy, "act", None)):
+        raise ConfigError(
+            f"policy is {type(policy).__name__}; pass a fastdqn.Policy, as fastdqn.load makes it."
+        )
+    if isinstance(envs, str):
+        raise ConfigError(
+            f"envs = {envs!r} is a text; pass fastdqn.make_envs({envs!r}, num_envs=...)."
+        )
+    if not (isinstance(envs, gymnasium.Env | VectorEnv) or is_stream(envs)):
+        raise ConfigError(
+            f"envs is {type(envs).__name__}; pass a VectorEnv, or what fastdqn.make_envs makes."
+        )
+
+
+def _checked_epsilon(epsilon: Any, num_envs: int) -> float | Tensor:
+    """A chance, or one for each env."""
+    if isinstance(epsilon, np.ndarray) and epsilon.ndim:
+        epsilon = torch.as_tensor(epsilon)
+    if not isinstance(epsilon, Tensor):
+        chance: float = check_argument("epsilon", epsilon, float, Range(0.0, 1.0))
+        return chance
+    if list(epsilon.shape) not in ([], [num_envs]):
+        raise ConfigError(
+            f"epsilon has shape {list(epsilon.shape)}; use one chance, or one for each of the "
+            f"{num_envs} envs, [{num_envs}]."
+        )
+    return epsilon

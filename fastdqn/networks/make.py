@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import Range
+from fastdqn.errors import ConfigError
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.spec import NetworkSpec, resolve_torso
+
+_COUNTS = Range(1, 2**31)
 
 
 def make_network(
@@ -36,18 +42,36 @@ def make_network(
         impala_width: Multiplies impala's channels.
 
     Raises:
-        ConfigError: Where the network does not fit the observation.
+        ConfigError: Where an argument is of another type or out of range, or the network does not
+            fit the observation.
     """
+    shape = _sizes("observation_shape", observation_shape)
+    sizes = _sizes("hidden_sizes", hidden_sizes)
+    check_argument("num_actions", num_actions, int, _COUNTS)
+    check_argument("frame_stack", frame_stack, int | None, _COUNTS)
+    check_argument("impala_width", impala_width, int, _COUNTS)
+    check_argument("kind", kind, str)
+    for name, value in {"dueling": dueling, "batch_norm": batch_norm}.items():
+        check_argument(name, value, bool)
     if image is None:
-        image = len(observation_shape) >= 2
+        image = len(shape) >= 2
     spec = NetworkSpec(
-        frame_shape=tuple(observation_shape),
+        frame_shape=shape,
         num_actions=num_actions,
         frame_stack=frame_stack,
-        torso=resolve_torso(kind, observation_shape if image else None),
-        hidden_sizes=tuple(hidden_sizes),
+        torso=resolve_torso(kind, shape if image else None),
+        hidden_sizes=sizes,
         dueling=dueling,
         batch_norm=batch_norm,
         impala_width=impala_width,
     )
     return spec.build()
+
+
+def _sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    """A sequence of counts, such as a shape, as a tuple."""
+    try:
+        found = tuple(check_argument(name, size, int, _COUNTS) for size in sizes)
+    except TypeError:
+        raise ConfigError(f"{name} = {sizes!r} is no sequence; use ({sizes!r},).") from None
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastdqn.errors import ConfigError
 from fastdqn.plotting import style
 from fastdqn.runs.groups import Group, aggregate, group_runs, interval_name
 from fastdqn.runs.reader import Run
@@ -35,8 +36,14 @@ def plot_curves(runs: Sequence[Run], path: Path) -> list[Group]:
         The runs by configuration.
 
     Raises:
+        ConfigError: Where there are no runs, or something else than runs.
         OSError: Where the picture cannot be written.
     """
+    if not runs:
+        raise ConfigError("runs is empty; pass one or more, fastdqn.runs.reader.read_run(path).")
+    for run in runs:
+        if not isinstance(run, Run):
+            raise ConfigError(f"{run!r} is no run; pass fastdqn.runs.reader.read_run(path).")
     groups = group_runs(runs)
     figure = style.new_figure(13.0, 6.2, dpi=110)
     spec = figure.add_gridspec(2, 4)

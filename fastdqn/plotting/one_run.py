@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastdqn.errors import ConfigError
 from fastdqn.plotting import style
 from fastdqn.runs.reader import Evaluation, curve, read_columns, read_evaluations
 
@@ -25,8 +27,11 @@ def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = 
         The path of the picture.
 
     Raises:
+        ConfigError: Where ``run_dir`` is no path.
         OSError: Where a file cannot be read, or the picture not be written.
     """
+    if not isinstance(run_dir, str | os.PathLike):
+        raise ConfigError(f"run_dir = {run_dir!r} is no path; pass that of a run.")
     columns = read_columns(Path(run_dir) / "metrics.csv")
     figure = style.new_figure(8.0, 4.5)
     axes = style.plain_axes(figure.add_subplot())

@@ -18,7 +18,12 @@ def resolve_device(device: torch.device | str) -> torch.device:
     """
     if isinstance(device, str) and device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    resolved = torch.device(device)
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError):
+        resolved = torch.device("meta")  # like all that is none for us
+    if resolved.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device = {device!r} is none for fastdqn; use auto, cpu or cuda.")
     if resolved.type == "cuda":
         if not torch.cuda.is_available():
             raise ConfigError(

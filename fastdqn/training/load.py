@@ -74,7 +74,11 @@ def load(
         ConfigError: Where ``checkpoint`` is no such choice, or the network does not take the
             observations.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"path = {path!r} is no path; pass that of a run or checkpoint.")
     resolved = resolve_device(device)
+    if network is not None:
+        network = check_module(network)
     saved = read_network(Path(path), checkpoint)
     with refusing(saved.path):
         return _policy(saved, resolved, network)
@@ -142,7 +146,7 @@ def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None
         if isinstance(network.encoder, FrameEncoder):
             network.encoder.fill_constants()
     else:
-        network = check_module(network).to(device).eval()
+        network = network.to(device).eval()
         if spaces.frame_dtype is not None:
             dtype = torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32
             try_network(network, spaces.observation_shape, dtype, spaces.num_actions, trained=False)

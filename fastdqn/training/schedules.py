@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 import math
+from typing import SupportsFloat
 
 from fastdqn.config.config import Config
+from fastdqn.errors import ConfigError
+
+_NAMES = ("step", "start", "end", "begin", "duration")
 
 
 def linear_schedule(step: float, start: float, end: float, begin: float, duration: float) -> float:
-    """From ``start`` at ``begin`` to ``end`` at ``begin + duration``, constant outside."""
-    if duration <= 0:
-        return end if step >= begin else start
-    fraction = min(max((step - begin) / duration, 0.0), 1.0)
-    return (1.0 - fraction) * start + fraction * end  # exact at both ends
+    """From ``start`` at ``begin`` to ``end`` at ``begin + duration``, constant outside.
+
+    Raises:
+        ConfigError: Where an argument is no number.
+    """
+    try:
+        if duration <= 0:
+            return end if step >= begin else start
+        fraction = min(max((step - begin) / duration, 0.0), 1.0)
+        return (1.0 - fraction) * start + fraction * end  # exact at both ends
+    except TypeError:
+        raise _no_number(step, start, end, begin, duration) from None
 
 
 def exponential_schedule(
     step: float, start: float, end: float, begin: float, duration: float
 ) -> float:
-    """``end + (start - end) exp(-(step - begin) / duration)``, constant before ``begin``."""
-    return end + (start - end) * math.exp(-max(step - begin, 0.0) / duration)
+    """``end + (start - end) exp(-(step - begin) / duration)``, constant before ``begin``.
+
+    Raises:
+        ConfigError: Where an argument is no number, or the duration not above 0.
+    """
+    try:
+        if duration > 0:
+            return end + (start - end) * math.exp(-max(step - begin, 0.0) / duration)
+    except TypeError:
+        raise _no_number(step, start, end, begin, duration) from None
+    raise ConfigError(f"duration = {duration!r} is out of range; use a number above 0.")
+
+
+def _no_number(*numbers: object) -> ConfigError:
+    given = zip(_NAMES, numbers, strict=True)
+    name, value = next((n, v) for n, v in given if not isinstance(v, SupportsFloat))
+    return ConfigError(f"{name} = {value!r} is no number; use one.")
 
 
 SCHEDULES = {"linear": linear_schedule, "exponential": exponential_schedule}

@@ -10,8 +10,9 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from fastdqn.config.config import Config
+from fastdqn.config.presets import presets
 from fastdqn.envs import EnvStream
-from fastdqn.errors import EnvFailure, TrainingError
+from fastdqn.errors import ConfigError, EnvFailure, TrainingError
 from fastdqn.learning.objectives import Objective
 from fastdqn.system.devices import resolve_device
 from fastdqn.system.faults import explain_out_of_memory
@@ -52,7 +53,9 @@ def train(
             closed at the end.
         eval_envs: For evaluation; with ``envs`` and without these there is none.
         network: Instead of ``config.network``: maps observations [B, S, *O] or [B, *O] to Q
-            [B, A]. It is trained in place, but for what is frozen (``requires_grad = False``).
+            [B, A]. It is trained in place, but for what is frozen (``requires_grad = False``) and
+            for what Q does not depend on. It is tried on a fake batch before anything is made; lazy
+            layers get their shapes so. Of a compiled module, the one inside is trained.
         objective: What to minimise, in the place of ``config.double``, ``loss`` and
             ``huber_delta`` (see :class:`fastdqn.learning.objectives.Objective`). A run that is
             resumed needs it again.
@@ -67,6 +70,8 @@ def train(
             Envs that do not return within ``step_timeout_s`` end the process (exit code 70).
         KeyboardInterrupt, SystemExit: See above.
     """
+    _check(config, initial, on_log)
+    _check_envs(envs, eval_envs)
     if initial is not None:
         config = config.replace(initial=os.fspath(initial))
     signals = StopSignals()
@@ -76,6 +81,42 @@ def train(
         )
     finally:
         signals.pass_on()
+
+
+def _check(config: Any, initial: Any, on_log: Any) -> None:
+    """Refuse, by a ConfigError, what is of another type, and modes of torch that updates refuse."""
+    if isinstance(config, str):
+        known = config in presets()
+        fix = f"fastdqn.presets()[{config!r}]" if known else "a fastdqn.Config(env_id=...)"
+        raise ConfigError(f"config = {config!r} is a text; pass {fix}.")
+    if not isinstance(config, Config):
+        fix = "fastdqn.Config(**config)" if isinstance(config, dict) else "fastdqn.Config()"
+        raise ConfigError(f"config is {_kind(config)}; pass {fix}.")
+    if not isinstance(initial, str | os.PathLike | None):
+        raise ConfigError(f"initial = {initial!r} is no path; pass that of a run or checkpoint.")
+    if not (on_log is None or isinstance(on_log, Observer) or callable(on_log)):
+        raise ConfigError(f"on_log = {on_log!r} is no function; pass one of a row of metrics.csv.")
+    device = resolve_device(config.device).type
+    for mode, on in {
+        "autocast": torch.is_autocast_enabled(device),
+        "inference_mode": torch.is_inference_mode_enabled(),
+    }.items():
+        if on:
+            raise ConfigError(f"A run cannot learn under torch.{mode}; call train outside of it.")
+
+
+def _check_envs(envs: Any, eval_envs: Any) -> None:
+    """Refuse, by a ConfigError, texts in the place of envs."""
+    for name, given in {"envs": envs, "eval_envs": eval_envs}.items():
+        if isinstance(given, str):
+            raise ConfigError(
+                f"{name} = {given!r} is a text; set env_id in the config, or pass "
+                f"fastdqn.make_envs({given!r}, num_envs=...)."
+            )
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def train_until_stopped(

@@ -154,7 +154,7 @@ def moved_rate(replay, learner, actor, *_):
 
 
 def moved_epsilon(replay, learner, actor, *_):
-    actor.epsilon = torch.tensor(0.1)
+    actor._epsilon = torch.tensor(0.1)
 
 
 def moved_cursor(replay, *_):
