@@ -19,6 +19,9 @@ class EnvError(FastDQNError):
 class MemoryPlanError(FastDQNError):
     """What was asked for does not fit in memory; the message names what does."""
 
+    fits: int = 0
+    """The largest replay_capacity that does; 0: none, or unknown."""
+
 
 class CheckpointError(FastDQNError):
     """A checkpoint is missing, damaged, or belongs to another configuration."""

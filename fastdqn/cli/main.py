@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastdqn._version import __version__
-from fastdqn.cli import compare, info, plot, presets, saliency, train
+from fastdqn.cli import compare, envs, info, plot, presets, saliency, train
 from fastdqn.cli import eval as eval_command
 from fastdqn.cli.output import drop_stdout, plain_warnings
 from fastdqn.config import presets as recipes
@@ -112,7 +112,7 @@ def _help() -> str:
             "",
             "examples:",
             "  fastdqn train                        solve CartPole in one to three minutes",
-            "  fastdqn train --seed 2 --num-envs 16",
+            "  fastdqn train --env-id LunarLander-v3",
             "  fastdqn train dqn-atari --env-id ALE/Breakout-v5",
             "  fastdqn train dqn-atari --dry-run    the memory plan and schedule, no run",
             "  fastdqn eval runs/MY-RUN --episodes 20",
@@ -132,6 +132,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(train.run, "train [PRESET] [--OPTION ...]", "train an agent"),
     "eval": Command(eval_command.run, "eval RUN [--episodes N]", "play with a trained agent"),
     "presets": Command(presets.run, "presets", "list the recipes"),
+    "envs": Command(envs.run, "envs ENV_ID", "say what would be made of an env"),
     "info": Command(info.run, "info [--json]", "versions, devices, memory"),
     "bench": Command(_bench, "bench [--cases GLOB]", "measure this machine, part by part"),
     "plot": Command(plot.run, "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),

@@ -13,7 +13,7 @@ from fastdqn.cli.train_arguments import train_config
 from fastdqn.config.config import Config
 from fastdqn.config.env_ids import check_env_id
 from fastdqn.errors import ConfigError
-from fastdqn.runs.directory import check_same, refuse_held, refuse_occupied
+from fastdqn.runs.directory import check_same, refuse_held, refuse_occupied, with_saved_capacity
 from fastdqn.runs.record import refuse_to_train
 from fastdqn.system.bounded_json import read_bounded
 from fastdqn.system.signals import StopSignals, exit_on_signals
@@ -23,15 +23,17 @@ from fastdqn.training.warm_start import find_initial
 
 def run(args: list[str]) -> int:
     """Train an agent, or say what would be trained; ``fastdqn train``."""
-    config, dry_run = train_config(args)
+    config, dry_run, named_capacity, chosen = train_config(args)
+    if not named_capacity:
+        config = with_saved_capacity(config)
     check_env_id(config.env_id)  # before torch is imported
     _check_device(config.device)
     _refuse_runs_from_python(config, args)
     find_initial(config)
     if dry_run:
-        from fastdqn.training.build import describe
+        from fastdqn.training.describe import describe
 
-        print(describe(config))
+        print(_preset_row(chosen) + describe(config, lower_replay=not named_capacity))
         return 0
     if done := _check_run_dir(config):
         print(done)
@@ -45,9 +47,14 @@ def run(args: list[str]) -> int:
         title=f"{config.env_id}, seed {config.seed}",
         frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
     )
+    print(_preset_row(chosen), end="")
     with exit_on_signals(), progress:  # which gives the terminal back
         result = training.train_until_stopped(
-            config, on_log=progress, signals=StopSignals(), own_process=True
+            config,
+            on_log=progress,
+            signals=StopSignals(),
+            own_process=True,
+            lower_replay=not named_capacity,
         )
     try:
         print(closing(config, Path(result.run_dir), result.summary), flush=True)
@@ -55,6 +62,11 @@ def run(args: list[str]) -> int:
         if not drop_stdout():
             raise
     return GO_ON_CODES.get(str(result.summary.get("stopped_by")), 0)
+
+
+def _preset_row(chosen: str | None) -> str:
+    """A row like those of the header, where a preset was chosen by the env."""
+    return "" if chosen is None else f"{'preset':<12}{chosen}; name one to start from another\n"
 
 
 def _refuse_runs_from_python(config: Config, args: list[str]) -> None:

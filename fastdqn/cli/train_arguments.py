@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
@@ -72,8 +72,20 @@ class TrainFlags:
         }
 
 
-def train_config(args: list[str]) -> tuple[Config, bool]:
-    """What ``fastdqn train ARGS`` would run, and whether only to plan it."""
+class Wanted(NamedTuple):
+    """What ``fastdqn train`` is asked for."""
+
+    config: Config
+    dry_run: bool
+    """Only plan it."""
+    named_capacity: bool
+    """Whether somebody chose the size of the replay, be it in a file."""
+    chosen: str | None = None
+    """The preset that was chosen, and why, where none was named."""
+
+
+def train_config(args: list[str]) -> Wanted:
+    """What ``fastdqn train ARGS`` would run."""
     # The defaults that the parser shows and fills in depend on two of its own arguments. A PRESET
     # at the front is kept from it: its help would leave out an argument that it has already got.
     name = args[0] if args and not args[0].startswith("-") else None
@@ -89,7 +101,15 @@ def train_config(args: list[str]) -> tuple[Config, bool]:
         for name, value in flags.fields.items()
         if name in typed or value != getattr(base, name)
     }
-    return base.replace(**changes), flags.dry_run
+    unnamed = name is None and flags.preset is None and flags.config is None
+    if unnamed and "env_id" in changes:
+        from fastdqn.training.starting_point import choose
+
+        config, chosen = choose(changes.pop("env_id"), changes)
+        return Wanted(config, flags.dry_run, "replay_capacity" in typed, str(chosen))
+    return Wanted(
+        base.replace(**changes), flags.dry_run, "replay_capacity" in typed or bool(flags.config)
+    )
 
 
 def _parse_train(words: list[str], name: str | None, file: str | None) -> tuple[Config, TrainFlags]:

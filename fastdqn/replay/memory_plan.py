@@ -65,11 +65,13 @@ def make_plan(
             if fits
             else "not even the smallest replay fits, so free memory or take another device"
         )
-        raise MemoryPlanError(
+        error = MemoryPlanError(
             f"replay_capacity = {capacity} needs {format_bytes(plan.total)} on {device}, where "
             f"{format_bytes(available)} are available ({HEADROOM:.0%} of it is used at most); "
             f"{advice}."
         )
+        error.fits = fits * rows_step
+        raise error
     return plan
 
 

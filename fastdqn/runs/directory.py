@@ -140,6 +140,21 @@ def resumes_from(config: Config) -> Path | None:
     return latest_checkpoint(Path(config.run_dir) / "checkpoints")
 
 
+def with_saved_capacity(config: Config) -> Config:
+    """The configuration with the replay of the run that it goes on with, where that is smaller.
+
+    What was lowered to fit stays lowered, and is no other run.
+    """
+    if resumes_from(config) is None:
+        return config
+    try:
+        saved = Config.load(Path(str(config.run_dir)) / "config.json").replay_capacity
+        smaller = saved < config.replay_capacity
+        return config.replace(replay_capacity=saved) if smaller else config
+    except ConfigError:  # not readable: left to whoever resumes
+        return config
+
+
 def refuse_occupied(config: Config) -> bool:
     """Whether there is something in ``run_dir``; ConfigError where that may not be. Quick."""
     path = Path(config.run_dir) if config.run_dir else None

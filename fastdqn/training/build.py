@@ -19,8 +19,6 @@ from fastdqn.learning.learner import Learner
 from fastdqn.learning.objectives import Objective
 from fastdqn.networks.checks import check_module
 from fastdqn.networks.trial import try_network
-from fastdqn.replay.buffer import ReplayBuffer
-from fastdqn.replay.memory_plan import format_bytes
 from fastdqn.spaces import Spaces
 from fastdqn.system.devices import (
     check_deterministic_products,
@@ -29,9 +27,7 @@ from fastdqn.system.devices import (
     resolve_precision,
 )
 from fastdqn.system.host import keep_freed_memory, usable_cpus
-from fastdqn.training.header import header
 from fastdqn.training.network_spec import network_spec
-from fastdqn.training.warm_start import find_initial, load_initial
 
 # Steps of each env without the end of an episode after which an evaluation is given up: more than
 # the 27,000 of an Atari game.
@@ -241,27 +237,3 @@ def eval_patience(config: Config, envs: EnvStream) -> int:
     if config.env_id.startswith("ALE/"):
         limit = config.atari_max_episode_frames // config.atari_frame_skip
     return max(_PATIENCE, limit + 1) * envs.num_envs
-
-
-def describe(config: Config) -> str:
-    """What a run would do and need, for ``--dry-run``: makes the envs, but steps nothing.
-
-    Raises:
-        FastDQNError: Whatever the run itself would raise before its first env step.
-    """
-    c, device = config, resolve_device(config.device)
-    envs = make_stream(c)
-    try:
-        drawn = c.drawn_at_once(c.launch_on(device.type))
-        plan = ReplayBuffer.plan(**replay_arguments(c, envs, device), batch_size=drawn)
-        network = build_network(c, envs)
-        if find_initial(c):
-            load_initial(c, network, Spaces.of(envs), False)
-        learner = build_learner(c, network, device)
-    finally:
-        envs.close()
-    rows = header(c, c.env_id, envs, learner, plan)
-    parameters = sum(p.numel() for p in learner.network.parameters())
-    rows["checkpoint"] = f"up to {format_bytes(plan.total + 16 * parameters)} with the replay"
-    lines = [f"{name:<12}{text}" for name, text in rows.items()]
-    return "\n".join([*lines, "memory", str(plan)])

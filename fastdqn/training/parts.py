@@ -42,6 +42,7 @@ from fastdqn.training.build import (
 from fastdqn.training.continuation import continued
 from fastdqn.training.loggers import Logger
 from fastdqn.training.normalized_frames import NormalizedFrames
+from fastdqn.training.planned_replay import plan_replay
 from fastdqn.training.report import Report
 from fastdqn.training.restore_parts import check_resumable
 from fastdqn.training.run_json import describe_envs, describe_network, resolved
@@ -54,6 +55,7 @@ class Parts:
 
     Args:
         loggers: Get every row of metrics.csv, behind that file.
+        lower_replay: Lower ``config.replay_capacity`` to what fits, instead of refusing it.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Parts:
         network: nn.Module | None = None,
         objective: Objective | None = None,
         loggers: Sequence[Logger] = (),
+        lower_replay: bool = False,
     ) -> None:
         if envs is not None and eval_envs is envs:
             raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
@@ -99,10 +102,10 @@ class Parts:
                 self.eval_envs = watched(self.eval_envs, dog, f"the evaluation envs of {name}")
                 self._resources.callback(self.eval_envs.close)
                 check_eval_envs(self.envs, self.eval_envs)
+            config, plan = plan_replay(config, self.envs, self.device, lower=lower_replay)
+            self.config = config
             arguments = replay_arguments(config, self.envs, self.device)
             self.launch = config.launch_on(self.device.type)
-            drawn = config.drawn_at_once(self.launch)
-            plan = ReplayBuffer.plan(**arguments, batch_size=drawn)
             spaces = Spaces.of(self.envs)
             given = {
                 "envs": envs is not None,

@@ -125,6 +125,7 @@ def train_until_stopped(
     on_log: OnLog | Observer | None,
     signals: StopSignals,
     own_process: bool = False,
+    lower_replay: bool = False,
 ) -> TrainResult:
     """:func:`train`, but a signal is no more than the reason why the run stopped.
 
@@ -134,13 +135,14 @@ def train_until_stopped(
         on_log: As there.
         signals: Not yet entered; they keep the name of the one that came.
         own_process: Whether nothing but this run wants the process's memory.
+        lower_replay: As there.
 
     Raises:
         Stopped: Where a signal took env workers along before the first step.
     """
     with signals, torch_as_before(resolve_device(config.device)):
         try:
-            trainer = Trainer(config, *parts)
+            trainer = Trainer(config, *parts, lower_replay=lower_replay)
             try:
                 # Dead units leave averages that shrink for ever, and arithmetic on denormal numbers
                 # is slow: RMSprop's step on 34,000 parameters went from 130 to 850 us.

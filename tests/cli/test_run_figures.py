@@ -230,7 +230,8 @@ def test_the_header_and_the_first_steps_come_before_the_first_row(tmp_path):
     assert title == "CartPole-v1, seed 1"
     rows = dict(line.split(maxsplit=1) for line in header.splitlines())
     assert list(rows) == [
-        "envs", "observed", "network", "schedule", "updates", "target", "epsilon", "replay", "files",
+        "envs", "observed", "network", "schedule", "updates", "target", "epsilon", "replay",
+        "files",
     ]  # fmt: skip
     assert "CartPole-v1, 4 side by side" in rows["envs"]
     for word in ("fp32", "eager", "cpu"):

@@ -439,7 +439,7 @@ def test_signals_are_restored_after_an_error(tmp_path):
 
 
 def test_describe_plans_and_runs_nothing(tmp_path):
-    from fastdqn.training.build import describe
+    from fastdqn.training.describe import describe
 
     text = describe(small(tmp_path))
     assert "225 with batches of 16" in text and "replay ratio 2" in text and "sum tree" in text
