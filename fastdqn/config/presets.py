@@ -186,6 +186,49 @@ _CATCH = _TEACHING.replace(
     replay_capacity=50_000,
 )
 
+# --- where any env starts ------------------------------------------------------------------------
+# Settings for envs that nobody has looked at yet, by the kind of their observations; the env ids
+# only say what they were tried on. `python -m benchmarks.learning.classic` measures them.
+
+_CLASSIC = Config(
+    total_env_steps=300_000,
+    num_envs=16,
+    hidden_sizes=(128, 128),
+    learning_starts_env_steps=2_000,
+    update_period_env_steps=4.0,
+    batch_size=128,
+    n_step=1,
+    target_period_updates=250,
+    epsilon_duration_env_steps=30_000,
+    torch_threads=1,
+)
+
+_SMALL_IMAGES = Config(
+    env_id="MiniGrid-Empty-5x5-v0",
+    total_env_steps=1_000_000,
+    num_envs=16,
+    network="auto",
+    hidden_sizes=(128,),
+    learning_starts_env_steps=5_000,
+    learning_rate=5e-4,
+    target_period_updates=500,
+    epsilon_duration_env_steps=100_000,
+    torch_threads=1,
+)
+
+# Frames of 84 x 84 x 3 bytes: 100,000 rows are 2.1 GB.
+_IMAGES = Config(
+    env_id="fastdqn/Breakout-v0",
+    total_env_steps=1_000_000,
+    num_envs=16,
+    hidden_sizes=(512,),
+    learning_starts_env_steps=5_000,
+    batch_size=32,
+    learning_rate=2.5e-4,
+    target_period_updates=1_000,
+    epsilon_duration_env_steps=100_000,
+)
+
 _PRESETS = {
     "cartpole": (
         _CARTPOLE,
@@ -206,6 +249,9 @@ _PRESETS = {
         "CartPole by an MLP with batch normalisation; takes noise and a target position",
     ),
     "catch": (_CATCH, "catch falling balls, from small frames: a pixel agent in about a minute"),
+    "classic": (_CLASSIC, "any env with vectors or categories: classic control, LunarLander, Taxi"),
+    "small-images": (_SMALL_IMAGES, "any env with images below 36 x 36: MiniGrid, MinAtar"),
+    "images": (_IMAGES, "any env with larger images, as they are; Atari has presets of its own"),
 }
 
 

@@ -241,6 +241,7 @@ def test_the_presets():
     assert list(presets()) == [
         "cartpole", "dqn-atari", "double-dueling-per-atari",
         "cartpole-mlp", "cartpole-pixels", "cartpole-batchnorm", "catch",
+        "classic", "small-images", "images",
     ]  # fmt: skip
     assert list(describe_presets()) == list(presets())
 

@@ -1,0 +1,283 @@
+"""Do the presets for envs of every kind learn on the small envs that people try first?
+
+python -m benchmarks.learning.classic                                  # all of them, seeds 1-3
+python -m benchmarks.learning.classic --only taxi lunar-lander --seeds 11 12 --jobs 2
+python -m benchmarks.learning.classic --smoke                          # seconds, no claim
+
+Every run has a process of its own. The result file is written as each run ends and keeps the rows
+of earlier calls: a run that is in it with the same configuration and the same code of fastdqn is
+not repeated unless --again says so. ``eval_return_mean`` is of the final evaluation, greedy, on
+seeds far from those of training. MinAtar's authors report returns of training instead, with an
+epsilon of 0.1: those rows are judged by a second evaluation at that epsilon.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+import fastdqn
+from benchmarks.result_file import RESULTS, write_result
+from fastdqn import Config, evaluate, load, presets, train
+from fastdqn.config.seeds import eval_seed
+from fastdqn.system.info import host_kind, versions
+from fastdqn.training.build import make_stream
+
+Row = dict[str, Any]
+EPISODES, EVAL_ENVS = 40, 20
+MINATAR_EPSILON = 0.1
+
+
+@dataclass(frozen=True)
+class Task:
+    """An env, the preset that learns it, what differs from the preset, and the bar."""
+
+    env_id: str
+    preset: str
+    bar: float
+    changes: dict[str, Any] = field(default_factory=dict)
+    package: str | None = None
+    """Beside Gymnasium's own: the distribution on PyPI that has the env."""
+    epsilon: float = 0.0
+    """At which the bar is judged."""
+
+    @property
+    def config(self) -> Config:
+        """What runs, without seed and directory."""
+        return presets()[self.preset].replace(
+            env_id=self.env_id, eval_episodes=EPISODES, eval_num_envs=EVAL_ENVS, **self.changes
+        )
+
+
+# Reaching the top takes long returns: the reward says nothing on the way.
+CAR = {"n_step": 10, "normalize_observations": True}
+MILLION = {"total_env_steps": 1_000_000}
+TASKS = {
+    "cartpole": Task("CartPole-v1", "classic", 475),
+    "acrobot": Task("Acrobot-v1", "classic", -100),
+    "mountain-car": Task("MountainCar-v0", "classic", -120, CAR),
+    "lunar-lander": Task("LunarLander-v3", "classic", 200, package="Box2D"),
+    "frozen-lake": Task("FrozenLake-v1", "classic", 1.0, {"env_kwargs": {"is_slippery": False}}),
+    "taxi": Task("Taxi-v4", "classic", 7),
+    "minigrid-empty": Task("MiniGrid-Empty-5x5-v0", "small-images", 0.9, package="minigrid"),
+    # Bars: what Young & Tian 2019 (arXiv 1903.03176) report of their DQN after 5M frames.
+    "minatar-breakout": Task(
+        "MinAtar/Breakout-v1", "small-images", 9, MILLION, "MinAtar", MINATAR_EPSILON
+    ),
+    "minatar-freeway": Task(
+        "MinAtar/Freeway-v1", "small-images", 45, MILLION, "MinAtar", MINATAR_EPSILON
+    ),
+}
+
+
+def run(name: str, seed: int, scratch: str, *, smoke: bool = False) -> Row:
+    """Train one seed in this process, and return its row."""
+    task = TASKS[name]
+    register(task)
+    config = task.config.replace(seed=seed, run_dir=str(Path(scratch) / f"{name}-{seed}"))
+    config = shortened(config) if smoke else config
+    summary = train(config).summary
+    if summary["stopped_by"] != "total_env_steps":
+        raise SystemExit(f"{name}, seed {seed}, was stopped by {summary['stopped_by']}.")
+    row = {"task": name, "seed": seed, **identity(name), "date": time.strftime("%Y-%m-%d")}
+    row |= {"environment": machine(task)} | {key: summary[key] for key in KEPT}
+    row["reached"] = row["eval_return_mean"]
+    if task.epsilon:
+        row["reached"] = row["eval_return_mean_at_epsilon"] = play(config, task.epsilon)
+    return row | {"met": row["reached"] >= task.bar}
+
+
+def play(config: Config, epsilon: float) -> float:
+    """The mean return of the final parameters at that epsilon."""
+    envs = make_stream(config, evaluation=True)
+    try:
+        policy = load(str(config.run_dir), device=config.device)
+        each = config.eval_episodes // envs.num_envs
+        seed = eval_seed(config)
+        return evaluate(policy, envs, episodes_per_env=each, epsilon=epsilon, seed=seed).mean
+    finally:
+        envs.close()
+
+
+def shortened(config: Config) -> Config:
+    """A run of about a second that goes through everything."""
+    return config.replace(
+        total_env_steps=640,
+        learning_starts_env_steps=512,
+        replay_capacity=1_024,
+        eval_episodes=2,
+        eval_num_envs=2,
+        eval_max_env_steps=64,
+    )
+
+
+def register(task: Task) -> None:
+    """Tell Gymnasium of the envs of a package, which 1.x no longer does by itself."""
+    if task.package is None or task.env_id in gymnasium.registry:
+        return
+    importlib.import_module(task.package.lower())  # does it for minigrid
+    for point in metadata.entry_points(group="gymnasium.envs", name=task.package):
+        point.load()()  # and this for MinAtar
+
+
+def is_missing(task: Task) -> bool:
+    """Whether the package with the env is not installed."""
+    return task.package is not None and version(task.package) is None
+
+
+def version(package: str) -> str | None:
+    """Of an installed distribution."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def machine(task: Task) -> dict[str, Any]:
+    """Where a run ran, and with what."""
+    found = {**host_kind(), "versions": versions()}
+    if task.package is not None:
+        found["versions"][task.package] = version(task.package)
+    return found
+
+
+def identity(name: str) -> dict[str, Any]:
+    """What a run must share with another to count as the same: code of fastdqn, configuration."""
+    return {"code": code(), "config": json.loads(TASKS[name].config.to_json())}
+
+
+@cache
+def code() -> str:
+    """A digest of every source file of fastdqn."""
+    root = Path(fastdqn.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def is_done(rows: list[Row], name: str, seed: int) -> bool:
+    """Whether a row of this run is there, of the same code and configuration."""
+    wanted = {"task": name, "seed": seed, **identity(name)}
+    return any(all(row[key] == value for key, value in wanted.items()) for row in rows)
+
+
+def with_row(rows: list[Row], new: Row) -> list[Row]:
+    """The rows with the new one in the place of an older one of its run, in the table's order."""
+    kept = [row for row in rows if (row["task"], row["seed"]) != (new["task"], new["seed"])]
+    order = list(TASKS)
+    return sorted([*kept, new], key=lambda row: (order.index(row["task"]), row["seed"]))
+
+
+def run_apart(name: str, seed: int) -> Row:
+    """:func:`run` in a new process."""
+    code = (
+        "import json, sys; from benchmarks.learning.classic import run; "
+        "print(json.dumps(run(sys.argv[1], int(sys.argv[2]), sys.argv[3])))"
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-c", code, name, str(seed), scratch]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_all(todo: list[tuple[str, int]], jobs: int) -> Iterator[Row]:
+    """The row of each run as it ends, that many of them side by side."""
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = [pool.submit(run_apart, name, seed) for name, seed in todo]
+        for future in as_completed(runs):
+            yield future.result()
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown, one line per task."""
+    lines = [
+        "| env | preset | overrides | env steps | bar | reached | bar met | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, task in TASKS.items():
+        own = [row for row in rows if row["task"] == name]
+        if own:
+            reached = ", ".join(f"{row['reached']:.2f}" for row in own)
+            seconds = ", ".join(f"{row['wall_s']:.0f}" for row in own)
+            changes = ", ".join(f"`{key} = {value}`" for key, value in task.changes.items())
+            met = f"{sum(row['met'] for row in own)} of {len(own)}"
+            lines.append(
+                f"| `{task.env_id}` | `{task.preset}` | {changes or 'none'} | "
+                f"{own[0]['env_steps']:,} | {task.bar:g} | {reached} | {met} | {seconds} |"
+            )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    if args.smoke:
+        smoke(args.only)
+        return
+    missing = sorted({TASKS[name].package or "" for name in args.only if is_missing(TASKS[name])})
+    if missing:
+        raise SystemExit(f"First pip install {' '.join(missing)}, or choose others with --only.")
+    path = Path(args.out) if args.out else RESULTS / "classic.json"
+    rows = json.loads(path.read_text())["runs"] if path.exists() else []
+    todo = [(name, seed) for name in args.only for seed in args.seeds]
+    todo = [each for each in todo if args.again or not is_done(rows, *each)]
+    for row in run_all(todo, args.jobs):
+        print(
+            f"{row['task']}, seed {row['seed']}: {row['reached']:.2f}, "
+            f"{'met' if row['met'] else 'not met'}, {row['wall_s']:.0f} s",
+            flush=True,
+        )
+        rows = with_row(rows, row)
+        write_result("learning.classic", {"runs": rows}, args.out)
+    print(table(rows))
+
+
+def smoke(names: list[str]) -> None:
+    """Go through everything of each task, but for learning."""
+    rows: list[Row] = []
+    for name in names:
+        if is_missing(TASKS[name]):
+            print(f"{name}: left out, for {TASKS[name].package} is not installed")
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            rows = with_row(rows, run(name, 1, scratch, smoke=True))
+    print(table(rows))
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning.classic", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--again", action="store_true", help="repeat what the file has already")
+    parser.add_argument("--smoke", action="store_true", help="some seconds, no claim, no file")
+    parser.add_argument("--out", help="where to write the JSON")
+    return parser.parse_args(argv)
+
+
+KEPT = (
+    "env_steps", "updates", "episodes", "train_return_mean", "eval_return_mean",
+    "eval_return_std", "eval_episodes", "wall_s", "train_s", "env_steps_per_s", "updates_per_s",
+    "replay_ratio", "precision", "mode", "torch_threads", "device",
+)  # fmt: skip
+
+if __name__ == "__main__":
+    main()
