@@ -62,7 +62,7 @@ def config_for(flags: PlayFlags, command: str, *, call: str, **changes: Any) -> 
     refuse_to_play(run, command, other_env=flags.env_id is not None, call=call)
     find_checkpoint(run, flags.choice)
     if flags.env_id is not None:
-        check_env_id(flags.env_id)
+        check_env_id(config.env_id)
     if flags.env_kwargs is not None:
         changes["env_kwargs"] = flags.env_kwargs
     if flags.step_timeout_s is not None:

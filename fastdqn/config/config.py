@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastdqn.config import json_format
+from fastdqn.config.atari_ids import with_atari_meaning
 from fastdqn.config.checks import checked, refuse_unknown
 from fastdqn.config.combinations import check_pairs, without_rivals
 from fastdqn.config.details import settled
@@ -58,6 +59,7 @@ class Config(
         values = checked(vars(self), fields_of(Config))
         defaults = _defaults()
         was_set = [name for name, value in values.items() if value != defaults[name]]
+        values = with_atari_meaning(values, was_set)
         vars(self).update(settled(values, was_set, defaults))
         vars(self)["env_kwargs"] = json_format.plain_copy("env_kwargs", self.env_kwargs)
         check_pairs(self)
@@ -144,4 +146,5 @@ def _defaults() -> dict[str, Any]:
 def _settled(values: Mapping[str, Any], was_set: Collection[str]) -> Config:
     """The configuration of these values, of which somebody meant those that were set."""
     values = without_rivals(checked(values, fields_of(Config)), was_set)
+    values = with_atari_meaning(values, was_set)
     return Config(**settled(values, was_set, _defaults()))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from fastdqn.config.atari_ids import ALE_KWARGS
 from fastdqn.config.checks import shown
 from fastdqn.config.env_ids import is_native
 from fastdqn.errors import ConfigError
@@ -41,9 +42,9 @@ def _on_ale(c: Any) -> bool:
 _DETAILS = [
     _Detail(
         "env_kwargs",
-        lambda c: not _on_ale(c),
-        "has no effect with env_id = {env_id}, which runs on ALE's own vector env; set the fields "
-        "that start with atari_, or leave it out",
+        lambda c: not _on_ale(c) or set(c.env_kwargs) <= ALE_KWARGS,
+        "cannot all be had with env_id = {env_id}; use mode, difficulty and obs_type = 'ram', and "
+        "the fields that start with atari_ for the rest",
     ),
     _Detail(
         "env_vectorization",
@@ -53,8 +54,8 @@ _DETAILS = [
         "has no effect with env_id = {env_id}, whose envs step as one; use auto",
     ),
     _Detail(
-        "env_threads atari_protocol atari_full_action_space atari_frame_skip atari_noop_max "
-        "atari_max_episode_frames",
+        "env_threads atari_protocol atari_sticky_actions atari_full_action_space atari_frame_skip "
+        "atari_noop_max atari_max_episode_frames",
         _on_ale,
         "has no effect with env_id = {env_id}; use an id that starts with ALE/, or leave it out",
     ),

@@ -5,12 +5,8 @@ Here and not in ``envs/``, which needs torch: a configuration is checked before 
 
 from __future__ import annotations
 
-import re
-
+from fastdqn.config.atari_ids import game_id, random_skip_advice
 from fastdqn.errors import EnvError, nearest
-
-# BreakoutNoFrameskip-v4 and its kind; plain Breakout-v4 is known by its entry point.
-_OLD_ATARI = re.compile(r"([A-Za-z]+?)(-ram)?(NoFrameskip|Deterministic)-v\d+")
 
 _NATIVE = {
     "fastdqn/CartPole-v1": {
@@ -48,34 +44,15 @@ def check_env_id(env_id: str) -> None:
             import ale_py  # noqa: F401  (registers its games)
         except ImportError:
             return  # make_envs says how to install it
-    spec = registry.get(env_id)
-    entry = getattr(spec, "entry_point", None)
-    old = _OLD_ATARI.fullmatch(env_id)
-    raw = isinstance(entry, str) and entry.startswith("ale_py") and not env_id.startswith("ALE/")
-    if old or raw:
-        game = old[1] if old else env_id.rpartition("-")[0].removesuffix("-ram")
-        raise EnvError(
-            f"{env_id} is slow and gives raw screens of 210x160; use 'ALE/{game}-v5', with the "
-            f"Atari protocol 'classic' for the rules that papers play such ids by."
-        )
-    # Gymnasium resolves a name without -v<number> to the newest version.
-    known = spec is not None or any(name.rpartition("-v")[0] == env_id for name in registry)
+    if advice := random_skip_advice(env_id):
+        raise EnvError(advice)
+    # Gymnasium resolves a name without -v<number> to the newest version; of Pong that is Pong-v4.
+    known = env_id in registry or any(
+        name.rpartition("-v")[0] == env_id and not str(spec.entry_point).startswith("ale_py")
+        for name, spec in registry.items()
+    )
     if not known and ":" not in env_id:  # a colon names a module that registers the id
-        game = _atari_game(env_id)
-        alike = f" (did you mean {game!r}?)" if game else nearest(env_id, sorted(registry))
+        game = game_id(env_id)
+        usable = sorted(name for name in registry if not random_skip_advice(name))
+        alike = f" (did you mean {game!r}?)" if game else nearest(env_id, usable)
         raise EnvError(f"There is no env {env_id!r}{alike}.")
-
-
-def _atari_game(name: str) -> str | None:
-    """The id of the game that somebody means by ``Pong``, ``pong-v5`` or ``ms_pacman``."""
-    try:
-        import ale_py  # noqa: F401  (registers its games)
-    except ImportError:
-        return None
-    from gymnasium.envs.registration import registry
-
-    def plain(text: str) -> str:
-        return text.rpartition("/")[2].partition("-")[0].replace("_", "").lower()
-
-    games = (known for known in registry if known.startswith("ALE/") and known.endswith("-v5"))
-    return next((game for game in games if plain(game) == plain(name)), None)

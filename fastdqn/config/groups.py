@@ -18,9 +18,11 @@ class EnvFields:
     """The envs that are learned from, and what is made of what they return."""
 
     env_id: str = "CartPole-v1"
-    """Gymnasium id; ids that start with ``ALE/`` run on ALE's own C++ vector env."""
+    """Gymnasium id; ids that start with ``ALE/`` run on ALE's own C++ vector env. Old Atari ids,
+    such as ``PongNoFrameskip-v4``, are played as ``ALE/Pong-v5`` with what else they mean."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Extra keyword arguments for the env, as a JSON object."""
+    """Extra keyword arguments for the env, as a JSON object. Of ALE: mode, difficulty, and obs_type
+    = "ram"; such envs step one after the other."""
     num_envs: Annotated[int, Range(1, 65_536)] = 8
     """Environments stepped together (N)."""
     env_vectorization: Literal["auto", "sync", "async", "vector_entry_point"] = "auto"
@@ -53,6 +55,8 @@ class EnvFields:
     atari_protocol: Literal["machado", "classic"] = "machado"
     """machado: sticky actions 0.25, episodes end at game over. classic: no sticky actions, a lost
     life is terminal without a reset, FIRE is pressed after a reset."""
+    atari_sticky_actions: Annotated[float | None, Range(0.0, 1.0)] = None
+    """Chance, per emulator frame, that the action before is repeated; None: the protocol's."""
     atari_full_action_space: bool = False
     """All 18 joystick actions instead of the game's own set."""
     atari_frame_skip: Annotated[int, Range(1, 1000)] = 4

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from fastdqn.config.atari_ids import atari_meaning, say_meaning
 from fastdqn.config.env_ids import check_env_id, is_native
 from fastdqn.envs import checks
 from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
@@ -44,8 +45,9 @@ def make_envs(
     """Make envs, or adapt a VectorEnv, and refuse what a DQN cannot use.
 
     Args:
-        env: A Gymnasium id; ids that start with ``ALE/`` run on ALE's own vector env. Or a
-            VectorEnv, whose mode of autoreset may be any.
+        env: A Gymnasium id; ids that start with ``ALE/`` run on ALE's own vector env, and old ones
+            such as ``PongNoFrameskip-v4`` as ``ALE/Pong-v5`` without sticky actions, which one
+            warning says. Or a VectorEnv, whose mode of autoreset may be any.
         num_envs: Envs (N); 1 when None. A VectorEnv knows its own.
         seed: Of the first ``reset()`` that names none; env i gets seed + i.
         atari: Rules of ``ALE/`` ids; None: :meth:`AtariProtocol.machado`.
@@ -91,6 +93,20 @@ def make_envs(
         if num_envs not in (None, env.num_envs):
             raise EnvError(f"num_envs = {num_envs}, but {env} has {env.num_envs}; leave it None.")
         return _adapt(env, frame_stack, seed, step_timeout_s, observation)
+    if meaning := atari_meaning(env):
+        if atari is None and meaning.sticky_actions is not None:
+            atari = AtariProtocol.machado(repeat_action_probability=meaning.sticky_actions)
+        if meaning.ram:
+            env_kwargs.setdefault("obs_type", "ram")
+        rules = atari or AtariProtocol.machado()
+        say_meaning(
+            env,
+            meaning,
+            rules.frame_skip,
+            sticky=rules.repeat_action_probability,
+            life_loss=rules.life_loss,
+        )
+        env = meaning.env_id
     if env.startswith("ALE/"):
         if env_kwargs or vectorization not in ("auto", "vector_entry_point"):
             name = next(iter(env_kwargs), "vectorization")

@@ -47,7 +47,9 @@ def make_stream(
         kwargs.setdefault("device", str(resolve_device(config.device)))
     if config.env_id.startswith("ALE/"):
         protocol = getattr(AtariProtocol, config.atari_protocol)
+        sticky = config.atari_sticky_actions
         kwargs["atari"] = protocol(
+            **({} if sticky is None else {"repeat_action_probability": sticky}),
             noop_max=config.atari_noop_max,
             frame_skip=config.atari_frame_skip,
             max_episode_frames=config.atari_max_episode_frames,

@@ -14,7 +14,7 @@ from fastdqn.errors import ConfigError
 
 OPTIONS = """
     atari-frame-skip atari-full-action-space atari-max-episode-frames atari-noop-max
-    atari-protocol batch-norm batch-size checkpoint-keep checkpoint-keep-best
+    atari-protocol atari-sticky-actions batch-norm batch-size checkpoint-keep checkpoint-keep-best
     checkpoint-period-env-steps checkpoint-replay config deterministic device double dry-run
     dueling env-id env-kwargs env-threads env-vectorization epsilon-duration-env-steps
     epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps

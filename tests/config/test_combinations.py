@@ -30,12 +30,13 @@ def on_ale(c):
 
 # When a field has an effect, down to the switches that decide; written anew from what each does.
 IN_USE = {
-    "env_kwargs": lambda c: not on_ale(c),
+    "env_kwargs": lambda c: not on_ale(c) or c["env_kwargs"] in ({}, {"mode": 1}),
     "env_vectorization": lambda c: (
         c["env_id"] == "CartPole-v1" or c["env_vectorization"] == "vector_entry_point"
     ),
     "env_threads": on_ale,
     "atari_protocol": on_ale,
+    "atari_sticky_actions": on_ale,
     "atari_full_action_space": on_ale,
     "atari_frame_skip": on_ale,
     "atari_noop_max": on_ale,
@@ -78,10 +79,11 @@ IDLE_VALUES = {name: getattr(Config(), name) for name in IN_USE} | {"double": Fa
 # Values that no other check refuses.
 VALUES = {
     "env_id": ["CartPole-v1", "fastdqn/CartPole-v1", "ALE/Pong-v5"],
-    "env_kwargs": [{}, {"a": 1}],
+    "env_kwargs": [{}, {"a": 1}, {"mode": 1}],
     "env_vectorization": ["auto", "sync", "vector_entry_point"],
     "env_threads": [None, 2],
     "atari_protocol": ["machado", "classic"],
+    "atari_sticky_actions": [None, 0.5],
     "atari_full_action_space": [False, True],
     "atari_frame_skip": [4, 2],
     "atari_noop_max": [30, 0],

@@ -19,6 +19,8 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
+from fastdqn.config.atari_ids import atari_meaning
+from fastdqn.config.env_ids import check_env_id
 from fastdqn.envs import AtariProtocol, make_envs
 from fastdqn.envs.atari import AtariStream
 from fastdqn.errors import EnvError
@@ -440,10 +442,14 @@ def test_protocols() -> None:
         ("ALE/Breakot-v5", "did you mean 'ALE/Breakout-v5'"),
         ("ALE/Breakout-v4", "did you mean 'ALE/Breakout-v5'"),
         ("Breakout-v5", "did you mean 'ALE/Breakout-v5'"),
-        ("BreakoutNoFrameskip-v4", r"'ALE/Breakout-v5', with the Atari protocol 'classic'"),
-        ("MsPacmanNoFrameskip-v0", "'ALE/MsPacman-v5'"),
-        ("PongDeterministic-v4", "ALE/Pong-v5"),
-        ("Pong-v4", "ALE/Pong-v5"),
+        ("pong", "did you mean 'ALE/Pong-v5'"),
+        ("Pong", "did you mean 'ALE/Pong-v5'"),
+        ("ms_pacman", "did you mean 'ALE/MsPacman-v5'"),
+        ("BreakotNoFrameskip-v4", "did you mean 'BreakoutNoFrameskip-v4'"),
+        ("Pong-v4", "'ALE/Pong-v5' .* or 'PongNoFrameskip-v4' for no sticky ones"),
+        ("Pong-v0", "skips 2 to 5 frames at random"),
+        ("ale_py:Pong-v4", "'ALE/Pong-v5'"),
+        ("Pong-ram-v4", "obs_type.* or 'Pong-ramNoFrameskip-v4'"),
     ],
 )
 def test_ids_that_do_not_work_are_refused(env_id: str, message: str) -> None:
@@ -451,6 +457,40 @@ def test_ids_that_do_not_work_are_refused(env_id: str, message: str) -> None:
     assert ale_py is not None
     with pytest.raises(EnvError, match=message):
         make_envs(env_id, 2)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "ours", "sticky"),
+    [
+        ("BreakoutNoFrameskip-v4", "ALE/Breakout-v5", 0.0),
+        ("ALE/BreakoutNoFrameskip-v4", "ALE/Breakout-v5", 0.0),
+        ("ale_py:BreakoutNoFrameskip-v0", "ALE/Breakout-v5", 0.25),
+        ("breakoutDeterministic-v4", "ALE/Breakout-v5", 0.0),
+        ("ALE/Breakout", "ALE/Breakout-v5", 0.25),
+        ("ale_py:ALE/Breakout-v5", "ALE/Breakout-v5", 0.25),
+    ],
+)
+def test_old_ids_are_played_on_ale(env_id: str, ours: str, sticky: float) -> None:
+    with pytest.warns(UserWarning, match=f"env_id = {env_id!r} is played as {ours}") as said:
+        found = run(make_envs(env_id, 2, seed=3, num_threads=1), 12)
+    assert len(said) == 1 and ("no sticky" in str(said[0].message)) == (sticky == 0)
+    rules = AtariProtocol.machado(repeat_action_probability=sticky)
+    for a, b in zip(found, run(make("Breakout", 2, rules, seed=3), 12), strict=True):
+        np.testing.assert_array_equal(a.observation, b.observation)
+
+
+def test_a_protocol_of_the_callers_own_wins_over_the_id() -> None:
+    with pytest.warns(UserWarning, match="frame skip 2 and sticky actions 0.5; lost lives are"):
+        rules = AtariProtocol.classic(frame_skip=2, repeat_action_probability=0.5)
+        make_envs("PongNoFrameskip-v4", 1, atari=rules).close()
+
+
+def test_an_id_of_somebody_elses_is_left_alone(monkeypatch: Any) -> None:
+    for name in ("PongNoFrameskip-v4", "Pong-v4", "GridDeterministic-v0"):
+        spec = gymnasium.spec("CartPole-v1")
+        monkeypatch.setitem(gymnasium.registry, name, spec)
+        assert atari_meaning(name) is None
+        check_env_id(name)
 
 
 @pytest.mark.parametrize(
