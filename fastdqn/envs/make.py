@@ -14,6 +14,7 @@ from fastdqn.config.atari_ids import atari_meaning, say_meaning
 from fastdqn.config.env_ids import check_env_id, is_native
 from fastdqn.envs import checks
 from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
+from fastdqn.envs.envpool import EnvPoolEnvs, is_envpool
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.envs.native.base import NativeVectorEnv
@@ -89,6 +90,8 @@ def make_envs(
             raise EnvError(
                 f"{', '.join(env_kwargs)} cannot be set on {env}, which is made already."
             )
+        if is_envpool(env):
+            env = EnvPoolEnvs(env)
         checks.check_is_vector_env(env)
         if num_envs not in (None, env.num_envs):
             raise EnvError(f"num_envs = {num_envs}, but {env} has {env.num_envs}; leave it None.")
