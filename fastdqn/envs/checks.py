@@ -23,8 +23,14 @@ _MAX_SEED = 2**31 - 1
 
 
 def check_is_vector_env(envs: Any) -> None:
-    """Refuse everything but a VectorEnv, above all a single Env."""
+    """Refuse everything but a VectorEnv, above all a single Env.
+
+    Simulators on a GPU, such as Isaac Lab, subclass Env and have all that a VectorEnv has.
+    """
     if isinstance(envs, VectorEnv):
+        return
+    many = ("num_envs", "single_observation_space", "single_action_space")
+    if isinstance(envs, gymnasium.Env) and all(hasattr(envs, name) for name in many):
         return
     if isinstance(envs, gymnasium.Env):
         raise EnvError(
@@ -44,9 +50,14 @@ def read_autoreset_mode(envs: VectorEnv) -> AutoresetMode:
     of the class VectorEnv does not count: ale-py writes the mode of whatever it built last there,
     so that every env without metadata of its own seems to have that mode.
     """
+    auto_reset = getattr(envs, "auto_reset", None)  # of ManiSkillVectorEnv, as are both names
+    if auto_reset is False:
+        raise EnvError(f"{envs} resets nothing by itself; make it with auto_reset=True.")
     mode = getattr(envs.unwrapped, "autoreset_mode", None)
     if mode is None and envs.metadata is not VectorEnv.metadata:
-        mode = envs.metadata.get("autoreset_mode")
+        mode = (envs.metadata or {}).get("autoreset_mode")
+    if mode is None and auto_reset is True and hasattr(envs, "ignore_terminations"):
+        mode = AutoresetMode.SAME_STEP
     if mode is not None:
         try:
             return AutoresetMode(getattr(mode, "value", mode))
@@ -117,13 +128,18 @@ def check_frames(envs: VectorEnv, raw: Any) -> Array:
     return raw
 
 
-def check_per_env(envs: VectorEnv, name: str, value: Array) -> None:
-    """Refuse rewards and flags that are not one per env."""
-    if tuple(value.shape) != (envs.num_envs,):
-        raise EnvError(
-            f"{envs} returned {name} of shape {tuple(value.shape)}; one value per env, shape "
-            f"{(envs.num_envs,)}, is needed."
-        )
+def check_per_env(envs: VectorEnv, name: str, value: Array) -> Array:
+    """Rewards or flags as [N], from [N, 1] too; EnvError where they are not one per env."""
+    shape = tuple(value.shape)
+    if shape == (envs.num_envs,):
+        return value
+    sizes = [size for size in shape if size != 1]
+    if sizes == ([] if envs.num_envs == 1 else [envs.num_envs]):
+        return value.reshape(envs.num_envs)
+    raise EnvError(
+        f"{envs} returned {name} of shape {shape}; one value per env, shape {(envs.num_envs,)}, is "
+        f"needed."
+    )
 
 
 def check_actions(actions: Array, num_envs: int, num_actions: int) -> None:

@@ -281,6 +281,8 @@ class GymnasiumStream(EnvStream):
         """``frames`` [N, *O] with the final ones where ``ended``."""
         final = info.get("final_obs")
         if final is None:
+            final = info.get("final_observation")  # as it was called before Gymnasium 1.0
+        if final is None:
             if not bool(ended.any()):
                 return frames
             raise EnvError(
@@ -309,8 +311,7 @@ class GymnasiumStream(EnvStream):
         """``value`` [N] in the kind of array that observations are."""
         assert self._example is not None
         value = arrays.cast(arrays.as_kind_of(value, self._example), dtype)
-        checks.check_per_env(self._envs, name, value)
-        return value
+        return checks.check_per_env(self._envs, name, value)
 
     def _convert(self, actions: Any) -> Any:
         """``actions`` as the envs want them: their kind of array, int64, from action_start."""

@@ -14,6 +14,7 @@ from fastdqn.config.atari_ids import atari_meaning, say_meaning
 from fastdqn.config.env_ids import check_env_id, is_native
 from fastdqn.envs import checks
 from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
+from fastdqn.envs.conforming import conform
 from fastdqn.envs.envpool import EnvPoolEnvs, is_envpool
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.envs.leaves import ObservationOptions
@@ -150,6 +151,7 @@ def _adapt(
     observation: ObservationOptions,
 ) -> GymnasiumStream:
     """The stream that knows the laws of ``envs``."""
+    conform(envs)
     ale_py = sys.modules.get("ale_py")  # not loaded: then these are not its envs
     if ale_py is not None and isinstance(envs.unwrapped, ale_py.AtariVectorEnv):
         return AtariStream(envs, frame_stack=frame_stack, seed=seed, observation=observation)
