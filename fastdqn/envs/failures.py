@@ -94,5 +94,6 @@ def _place(error: Exception) -> str:
 
 def _end(code: int) -> str:
     if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        names = {number.value: number.name for number in signal.Signals}  # real-time ones have none
+        return f"was killed by {names.get(-code, f'signal {-code}')}"
     return f"ended with exit code {code}"

@@ -240,7 +240,7 @@ def _lives(process_id: int) -> bool:
 def _open(path: Path, create: int = 0) -> int:
     """A descriptor of a plain file that no child keeps; ConfigError where it is none."""
     flags = os.O_RDWR | create
-    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
         flags |= getattr(os, name, 0)
     wrong = f"{path} is a link or no plain file; remove it, or name another run_dir."
     with _guard:

@@ -43,7 +43,7 @@ def keep_freed_memory() -> bool:
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # not glibc
+    except (OSError, AttributeError, TypeError):  # not glibc; Windows has no library of no name
         return False
     mmap_threshold, trim_threshold = -3, -1  # malloc.h
     return bool(mallopt(mmap_threshold, 32 * 1024**2) and mallopt(trim_threshold, 2**31 - 1))

@@ -63,7 +63,8 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return self
         reader, writer = os.pipe()
-        os.set_blocking(writer, False)
+        if hasattr(os, "set_blocking"):  # Windows has it since Python 3.12, and does not ask for it
+            os.set_blocking(writer, False)
         thread = threading.Thread(
             target=self._serve, args=(reader,), name="fastdqn-signals", daemon=True
         )

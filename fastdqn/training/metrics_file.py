@@ -38,7 +38,7 @@ class MetricsFile:
             writer.writeheader()
             writer.writerows(kept)
         replace(temporary, path)
-        self._file = os.open(path, os.O_WRONLY)
+        self._file = os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
         self._counts_links = os.fstat(self._file).st_nlink > 0  # some FUSE mounts always say 0
         self._unwritten = b""
 

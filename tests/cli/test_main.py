@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from helpers.command_line import environment, python, refusal
+from gymnasium.envs.registration import registry
+from helpers.command_line import SHORT, environment, python, refusal
 
 import fastdqn
+from fastdqn import __main__ as entry
 from fastdqn.cli import arguments, info
 from fastdqn.cli.main import COMMANDS, main
 
@@ -228,3 +230,58 @@ def test_closed_streams_are_no_error(closed):
     assert done.stdout == ""
     assert ("gamma = 2.0 is out of range" in done.stderr) == (closed == 1)
     assert "Traceback" not in done.stderr
+
+
+SCRIPT = (
+    "from fastdqn.__main__ import main\nif __name__ == '__main__':\n    raise SystemExit(main())\n"
+)
+DRY_RUN = ["train", "--env-id", "own_envs:Own-v0", "--dry-run", *SHORT]
+OWN_ENV = """
+import gymnasium
+from gymnasium.envs.classic_control import CartPoleEnv
+
+gymnasium.register("Own-v0", CartPoleEnv, max_episode_steps=20)
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """What an installer makes of the package's entry point, and a folder with a module beside."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "bin/fastdqn").write_text(SCRIPT)
+    (tmp_path / "here/own_envs.py").write_text(OWN_ENV)
+    return tmp_path / "bin/fastdqn"
+
+
+def test_a_module_beside_is_found_from_the_script_as_from_python_m(script, monkeypatch, capsys):
+    here, before = script.parents[1] / "here", list(sys.path)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", before)
+    monkeypatch.setattr(sys, "argv", ["fastdqn", *DRY_RUN])
+    monkeypatch.setattr(entry, "exit_at_once_from_now_on", lambda: None)
+    try:
+        assert entry.main() == 0
+    finally:
+        registry.pop("Own-v0", None)
+        sys.modules.pop("own_envs", None)
+    assert "Own-v0" in capsys.readouterr().out
+
+
+def test_the_working_directory_comes_first_but_not_where_python_is_told_to_leave_it_out(script):
+    ask = "import sys; from fastdqn.__main__ import main; sys.argv[1:] = ['-V']; main(); "
+    ask += "print(repr(sys.path[0]))"
+    script.write_text(ask)
+    for flags, first in (([], "''"), (["-P"], None)):
+        done = python(*flags, str(script), cwd=script.parents[1] / "here")
+        assert done.returncode == 0, done.stderr
+        assert (done.stdout.splitlines()[1] == "''") == (first is not None)
+
+
+@pytest.mark.slow
+def test_the_script_trains_on_an_env_of_a_module_beside(script):
+    words = [str(script), "train", "--env-id", "own_envs:Own-v0", "--mode", "eager", *SHORT]
+    for more in ([], ["--env-vectorization", "async", "--num-envs", "2"]):
+        done = python(*words, *more, cwd=script.parents[1] / "here")
+        assert done.returncode == 0, done.stderr
+    assert python("-P", *words, cwd=script.parents[1] / "here").returncode == 2
