@@ -19,6 +19,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 _HOME = {
     "Config": "config.config",
     "presets": "config.presets",
+    "config_for": "training.starting_point",
     "train": "training.train",
     "TrainResult": "training.trainer",
     "load": "training.load",
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from fastdqn.replay.memory_plan import MemoryPlan
     from fastdqn.replay.sum_tree import SumTree
     from fastdqn.training.load import load
+    from fastdqn.training.starting_point import config_for
     from fastdqn.training.train import train
     from fastdqn.training.trainer import TrainResult
     from fastdqn.types import Batch, TimeStep

@@ -46,8 +46,7 @@ def check_pairs(config: Config) -> None:
     if c.device == "mps":
         refuse(
             "device",
-            "is not supported: there are kernels for cpu and cuda only; use cpu, which is as fast "
-            "for small networks",
+            "is not supported: fastdqn runs on cpu and on cuda; use cpu",
         )
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", c.device):
         refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")

@@ -15,6 +15,7 @@ from fastdqn.envs import AtariProtocol, EnvStream, make_envs
 from fastdqn.envs.made import max_episode_steps
 from fastdqn.envs.reader import ObservationReader
 from fastdqn.envs.stream import is_stream
+from fastdqn.errors import ConfigError
 from fastdqn.learning.learner import Learner
 from fastdqn.learning.objectives import Objective
 from fastdqn.networks.checks import check_module
@@ -28,6 +29,7 @@ from fastdqn.system.devices import (
 )
 from fastdqn.system.host import keep_freed_memory, usable_cpus
 from fastdqn.training.network_spec import network_spec
+from fastdqn.training.normalized_frames import NormalizedFrames
 
 # Steps of each env without the end of an episode after which an evaluation is given up: more than
 # the 27,000 of an Atari game.
@@ -99,7 +101,13 @@ def build_network(config: Config, envs: EnvStream, network: nn.Module | None = N
     """
     spaces = Spaces.of(envs)
     if network is not None:
-        return _tried(config, spaces, check_module(network))
+        network = _tried(config, spaces, check_module(network))
+        if config.normalize_observations and NormalizedFrames.of(network) is None:
+            raise ConfigError(
+                f"normalize_observations = True has no effect on a network of your own "
+                f"({type(network).__name__}); leave it out, and put a BatchNorm1d in front."
+            )
+        return network
     with torch.random.fork_rng(devices=[]):  # the caller's global generator is not ours to move
         torch.default_generator.manual_seed(subseed(config.seed, "network"))
         return network_spec(config, spaces).build()

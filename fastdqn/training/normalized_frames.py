@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Self
 
-import torch
 from torch import nn
 
 from fastdqn.networks.encoder import FrameEncoder
@@ -19,23 +18,23 @@ class NormalizedFrames:
     Args:
         encoder: Finds the numbers in a frame.
         normalizer: Of the encoder.
-        device: Where they live.
     """
 
-    def __init__(self, encoder: FrameEncoder, normalizer: Normalizer, device: torch.device) -> None:
-        self._encoder, self._normalizer, self._device = encoder, normalizer, device
+    def __init__(self, encoder: FrameEncoder, normalizer: Normalizer) -> None:
+        self._encoder, self._normalizer = encoder, normalizer
 
     @classmethod
-    def of(cls, network: nn.Module, device: torch.device) -> Self | None:
+    def of(cls, network: nn.Module) -> Self | None:
         """Those of a network; None where it normalises nothing."""
         encoder = getattr(network, "encoder", None)
         if not isinstance(encoder, FrameEncoder) or encoder.normalizer is None:
             return None
-        return cls(encoder, encoder.normalizer, device)
+        return cls(encoder, encoder.normalizer)
 
     def add(self, step: TimeStep) -> None:
         """Take in the frames of a step, [N, *O], and those of resets within it."""
         for frames in (step.observation, step.reset_observation):
             if frames is not None:
-                numbers = self._encoder.numbers(as_tensor(frames).to(self._device))
+                device = self._normalizer.mean.device
+                numbers = self._encoder.numbers(as_tensor(frames).to(device))
                 self._normalizer.add(numbers)

@@ -145,7 +145,7 @@ class Parts:
                 mode=mode_of_parts(self.learner),
                 seed=subseed(config.seed, "actor"),
             )
-            self.normalize = NormalizedFrames.of(self.learner.network, self.device)
+            self.normalize = NormalizedFrames.of(self.learner.network)
             self.disk = DiskFaults()
             threshold = reward_threshold(self.envs)
             self.report = Report(config, self.learner, self.replay, threshold, self.disk, loggers)
