@@ -38,6 +38,11 @@ def _on_ale(c: Any) -> bool:
     return bool(c.env_id.startswith("ALE/"))
 
 
+def _on_ales_own(c: Any) -> bool:
+    """Whether it is ALE's own vector env, which takes no kwargs, that steps the games."""
+    return _on_ale(c) and not c.env_kwargs
+
+
 # A detail stands below what decides on it.
 _DETAILS = [
     _Detail(
@@ -49,12 +54,19 @@ _DETAILS = [
     _Detail(
         "env_vectorization",
         lambda c: (
-            c.env_vectorization == "vector_entry_point" or not (_on_ale(c) or is_native(c.env_id))
+            c.env_vectorization == "vector_entry_point"
+            or not (_on_ales_own(c) or is_native(c.env_id))
         ),
         "has no effect with env_id = {env_id}, whose envs step as one; use auto",
     ),
     _Detail(
-        "env_threads atari_protocol atari_sticky_actions atari_full_action_space atari_frame_skip "
+        "env_threads",
+        _on_ales_own,
+        "has no effect with env_id = {env_id} and env_kwargs = {env_kwargs}; it is for ids that "
+        "start with ALE/, without env_kwargs",
+    ),
+    _Detail(
+        "atari_protocol atari_sticky_actions atari_full_action_space atari_frame_skip "
         "atari_noop_max atari_max_episode_frames",
         _on_ale,
         "has no effect with env_id = {env_id}; use an id that starts with ALE/, or leave it out",

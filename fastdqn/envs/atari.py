@@ -140,6 +140,19 @@ class AtariStream(GymnasiumStream):
         return frames[:, 0] if self._squeeze else frames
 
 
+def check_game(env_id: str) -> None:
+    """Raise EnvError where there is no such game, or no ALE to play it on."""
+    try:
+        import ale_py.vector_env  # noqa: F401
+    except ImportError:
+        raise EnvError(
+            f"{env_id} needs the Arcade Learning Environment; pip install 'fastdqn[atari]'."
+        ) from None
+    if env_id not in registry:
+        known = [name for name in registry if name.startswith("ALE/")]
+        raise EnvError(f"There is no env {env_id!r}{nearest(env_id, known)}.")
+
+
 def make_atari(
     env_id: str,
     num_envs: int,
@@ -161,15 +174,9 @@ def make_atari(
         seed: Of the first ``reset()`` that names none.
         observation: What observations mean.
     """
-    try:
-        from ale_py.vector_env import AtariVectorEnv
-    except ImportError:
-        raise EnvError(
-            f"{env_id} needs the Arcade Learning Environment; pip install 'fastdqn[atari]'."
-        ) from None
-    if env_id not in registry:
-        known = [name for name in registry if name.startswith("ALE/")]
-        raise EnvError(f"There is no env {env_id!r}{nearest(env_id, known)}.")
+    check_game(env_id)
+    from ale_py.vector_env import AtariVectorEnv
+
     protocol = protocol or AtariProtocol.machado()
     if num_threads is not None and num_threads < 1:
         raise EnvError(f"num_threads = {num_threads} is out of range; use 1 or more, or None.")

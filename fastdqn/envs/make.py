@@ -13,7 +13,8 @@ from gymnasium.vector import VectorEnv
 from fastdqn.config.atari_ids import atari_meaning, say_meaning
 from fastdqn.config.env_ids import check_env_id, is_native
 from fastdqn.envs import checks
-from fastdqn.envs.atari import AtariProtocol, AtariStream, make_atari
+from fastdqn.envs.atari import AtariProtocol, AtariStream, check_game, make_atari
+from fastdqn.envs.atari_games import make_atari_games
 from fastdqn.envs.conforming import conform
 from fastdqn.envs.envpool import EnvPoolEnvs, is_envpool
 from fastdqn.envs.gymnasium import GymnasiumStream
@@ -68,7 +69,8 @@ def make_envs(
         observation_keys: Of the parts of a Dict or Tuple, those to look at (``a``, ``a.b``, ``0``);
             None: all but texts.
         store_uint8: Store images of floats as bytes, where that loses nothing.
-        **env_kwargs: Of ``gymnasium.make_vec``.
+        **env_kwargs: Of ``gymnasium.make_vec``; of ``ALE/`` ids ``mode``, ``difficulty`` and
+            ``obs_type="ram"``, with which they step one after the other.
 
     Raises:
         EnvError: Where they cannot be made, or are nothing for a DQN.
@@ -112,11 +114,28 @@ def make_envs(
         )
         env = meaning.env_id
     if env.startswith("ALE/"):
-        if env_kwargs or vectorization not in ("auto", "vector_entry_point"):
-            name = next(iter(env_kwargs), "vectorization")
+        check_game(env)
+        if env_kwargs:
+            if num_threads is not None or vectorization == "vector_entry_point":
+                name = "vectorization" if num_threads is None else "num_threads"
+                raise EnvError(
+                    f"{name} is for ALE's own vector env, which cannot set {', '.join(env_kwargs)} "
+                    f"of {env}; leave one of them out."
+                )
+            return make_atari_games(
+                env,
+                num_envs or 1,
+                protocol=atari,
+                frame_stack=frame_stack,
+                seed=seed,
+                asynchronous=vectorization == "async",
+                step_timeout_s=step_timeout_s,
+                **env_kwargs,
+            )
+        if vectorization not in ("auto", "vector_entry_point"):
             raise EnvError(
-                f"{name} does not apply to {env}, which runs on ALE's own vector env; set the "
-                f"rules with atari=AtariProtocol(...), or pass a VectorEnv."
+                f"vectorization = {vectorization!r} does not apply to {env}, which runs on ALE's "
+                f"own vector env; use 'auto'."
             )
         return make_atari(
             env,

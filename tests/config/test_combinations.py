@@ -32,9 +32,11 @@ def on_ale(c):
 IN_USE = {
     "env_kwargs": lambda c: not on_ale(c) or c["env_kwargs"] in ({}, {"mode": 1}),
     "env_vectorization": lambda c: (
-        c["env_id"] == "CartPole-v1" or c["env_vectorization"] == "vector_entry_point"
+        c["env_id"] == "CartPole-v1"
+        or c["env_vectorization"] == "vector_entry_point"
+        or (on_ale(c) and c["env_kwargs"] == {"mode": 1})
     ),
-    "env_threads": on_ale,
+    "env_threads": lambda c: on_ale(c) and c["env_kwargs"] != {"mode": 1},
     "atari_protocol": on_ale,
     "atari_sticky_actions": on_ale,
     "atari_full_action_space": on_ale,

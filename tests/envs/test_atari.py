@@ -496,8 +496,8 @@ def test_an_id_of_somebody_elses_is_left_alone(monkeypatch: Any) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"difficulty": 1}, "difficulty does not apply"),
-        ({"vectorization": "sync"}, "vectorization does not apply"),
+        ({"render_mode": "human"}, "render_mode does not apply"),
+        ({"vectorization": "sync"}, "vectorization = 'sync' does not apply"),
         ({"device": "cuda"}, "device does not apply"),
         ({"num_threads": 0}, "num_threads"),
         ({"frame_stack": 0}, "frame_stack"),
