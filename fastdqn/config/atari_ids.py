@@ -109,7 +109,7 @@ def random_skip_advice(env_id: str) -> str | None:
     """Why ``Pong-v4`` and its kind are refused, and what to use; None for every other id."""
     found = _RANDOM_SKIP.fullmatch(env_id)
     game = None if found is None or _is_of_others(env_id) else game_id(found[1])
-    if found is None or game is None:
+    if found is None or game is None or game != f"ALE/{found[1]}-v5":
         return None
     ram = found[2] or ""
     kwargs = ' and env_kwargs = {"obs_type": "ram"}' if ram else ""
