@@ -15,9 +15,9 @@ def main() -> int:
     exit_at_once_from_now_on()
     if not sys.flags.safe_path:  # as python -m does: a script has its own directory there
         sys.path.insert(0, "")  # and --env-id my_module:MyEnv-v0 would find no my_module.py
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
-            stream.reconfigure(errors="backslashreplace")  # a path has letters, it may not
+    for stream in (sys.stdout, sys.stderr):  # letters that one lacks, as in a path, come in others
+        if isinstance(stream, io.TextIOWrapper):  # not closed, and no notebook's
+            stream.reconfigure(errors="backslashreplace")
     from fastdqn.cli import main
 
     return main.main()

@@ -90,7 +90,7 @@ _DETAILS = [
     _Detail(
         "replan_schedules",
         lambda c: c.resume != "never",
-        "has no effect on a new run; set resume, or leave it out",
+        "has no effect on a new run; set resume = 'auto', or leave it out",
     ),
     _Detail(
         "schedule_env_steps replan_schedules",
@@ -158,7 +158,7 @@ _DETAILS = [
     _Detail(
         "checkpoint_period_env_steps",
         lambda c: c.save_final_checkpoint,
-        "contradicts save_final_checkpoint = False, by which a run leaves none; unset one",
+        "contradicts save_final_checkpoint = False, by which a run leaves none; leave one out",
     ),
     _Detail(
         "checkpoint_keep checkpoint_keep_best checkpoint_replay",

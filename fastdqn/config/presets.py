@@ -271,7 +271,7 @@ def preset(name: str) -> Config:
         known = list(_PRESETS)
         if name.lower() in ("true", "false"):
             raise ConfigError(
-                f"{name!r} stands where a preset would; switches take no value: --double, "
+                f"{name!r} stands where a preset would; switches take no value, as in --double and "
                 f"--no-double."
             )
         raise ConfigError(

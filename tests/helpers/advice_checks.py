@@ -1,0 +1,264 @@
+"""Whether what a message names is there: commands, flags, fields, values, extras, ids, classes."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+import tomllib
+from importlib import metadata
+
+from helpers.advice import PACKAGE, resolve, takes
+from torch import nn
+
+import fastdqn
+from fastdqn.cli import arguments
+from fastdqn.cli.main import COMMANDS
+from fastdqn.config.checks import check_type
+from fastdqn.config.config import Config
+from fastdqn.config.env_ids import check_env_id
+from fastdqn.config.fields import fields_of
+from fastdqn.envs.native.base import NativeVectorEnv
+from fastdqn.envs.stream import EnvStream
+from fastdqn.errors import ConfigError, EnvError
+
+FIELDS = fields_of(Config)
+
+# Proposals that name nothing which could be looked up. First those about the value that the message
+# begins with: test_what_is_proposed_gets_past_the_refusal tries the most of them.
+PLAIN = re.compile(
+    "|".join(
+        line.strip()
+        for line in r"""
+    (leave|lower|drop|use|take|remove|unset) (it|them|that|that one|one|one of them)
+    (leave|set) (it|that|them|one of them)( out| None| to None)?( at 1)?
+    leave it out to take all of the weights
+    leave one out
+    leave that out: '{} {}'
+    did you mean '--{}'\?
+    use (a number from )?({}|[\d.]+) to ({}|[\d.]+)
+    use (1 or more(, or None)?|a number above 0|{}|{}, {} or {}|one, or None)
+    put best, latest or its env steps after the colon{}
+    name latest, or one of {}
+    use best, latest or its env steps{}
+    stop at {}
+    name its run for {}
+    name (another|others|a directory|a file|one)( file| directory| to write)?
+    name a (file in a directory that exists|directory, or None for a fresh one)
+    name a (config.json|run directory) or a (run directory|checkpoint)
+    name them as RUN RUN
+    name those, e.g. {}
+    name others with {}
+    take another( one| checkpoint| device)?
+    use an id that starts with ALE/
+    use it from Python: {}
+    resume (with the same value|it where there is {})
+    use the (same|same layers)
+    use envs (like those|that look alike)
+    (use|make) the (.+) (it|they) (was|were) saved with
+    pass (all N as one array|a VectorEnv)
+    pass one that (has|makes Q, \[1, {}\]|maps those to Q, \[1, {}\])
+    pass (that of the transition|floats of the kind it takes)
+    use (floats or uint8 pixels|\[B, ..., H, W\]|integers such as int64)
+    use one for each of (the )?{} observations
+    use a triple of online or target, s or s2, and the number of a draw
+    give it a sequence of \(network, state, draw\) triples, such as .*
+    let it ask for \('online', 's', 0\)
+    return (one number for each|a tuple of the loss, the TD error) .*
+    return a numpy array or a torch tensor of shape {}
+    add more steps first
+    put an adapter that subclasses VectorEnv around it
+    make a new one
+    change what the network does there
+    wrap it in one that catches this and ends the episode
+    correct one of them
+    mend (that|the env)( where the stacks above show it waiting)?
+    look for a (crash in the env's own libraries|division by zero in the env).*
+    (make room|free memory|give the process more memory|make it readable|send it elsewhere)
+    go on from the last checkpoint, which is intact
+    (let that run end|stop it|wait for the first|Leave that file alone: .*)
+    (install (one|a CUDA build of torch)|import fastdqn first|keep numbers in arrays)
+    export CUBLAS_WORKSPACE_CONFIG=:4096:8
+    """.strip().splitlines()
+    ).replace("{}", r"\{\}")
+)
+OBJECTS_HAVE = {
+    "autoreset_mode": "a key of the metadata of vector envs",
+    "batch_size": "an argument of vector envs of ALE and EnvPool",
+    "metadata": "an attribute of envs",
+    "requires_grad": "an attribute of parameters",
+}
+PUBLIC = {
+    name
+    for function in (fastdqn.train, fastdqn.load, fastdqn.evaluate, fastdqn.make_envs)
+    for name in inspect.signature(function).parameters
+}
+
+
+def options_of(command):
+    """Of ``fastdqn COMMAND``, as ``--flag``."""
+    name = {"train": "train_arguments"}.get(command, command)
+    module = importlib.import_module(f"fastdqn.cli.{name}")
+    own = [kind for kind in vars(module).values() if isinstance(kind, type)
+           and kind.__module__ == module.__name__]  # fmt: skip
+    kinds = [kind for kind in own if dataclasses.is_dataclass(kind)]
+    return {f"--{option}" for kind in kinds for option in arguments._options(kind)} | {"--help"}
+
+
+def commands_of(message):
+    """The command that a message speaks of, or is of; else all that may show it."""
+    named = re.search(r"(?:\bfastdqn |^)([a-z]+)\b", message.text)
+    file = message.path.removeprefix("cli/").removesuffix(".py").partition("_")[0]
+    for name in (named and named[1], file):
+        if name in COMMANDS:
+            return [name]
+    return list(COMMANDS)
+
+
+def accepts(name, text):
+    """Whether a field takes a value as it stands in a message."""
+    if text in ("", "{}"):
+        return True
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    field = FIELDS[name]
+    for tried in (value, (value,), str(value)):
+        try:
+            check_type(name, tried, field.type)
+        except ConfigError:
+            continue
+        return field.range is None or not isinstance(tried, int | float) or tried in field.range
+    return False
+
+
+# --- what a message may name, and whether that is there ------------------------------------------
+# Each yields (what it found, whether that is so).
+
+
+def flags(message, clause):
+    for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", clause):
+        yield flag, any(flag in options_of(name) for name in commands_of(message))
+
+
+def commands(message, clause):
+    for name in re.findall(r"(?:['`:] ?|^)fastdqn ([a-z-]+)\b", clause):
+        yield f"fastdqn {name}", name in COMMANDS
+    for name in re.findall(r"python -m ([\w.]+)", clause):
+        yield f"python -m {name}", importlib.util.find_spec(name) is not None
+
+
+def installs(message, clause):
+    for name, extra in re.findall(r"pip install '([\w-]+)\[([\w-]+)\]'", clause):
+        if name == "fastdqn":
+            project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+            yield extra, extra in project["optional-dependencies"]
+        else:
+            yield extra, extra in (metadata.metadata(name).get_all("Provides-Extra") or ())
+
+
+def dotted_names(message, clause):
+    pattern = r"\b((?:fastdqn|gymnasium|torch|numpy|ale_py)(?:\.\w+)+)(\([^()]*\))?"
+    for dotted, call in re.findall(pattern, clause):
+        try:
+            thing = resolve(dotted)
+        except (ImportError, AttributeError):
+            yield dotted, False
+            continue
+        yield dotted, True
+        if call:
+            names = re.findall(r"(\w+)=", call)
+            yield f"{dotted}{call}", takes(thing, names)
+
+
+def members(message, clause):
+    from gymnasium.vector import AutoresetMode
+
+    for name in re.findall(r"(?<![.\w])AutoresetMode\.(\w+)", clause):
+        yield f"AutoresetMode.{name}", hasattr(AutoresetMode, name)
+    for name in re.findall(r"(?<![.\w])([A-Z]\w+)\(\.\.\.\)", clause):
+        yield (
+            name,
+            hasattr(fastdqn, name)
+            or any(
+                hasattr(resolve(f"fastdqn.{place}"), name)
+                for place in ("envs.atari", "networks.spec")
+            ),
+        )
+
+
+def methods(message, clause):
+    for name in re.findall(r"\b(?:network\.|\b)(\w+)\((?:actions)?\)", clause):
+        places = (EnvStream, NativeVectorEnv, nn.Module)
+        yield f"{name}()", any(hasattr(place, name) for place in places)
+    for name, parameter in re.findall(r"(?<![.\w])(load)\(\.\.\., (\w+)=\)", clause):
+        yield f"{name}({parameter}=)", takes(getattr(fastdqn, name), [parameter])
+
+
+def env_ids(message, clause):
+    for env_id in re.findall(r"(?:[A-Za-z]+/)?[A-Z{][\w{}]*-v\d+", clause):
+        try:
+            check_env_id(env_id.replace("{}", "Pong"))
+        except EnvError:
+            yield env_id, False
+        else:
+            yield env_id, True
+
+
+def assignments(message, clause):
+    """``loss = 'huber'``: a field and a value it may have, or something of the function's."""
+    for name, value in re.findall(r"\b(\w+) = ('[^']*'|\([^)]*\)|[\w.{}]+)", clause):
+        value, there = value.rstrip("."), {*message.parameters, *OBJECTS_HAVE, *PUBLIC, *FIELDS}
+        if name in FIELDS and value not in FIELDS:
+            yield f"{name} = {value}", accepts(name, value)
+        else:
+            yield f"{name} = {value}", name in there
+
+
+def names(message, clause):
+    """Names of several words, and what ``set`` sets."""
+    found = re.findall(r"(?<![\w./:'-])[a-z]+(?:_[a-z0-9]+)+\b(?![.(/])", clause)
+    said = r"\b(?:set|raise|lower|leave|than|with) ([a-z_]+)(?= out\b|,|$| and\b)"
+    found += re.findall(said, clause)
+    for name in dict.fromkeys(found):
+        if name in ("it", "them", "that", "one"):
+            continue
+        known = {*FIELDS, *message.parameters, *OBJECTS_HAVE, *PUBLIC}
+        yield name, name in known or any(field.startswith(name) for field in FIELDS)
+
+
+def choices(message, clause):
+    """``use auto, cpu or cuda``: values of the field that the message begins with."""
+    value = r"'?[a-z_][\w:<>-]*'?|\(\d+, \d+\)"
+    several = rf"(?:(?:{value})(?:, | or |$|(?= with)))+"
+    said = re.fullmatch(rf"use (?:one such as )?({several})( with .*)?", clause)
+    subject = message.subject.partition(" ")[0]
+    if not said or subject not in FIELDS | dict.fromkeys(message.parameters):
+        return
+    for word in re.findall(value, said[1]):
+        if word != "or":
+            yield f"{subject} = {word}", subject not in FIELDS or accepts(subject, word)
+
+
+CHECKS = [flags, commands, installs, dotted_names, members, methods, env_ids, assignments, names,
+          choices]  # fmt: skip
+ANYWHERE = [flags, commands, installs, dotted_names]
+
+
+def wrong_in(message):
+    """What cannot be followed in a message."""
+    if message.path == "config/document.py":  # a page
+        return []
+    found = {}
+    for check in ANYWHERE:
+        found |= dict(check(message, message.text))
+    unseen = []
+    for clause in message.clauses:
+        here = {}
+        for check in CHECKS:
+            here |= dict(check(message, clause))
+        if not here and not PLAIN.fullmatch(clause):
+            unseen.append(clause)
+        found |= here
+    return [*(name for name, is_there in found.items() if not is_there), *unseen]
