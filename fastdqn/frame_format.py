@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MOST_CATEGORIES = 100_000  # of all one-hot vectors together: the first layer has a row for each
 SMALLEST_PICTURE = 16  # below that bytes are symbols, as MiniGrid's, not grey levels
 SMALLEST_IMAGE = 3  # what a 3 x 3 convolution can see
+_LONGEST = 4  # times its width that a grid of bytes may be high: else it is a stack of vectors
 
 _MOST = 2**31  # of any size: a format is read from files, too
 
@@ -135,7 +136,10 @@ class FrameFormat:
 def is_image(shape: tuple[int, ...], is_bytes: bool) -> bool:
     """Whether frames [C, H, W], or [H, W] of bytes, are images that a convolution can see.
 
-    Two dimensions of floats are a table more often than a picture.
+    Two dimensions of floats are a table more often than a picture, and a few long rows of bytes
+    are vectors in a stack.
     """
-    dimensions = len(shape) == 3 or (len(shape) == 2 and is_bytes)
-    return dimensions and min(shape[-2:]) >= SMALLEST_IMAGE
+    short, long = min(shape[-2:], default=0), max(shape[-2:], default=0)
+    if len(shape) == 2:
+        return is_bytes and short >= SMALLEST_IMAGE and long <= _LONGEST * short
+    return len(shape) == 3 and short >= SMALLEST_IMAGE

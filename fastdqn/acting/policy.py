@@ -125,10 +125,7 @@ class Policy:
         reader = self.reader
         try:
             if reader is not None:  # which also takes lists, and axes of 1
-                if reader.is_single(observation):
-                    return reader.single(observation)[None], True
-                num = len(reader.example(observation))
-                return reader.frames(observation, num), False
+                return reader.of_caller(observation)
         except EnvError as error:
             if reader is not None and not reader.plain:
                 raise ConfigError(f"observation does not fit this policy: {error}") from None

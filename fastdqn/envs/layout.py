@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from fastdqn.errors import EnvError
 from fastdqn.frame_format import is_image
 
 LAYOUTS = ("chw", "hwc", "hw", "schw", "shwc")
-_COLOURS = (1, 3, 4)
+COLOURS = (1, 3, 4)  # channels of grey, of colours, of colours and depth
 
 
 def read_layout(shape: tuple[int, ...], dtype: str, wanted: str, name: str) -> str | None:
@@ -61,8 +60,8 @@ def _likely(shape: tuple[int, ...]) -> list[str]:
     first, middle, last = shape
     if (first == middle) != (middle == last):  # height and width are the same
         return ["hwc"] if first == middle else ["chw"]
-    if (first in _COLOURS) != (last in _COLOURS):
-        return ["chw"] if first in _COLOURS else ["hwc"]
+    if (first in COLOURS) != (last in COLOURS):
+        return ["chw"] if first in COLOURS else ["hwc"]
     if first != last and 2 * min(first, last) <= middle:  # channels are fewer than rows
         return ["chw"] if first < last else ["hwc"]
     return ["chw", "hwc"]
@@ -70,8 +69,13 @@ def _likely(shape: tuple[int, ...]) -> list[str]:
 
 def moved(shape: tuple[int, ...], layout: str) -> tuple[int, int, int]:
     """[C, H, W] of what :func:`to_chw` makes of arrays of a shape, without the axis of envs."""
-    channels, height, width = to_chw(np.broadcast_to(0, (1, *shape)), layout).shape[1:]
-    return channels, height, width
+    if layout == "hw":
+        return 1, shape[0], shape[1]
+    first, second, third = shape[-3:]
+    channels, height, width = (
+        (third, first, second) if layout.endswith("hwc") else (first, second, third)
+    )
+    return channels * (shape[0] if layout.startswith("s") else 1), height, width
 
 
 def to_chw(images: Any, layout: str) -> Any:

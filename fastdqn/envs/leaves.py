@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
@@ -14,6 +15,10 @@ from fastdqn.frame_format import MOST_CATEGORIES, FrameFormat
 
 Kind = Literal["image", "numbers", "categories"]
 Stored = Literal["uint8", "float32"]
+
+_MOST = 2**31  # numbers in an array: leaves are read from files, too
+_INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_DTYPES = ("bool", *_INTEGERS, "float16", "float32", "float64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +46,7 @@ class ObservationOptions:
         ):
             if value not in choices:
                 raise EnvError(
-                    f"{field} = {value!r} must be one of {', '.join(map(str, choices))}."
+                    f"{field} = {value!r} must be one of {', '.join(map(repr, choices))}."
                 )
         keys = observation_keys
         if keys is not None and (isinstance(keys, str) or not keys):
@@ -101,22 +106,33 @@ class Leaf:
     def from_dict(cls, data: Any) -> Leaf:
         """What :meth:`to_dict` made, read back; ConfigError where it is something else."""
         names = [field.name for field in fields(cls)]
-        if not isinstance(data, dict) or sorted(data) != sorted(names):
+        if not isinstance(data, dict) or sorted(data, key=str) != sorted(names):
             raise ConfigError(f"an observation is described by {cut_short(data)}, not by {names}.")
 
-        def are(value: Any, *kinds: type) -> bool:
-            return isinstance(value, list) and all(type(v) in kinds for v in value)
+        def are(value: Any, low: int, high: int) -> bool:
+            return isinstance(value, list) and all(
+                type(v) is int and low <= v <= high for v in value
+            )
 
+        kind, path, arrangement = data["kind"], data["path"], data["layout"]
+        has_shape = are(data["shape"], 1, _MOST) and len(data["shape"]) <= 32
+        numbers = math.prod(data["shape"]) if has_shape else _MOST + 1
+        named = numbers if kind == "categories" else 0
         right = {
-            "path": are(data["path"], str, int),
-            "kind": data["kind"] in ("image", "numbers", "categories"),
-            "shape": are(data["shape"], int) and len(data["shape"]) <= 32,
-            "dtype": isinstance(data["dtype"], str),
-            "layout": data["layout"] in (None, *layout.LAYOUTS),
-            "divisor": type(data["divisor"]) is int and data["divisor"] > 0,
-            "sizes": are(data["sizes"], int),
-            "starts": are(data["starts"], int),
-            "to_bytes": data["to_bytes"] is None or type(data["to_bytes"]) is int,
+            "path": isinstance(path, list) and all(type(key) in (str, int) for key in path),
+            "kind": kind in ("image", "numbers", "categories"),
+            "shape": numbers <= _MOST,
+            "dtype": isinstance(data["dtype"], str) and data["dtype"] in _DTYPES,
+            "layout": arrangement is None
+            if kind != "image"
+            else isinstance(arrangement, str)
+            and arrangement in layout.LAYOUTS
+            and len(arrangement) == len(data["shape"]),
+            "divisor": are([data["divisor"]], 1, _MOST),
+            "sizes": are(data["sizes"], 1, MOST_CATEGORIES) and len(data["sizes"]) == named,
+            "starts": are(data["starts"], -(2**63), 2**63 - 1) and len(data["starts"]) == named,
+            "to_bytes": data["to_bytes"] is None
+            or (kind == "image" and are([data["to_bytes"]], 1, 255)),
         }
         for name, good in right.items():
             if not good:
@@ -144,15 +160,26 @@ def read_leaves(
     chosen = list(_parts(space, ()))
     if options.observation_keys is not None:
         chosen = _choose(chosen, options.observation_keys, name)
-    leaves = []
+    parts = []
     for path, part in chosen:
         label = ".".join(map(str, path))
         if _is_text(part):
             notes.append(f"{label} is text and left out")
             continue
-        leaves.append(_leaf(path, part, options, name))
+        parts.append((path, part))
+    leaves = [_leaf(path, part, options, name) for path, part in parts]
+    if any(leaf.kind == "image" for leaf in leaves):
+        # The scale is that of the images; numbers beside them have their own.
+        own = replace(options, observation_scale="auto")
+        leaves = [
+            leaf if leaf.kind == "image" else _leaf(path, part, own, name)
+            for leaf, (path, part) in zip(leaves, parts, strict=True)
+        ]
     if not leaves:
-        raise EnvError(f"The observation space of {name} is {space}, which holds no numbers.")
+        raise EnvError(
+            f"The observation space of {name} is {space}, which holds no numbers; wrap each env so "
+            f"that its observation has some."
+        )
     _check_used(options, leaves, name)
     return leaves, notes
 
@@ -237,8 +264,9 @@ def _box(
     shape, dtype = tuple(space.shape), str(space.dtype)
     label = f"{'.'.join(map(str, path))!r} of " if path else ""
     if 0 in shape:
+        fix = "choose others by observation_keys" if path else "wrap each env so that it has some"
         raise EnvError(
-            f"The observation space of {label}{name} is {space}, which holds no numbers."
+            f"The observation space of {label}{name} is {space}, which holds no numbers; {fix}."
         )
     arrangement = layout.read_layout(shape, dtype, options.image_layout, f"{label}{name}")
     divisor = {"auto": None, "none": 1, "255": 255}[options.observation_scale]
@@ -274,9 +302,10 @@ def _check_used(options: ObservationOptions, leaves: list[Leaf], name: str) -> N
     images = [leaf for leaf in leaves if leaf.kind == "image"]
     plain = [leaf for leaf in leaves if leaf.kind != "categories"]
     floats = [leaf for leaf in images if leaf.dtype not in ("uint8", "bool")]
+    coloured = [leaf for leaf in images if leaf.layout != "hw"]
     for field, used in (
         ("observation_scale", plain or options.observation_scale == "auto"),
-        ("image_layout", images or options.image_layout == "auto"),
+        ("image_layout", coloured or options.image_layout == "auto"),
         ("store_uint8", floats or not options.store_uint8),
     ):
         if not used:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fastdqn.envs import arrays, layout
 from fastdqn.envs.leaves import Leaf, ObservationOptions, Stored, read_leaves
 from fastdqn.errors import ConfigError, EnvError
-from fastdqn.frame_format import FrameFormat
+from fastdqn.frame_format import MOST_CATEGORIES, FrameFormat
 from fastdqn.types import Array
 
 _INTEGRAL = 1e-3  # how far from a whole number a float may lie that stands for a byte
@@ -37,7 +37,8 @@ class ObservationReader:
         options: What the caller said.
 
     Attributes:
-        frame_space: The Box of one frame: uint8 or float32.
+        frame_shape: O, of one frame.
+        frame_dtype: ``uint8`` or ``float32``.
         format: What its numbers mean.
         plain: The observation is the frame: there is nothing to do but to cast it.
         notes: What was decided about the space, a few words each.
@@ -65,12 +66,7 @@ class ObservationReader:
         self._alone = leaves[0] if len(leaves) == 1 else None
         self.format, shape, dtype = self._join()
         self.plain = self._is_plain(shape)
-        low: Any = 0 if dtype == "uint8" else -np.inf
-        high: Any = 255 if dtype == "uint8" else np.inf
-        if self.plain and bounds is not None:
-            with np.errstate(over="ignore"):  # a float64 bound may be infinite in float32
-                low, high = (np.asarray(b).astype(dtype) for b in bounds)
-        self.frame_space = Box(low, high, shape, np.dtype(dtype).type)
+        self.frame_shape, self.frame_dtype, self._bounds = shape, dtype, bounds
         self.notes = (*notes, *self._said())
 
     @classmethod
@@ -99,6 +95,11 @@ class ObservationReader:
     def _join(self) -> tuple[FrameFormat, tuple[int, ...], Stored]:
         """Format, shape and dtype of a frame."""
         sizes = tuple(size for leaf in self._vector for size in leaf.sizes)
+        if sum(sizes) > MOST_CATEGORIES:
+            raise EnvError(
+                f"{self.name} has {sum(sizes)} categories in all; at most {MOST_CATEGORIES} fit a "
+                f"one-hot vector, so leave some out by observation_keys."
+            )
         length = sum(int(np.prod(leaf.shape)) for leaf in self._vector)
         if not self._images:
             alone = self._alone
@@ -153,8 +154,21 @@ class ObservationReader:
             if leaf.to_bytes is not None:
                 said.append(f"{leaf.name or 'images'} stored as bytes")
         if len(self.leaves) > 1:
+            scaled = [leaf for leaf in self._vector if leaf.divisor != 1]
+            said += [f"{leaf.name} divided by {leaf.divisor}" for leaf in scaled]
             said.append(f"made of {', '.join(leaf.name for leaf in self.leaves)}")
         return said
+
+    @property
+    def frame_space(self) -> Box:
+        """The Box of one frame; made when asked for, for it holds two frames of bounds."""
+        dtype = self.frame_dtype
+        low: Any = 0 if dtype == "uint8" else -np.inf
+        high: Any = 255 if dtype == "uint8" else np.inf
+        if self.plain and self._bounds is not None:
+            with np.errstate(over="ignore"):  # a float64 bound may be infinite in float32
+                low, high = (np.asarray(b).astype(dtype) for b in self._bounds)
+        return Box(low, high, self.frame_shape, np.dtype(dtype).type)
 
     def __str__(self) -> str:
         """What a frame means and what was decided, in one line."""
@@ -162,13 +176,13 @@ class ObservationReader:
 
     # --- frames --------------------------------------------------------------------------------
 
-    def frames(self, raw: Any, num: int, what: str = "observation") -> Any:
-        """The frames [N, *O] of a batch of observations, in new memory unless ``plain``.
+    def frames(self, raw: Any, num: int, what: str | None = "observation") -> Any:
+        """The frames [N, *O] of a batch of observations; they may be in the memory of ``raw``.
 
         Args:
             raw: Array, dictionary or tuple as the space says, [N, ...] each.
             num: N.
-            what: Its name in messages.
+            what: Its name in messages; None: it is no env's, but that of somebody with a policy.
 
         Raises:
             EnvError: Where it is not what the space promises.
@@ -178,72 +192,124 @@ class ObservationReader:
             joined = vector[0] if len(vector) == 1 else _concatenate(vector)
             if self._alone is None or self.format.one_hot:
                 return joined
-            return arrays.cast(joined, self._alone.stored).reshape(num, *self.frame_space.shape)
+            return arrays.cast(joined, self._alone.stored).reshape(num, *self.frame_shape)
         images = [self._pixels(leaf, raw, num, what) for leaf in self._images]
         image = images[0] if len(images) == 1 else _concatenate(images)
         if not vector:
-            return image.reshape(num, *self.frame_space.shape)
+            return image.reshape(num, *self.frame_shape)
         return _pack(image.reshape(num, -1), _concatenate(vector))
 
-    def single(self, raw: Any, what: str = "observation") -> Any:
+    def single(self, raw: Any, what: str | None = "observation") -> Any:
         """The frame [*O] of one observation."""
         return self.frames(_with_axis(raw), 1, what)[0]
 
-    def is_single(self, raw: Any) -> bool:
-        """Whether it is one observation, not a batch of them, by the shape of its first part."""
+    def of_caller(self, raw: Any) -> tuple[Any, bool]:
+        """Frames [N, *O] of what somebody with a policy has, and whether it was one observation.
+
+        One or a batch shows by the shape of its first part.
+        """
         leaf = self.leaves[0]
-        return tuple(np.shape(_at(raw, leaf, self.name, "observation"))) == leaf.shape
+        first = self._at(raw, leaf, None)
+        shape = tuple(np.shape(first))
+        if shape == leaf.shape:
+            return self.single(raw, None)[None], True
+        if len(shape) != len(leaf.shape) + 1 and without_ones(shape) == without_ones(leaf.shape):
+            return self.single(raw, None)[None], True
+        return self.frames(raw, shape[0] if shape else 1, None), False
 
-    def example(self, raw: Any) -> Any:
-        """One array of an observation, to see what kind it is and how many envs there are."""
-        return _at(raw, self.leaves[0], self.name, "observation")
-
-    def _numbers(self, leaf: Leaf, raw: Any, num: int, what: str) -> Any:
+    def _numbers(self, leaf: Leaf, raw: Any, num: int, what: str | None) -> Any:
         """A leaf as a part of a vector: [N, n] float32, or bytes where it is alone and has them."""
-        x = _checked(leaf, _at(raw, leaf, self.name, what), num, self.name, what)
+        x = self._checked(leaf, self._at(raw, leaf, what), num, what)
         x = x.reshape(num, -1)
         if leaf.kind == "categories":
-            x = self._from_zero(leaf, x)
+            x = self._from_zero(leaf, x, what)
         if self._alone is not None:
             return arrays.cast(x, leaf.stored)
         x = arrays.cast(x, "float32")
         return x if leaf.divisor == 1 else x / leaf.divisor
 
-    def _from_zero(self, leaf: Leaf, x: Any) -> Any:
+    def _from_zero(self, leaf: Leaf, x: Any, what: str | None) -> Any:
         """Categories counted from 0; on the host, refused outside of their range."""
         x = x - arrays.as_kind_of(np.array(leaf.starts), x)
         sizes = arrays.as_kind_of(np.array(leaf.sizes), x)
-        if arrays.on_host(x) and bool(((x < 0) | (x >= sizes)).any()):
-            raise EnvError(
-                f"{self.name} returned {leaf.name or 'an observation'} outside of the categories "
-                f"of its space; correct one of them."
+        wrong = (x < 0) | (x >= sizes)
+        if arrays.on_host(x) and bool(wrong.any()):
+            row, column = divmod(int(wrong.reshape(-1).argmax()), len(leaf.sizes))
+            start, size = leaf.starts[column], leaf.sizes[column]
+            raise self._misfit(
+                leaf, what, f"of {int(x[row, column]) + start}", f"{start} to {start + size - 1}"
             )
         return x
 
-    def _pixels(self, leaf: Leaf, raw: Any, num: int, what: str) -> Any:
+    def _pixels(self, leaf: Leaf, raw: Any, num: int, what: str | None) -> Any:
         """A leaf as an image, [N, C, H, W] in the dtype in which it is stored."""
-        x = _checked(leaf, _at(raw, leaf, self.name, what), num, self.name, what)
+        x = self._checked(leaf, self._at(raw, leaf, what), num, what)
         assert leaf.layout is not None
         x = layout.to_chw(x, leaf.layout)
         if leaf.to_bytes is not None:
-            x = self._to_bytes(leaf, x)
+            x = self._to_bytes(leaf, x, what)
         x = arrays.cast(x, leaf.stored)
         return x.contiguous() if isinstance(x, Tensor) else np.ascontiguousarray(x)
 
-    def _to_bytes(self, leaf: Leaf, x: Any) -> Any:
+    def _to_bytes(self, leaf: Leaf, x: Any, what: str | None) -> Any:
         """Floats that stand for bytes, as those."""
         assert leaf.to_bytes is not None
         x = x * leaf.to_bytes
         whole = x.round()
-        far = abs(x - whole) > _INTEGRAL
-        outside = (whole < 0) | (whole > 255)
-        if bool((far | outside).any()):
-            i = int((far | outside).reshape(-1).argmax())
+        are_bytes = (abs(x - whole) <= _INTEGRAL) & (whole >= 0) & (whole <= 255)  # and not NaN
+        if not bool(are_bytes.all()):
+            i = int((~are_bytes).reshape(-1).argmax())
+            pixel = float(x.reshape(-1)[i]) / leaf.to_bytes
+            of = f"{self.name} returned " if what is not None else ""
             raise EnvError(
-                f"{self.name} returned a pixel of {float(x.reshape(-1)[i]) / leaf.to_bytes:g}, "
-                f"which is no byte; set store_uint8 = False."
+                f"{of}{leaf.name or 'an observation'} with a pixel of {pixel:g}, which is no byte; "
+                f"set store_uint8 = False{'' if of else ' in training'}."
             )
         return whole
+
+    def _at(self, raw: Any, leaf: Leaf, what: str | None) -> Any:
+        """The array of a leaf."""
+        try:
+            for key in leaf.path:
+                raw = raw[key]
+        except (KeyError, IndexError, TypeError):
+            of = f"{self.name} returned {what}" if what is not None else "it is"
+            raise EnvError(
+                f"{of} without {leaf.name!r}, which its space has; "
+                f"{'correct one of them' if what is not None else 'pass all parts'}."
+            ) from None
+        return raw
+
+    def _checked(self, leaf: Leaf, x: Any, num: int, what: str | None) -> Any:
+        """The array of a leaf, [N, *shape]; a reshape where only axes of 1 differ."""
+        shape = (num, *leaf.shape)
+        if not isinstance(x, Array):
+            try:
+                x = np.asarray(x)
+            except ValueError:  # of arrays of several shapes
+                raise self._misfit(leaf, what, f"of type {type(x).__name__}", f"{shape}") from None
+        if tuple(x.shape) != shape:
+            if without_ones(x.shape) != without_ones(shape):
+                raise self._misfit(leaf, what, f"of shape {tuple(x.shape)}", f"{shape}")
+            x = x.reshape(shape)
+        if not arrays.fits(arrays.kind(x.dtype), arrays.kind(np.dtype(leaf.dtype))):
+            raise self._misfit(leaf, what, f"of dtype {x.dtype}", leaf.dtype)
+        return x
+
+    # --- misfits -------------------------------------------------------------------------------
+
+    def _misfit(self, leaf: Leaf, what: str | None, found: str, said: str) -> EnvError:
+        """One sentence for what is not as the space says."""
+        name = repr(leaf.name) if leaf.path else ""
+        if what is None:
+            return EnvError(
+                f"{name or 'it'} is {found}, where the envs that the policy was trained in have "
+                f"{said}; pass what such envs return."
+            )
+        return EnvError(
+            f"{self.name} returned {f'{what} {name}'.rstrip()} {found}, but its space says {said}; "
+            f"correct one of them."
+        )
 
     # --- as a checkpoint holds it --------------------------------------------------------------
 
@@ -271,46 +337,6 @@ class ObservationReader:
             )
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"the observation cannot be read ({error}).") from None
-
-
-def _at(raw: Any, leaf: Leaf, name: str, what: str) -> Any:
-    """The array of a leaf."""
-    try:
-        for key in leaf.path:
-            raw = raw[key]
-    except (KeyError, IndexError, TypeError):
-        raise EnvError(
-            f"{name} returned {what} without {leaf.name!r}, which its space has; correct one of "
-            f"them."
-        ) from None
-    return raw
-
-
-def _checked(leaf: Leaf, x: Any, num: int, name: str, what: str) -> Any:
-    """The array of a leaf, [N, *shape], a reshape allowed where axes of 1 are all that differs."""
-    shape, label = (num, *leaf.shape), f"{what} {leaf.name!r}" if leaf.path else what
-    if not isinstance(x, Array):
-        try:
-            x = np.asarray(x)
-        except ValueError:  # of arrays of several shapes
-            raise EnvError(
-                f"{name} returned {label} of type {type(x).__name__}; return an array of shape "
-                f"{shape}."
-            ) from None
-    if tuple(x.shape) != shape:
-        if without_ones(x.shape) != without_ones(shape):
-            raise EnvError(
-                f"{name} returned {label} of shape {tuple(x.shape)}, but its space says {shape}; "
-                f"correct one of them."
-            )
-        x = x.reshape(shape)
-    found, said = arrays.kind(x.dtype), arrays.kind(np.dtype(leaf.dtype))
-    if not arrays.fits(found, said):
-        raise EnvError(
-            f"{name} returned {label} of dtype {x.dtype}, but its space says {leaf.dtype}; "
-            f"correct one of them."
-        )
-    return x
 
 
 def without_ones(shape: Sequence[int]) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -230,8 +229,8 @@ def reader_of(spec: Mapping[str, Any]) -> ObservationReader | None:
         return None
     reader = ObservationReader.from_dict(spec["observation"], spec["frame_stack"])
     spaces = Spaces.of_spec(spec)
-    made = int(np.prod(reader.frame_space.shape)), str(reader.frame_space.dtype), reader.format
-    if made != (int(np.prod(spaces.frame_shape)), spaces.frame_dtype, spaces.format):
+    made = reader.frame_shape, reader.frame_dtype, reader.format
+    if made != (spaces.frame_shape, spaces.frame_dtype, spaces.format):
         raise ConfigError("its observations do not make its frames")
     return reader
 
