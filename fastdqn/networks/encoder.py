@@ -74,7 +74,7 @@ class FrameEncoder(nn.Module):
         image, vector = observation[..., :pixels], observation[..., pixels:]
         image = image.unflatten(-1, packed).float() * self.scale
         if self.as_bytes:
-            vector = _as_floats(vector)
+            vector = as_floats(vector)
         vector = self._vector(vector, scaled=False)
         if self.flat:
             return torch.cat((image.flatten(1), vector.flatten(1)), dim=1)
@@ -86,7 +86,7 @@ class FrameEncoder(nn.Module):
         rows = frames.flatten(1)
         if packed is not None:
             rows = rows[:, math.prod(packed) :]
-            rows = _as_floats(rows) if self.as_bytes else rows
+            rows = as_floats(rows) if self.as_bytes else rows
             return rows[:, self.categories :]
         return rows[:, self.categories :].float() * self.scale
 
@@ -108,7 +108,7 @@ class FrameEncoder(nn.Module):
         return torch.cat((named.float(), numbers), dim=-1)
 
 
-def _as_floats(x: Tensor) -> Tensor:
+def as_floats(x: Tensor) -> Tensor:
     """Bytes [..., 4 n] as the float32 numbers [..., n] that they are."""
     # In new memory: a slice may start where no float can.
     return x.clone(memory_format=torch.contiguous_format).view(torch.float32)

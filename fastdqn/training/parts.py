@@ -148,7 +148,9 @@ class Parts:
             self.normalize = NormalizedFrames.of(self.learner.network)
             self.disk = DiskFaults()
             threshold = reward_threshold(self.envs)
-            self.report = Report(config, self.learner, self.replay, threshold, self.disk, loggers)
+            self.report = Report(
+                config, self.learner, self.replay, threshold, self.disk, loggers, spaces.format
+            )
             self._resources.callback(self.report.close)
             self.schedules = Schedules(config)
             self.plan = plan

@@ -12,6 +12,7 @@ import torch
 from fastdqn.acting.evaluation import EvalResult
 from fastdqn.config.config import Config
 from fastdqn.errors import TrainingError
+from fastdqn.frame_format import FrameFormat
 from fastdqn.learning.learner import Learner
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.runs.reader import Evaluation, read_evaluations
@@ -57,6 +58,7 @@ class Report:
         threshold: Mean return at which the env counts as solved, if there is one.
         disk: Survives rows that cannot be written.
         loggers: Get every row of metrics.csv, behind that file.
+        format: What the envs' frames are.
     """
 
     def __init__(
@@ -67,12 +69,13 @@ class Report:
         threshold: float | None,
         disk: DiskFaults | None = None,
         loggers: Sequence[Logger] = (),
+        format: FrameFormat | None = None,
     ) -> None:
         self.config, self.learner, self.replay = config, learner, replay
         self.threshold = threshold
         self.disk = disk or DiskFaults()
         self.episodes = EpisodeStatistics(config.num_envs, config.stop_window)
-        self.numbers = FiniteFrames()
+        self.numbers = FiniteFrames(format)
         self.clock = Clock()
         self.loggers: list[Logger] = [Guarded(logger) for logger in loggers]
         self._metrics: FileLogger | None = None
