@@ -33,17 +33,29 @@ class Normalizer(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     @torch.no_grad()
-    def add(self, x: Tensor) -> None:
-        """Take in vectors [N, size] (Chan 1983: means and squares of two parts, joined)."""
+    def add(self, x: Tensor, counts: Tensor | None = None) -> None:
+        """Take in vectors [N, size] (Chan 1983: means and squares of two parts, joined).
+
+        Args:
+            x: The vectors.
+            counts: bool [N], those to take in; None: all. The host need not know how many.
+        """
         x = x.double()
-        count = self.count + len(x)
-        mean = x.mean(0)
+        if counts is None:
+            more, mean = x.new_tensor(len(x)), x.mean(0)
+            squares = (x - mean).square().sum(0)
+        else:
+            counts = counts.unsqueeze(1)
+            more = counts.sum().double()
+            mean = torch.where(counts, x, 0.0).sum(0) / more.clamp(min=1)
+            squares = torch.where(counts, x - mean, 0.0).square().sum(0)
+        count = self.count + more
+        share = more / count.clamp(min=1)
         delta = mean - self.mean
-        between = delta.square() * (self.count * len(x) / count)
-        self.squares += (x - mean).square().sum(0) + between
-        self.mean += delta * (len(x) / count)
+        self.squares += squares + delta.square() * (self.count * share)
+        self.mean += delta * share
         self.count.copy_(count)
-        deviation = (self.squares / count).sqrt()
+        deviation = (self.squares / count.clamp(min=1)).sqrt()
         self.scale.copy_(torch.where(deviation > _LEAST, 1 / deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:

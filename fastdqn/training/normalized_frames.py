@@ -9,7 +9,7 @@ from torch import nn
 from fastdqn.networks.encoder import FrameEncoder
 from fastdqn.networks.normalizer import Normalizer
 from fastdqn.system.staging import as_tensor
-from fastdqn.types import TimeStep
+from fastdqn.types import Array, TimeStep
 
 
 class NormalizedFrames:
@@ -33,8 +33,11 @@ class NormalizedFrames:
 
     def add(self, step: TimeStep) -> None:
         """Take in the frames of a step, [N, *O], and those of resets within it."""
-        for frames in (step.observation, step.reset_observation):
-            if frames is not None:
-                device = self._normalizer.mean.device
-                numbers = self._encoder.numbers(as_tensor(frames).to(device))
-                self._normalizer.add(numbers)
+        self._show(step.observation, None)
+        if step.reset_observation is not None:  # the same frames once more, but where reset
+            self._show(step.reset_observation, step.reset)
+
+    def _show(self, frames: Array, counts: Array | None) -> None:
+        device = self._normalizer.mean.device
+        numbers = self._encoder.numbers(as_tensor(frames).to(device))
+        self._normalizer.add(numbers, None if counts is None else as_tensor(counts).to(device))
