@@ -31,12 +31,24 @@ class Spaces:
 
     @classmethod
     def of(cls, envs: EnvStream) -> Spaces:
-        """Those of a stream."""
-        shape, dtype = tuple(envs.observation_space.shape), str(envs.observation_space.dtype)
+        """Those of a stream; ConfigError where its frames are none."""
+        space, format = envs.observation_space, getattr(envs, "frame_format", None)
+        dtype = str(getattr(space, "dtype", None))
+        if dtype not in ("uint8", "float32") or not hasattr(space, "low"):
+            raise ConfigError(
+                f"observation_space = {space} of the stream is no space of frames; make it a Box "
+                f"of uint8 or float32, and return such arrays."
+            )
+        if not isinstance(format, FrameFormat | None):
+            raise ConfigError(
+                f"frame_format = {format!r} of the stream is no FrameFormat; leave it out, and it "
+                f"follows from observation_space."
+            )
+        shape = tuple(space.shape)
         return cls(
             shape,
             dtype,
-            getattr(envs, "frame_format", None) or FrameFormat.of_box(envs.observation_space),
+            FrameFormat.of_box(space) if format is None else format,
             envs.num_actions,
             envs.action_start,
             envs.frame_stack,

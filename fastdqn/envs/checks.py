@@ -13,9 +13,10 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from fastdqn.envs import arrays
+from fastdqn.envs import arrays, layout
 from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.envs.reader import ObservationReader, without_ones
+from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError
 from fastdqn.types import Array
 
@@ -102,6 +103,19 @@ def read_observation(
             f"must step together, so make it with batch_size = num_envs."
         )
     return ObservationReader.of_space(space, options, frame_stack=frame_stack, name=str(envs))
+
+
+def check_stream(stream: EnvStream) -> None:
+    """Refuse a stream of images that nobody has moved the channels of."""
+    shape = tuple(getattr(stream.observation_space, "shape", None) or ())
+    if len(shape) != 3 or getattr(stream, "frame_format", None) is not None:
+        return
+    if shape[2] in layout.COLOURS and shape[0] not in layout.COLOURS and min(shape[:2]) >= 3:
+        raise EnvError(
+            f"The frames of {type(stream).__name__}, {shape}, have their channels last; move them "
+            f"to the front, e.g. by np.moveaxis(frames, -1, 1), and make its observation_space "
+            f"{(shape[2], *shape[:2])}."
+        )
 
 
 def check_frames(envs: VectorEnv, raw: Any) -> Array:

@@ -12,6 +12,8 @@ from fastdqn.config.config import Config
 from fastdqn.config.env_ids import is_native
 from fastdqn.config.seeds import eval_seed, subseed
 from fastdqn.envs import AtariProtocol, EnvStream, make_envs
+from fastdqn.envs.checks import check_stream
+from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.envs.made import max_episode_steps
 from fastdqn.envs.reader import ObservationReader
 from fastdqn.envs.stream import is_stream
@@ -75,8 +77,16 @@ def make_stream(
 
 
 def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:
-    """The caller's envs, adapted unless they are a stream already."""
+    """The caller's envs, adapted unless they are a stream already.
+
+    Raises:
+        EnvError: Where they are not supported.
+        ConfigError: Where a stream already reads observations in another way.
+    """
     if is_stream(envs) and not isinstance(envs, VectorEnv):
+        Spaces.of(cast(EnvStream, envs))  # refuses what is none
+        check_stream(cast(EnvStream, envs))
+        _check_made(envs, config)
         return cast(EnvStream, envs)
     return make_envs(
         cast(VectorEnv, envs),
@@ -85,6 +95,17 @@ def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:
         step_timeout_s=config.step_timeout_s,
         **observation_arguments(config),
     )
+
+
+def _check_made(stream: Any, config: Config) -> None:
+    """Refuse what a configuration says of observations that a stream has already read."""
+    made = getattr(getattr(stream, "reader", None), "options", ObservationOptions())
+    for name, value in observation_arguments(config).items():
+        if value not in (getattr(made, name), getattr(ObservationOptions(), name)):
+            raise ConfigError(
+                f"{name} = {value!r} has no effect on envs that are a stream already; pass it to "
+                f"make_envs, or leave it out."
+            )
 
 
 def observation_arguments(config: Config) -> dict[str, Any]:
