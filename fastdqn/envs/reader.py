@@ -206,16 +206,15 @@ class ObservationReader:
     def of_caller(self, raw: Any) -> tuple[Any, bool]:
         """Frames [N, *O] of what somebody with a policy has, and whether it was one observation.
 
-        One or a batch shows by the shape of its first part.
+        One or a batch shows by the dimensions of its first part.
         """
         leaf = self.leaves[0]
         first = self._at(raw, leaf, None)
         shape = tuple(np.shape(first))
-        if shape == leaf.shape:
-            return self.single(raw, None)[None], True
-        if len(shape) != len(leaf.shape) + 1 and without_ones(shape) == without_ones(leaf.shape):
-            return self.single(raw, None)[None], True
-        return self.frames(raw, shape[0] if shape else 1, None), False
+        batch = shape and without_ones(shape) == without_ones((shape[0], *leaf.shape))
+        if len(shape) > len(leaf.shape) or (batch and shape != leaf.shape):
+            return self.frames(raw, shape[0], None), False
+        return self.single(raw, None)[None], True
 
     def _numbers(self, leaf: Leaf, raw: Any, num: int, what: str | None) -> Any:
         """A leaf as a part of a vector: [N, n] float32, or bytes where it is alone and has them."""
@@ -237,7 +236,10 @@ class ObservationReader:
             row, column = divmod(int(wrong.reshape(-1).argmax()), len(leaf.sizes))
             start, size = leaf.starts[column], leaf.sizes[column]
             raise self._misfit(
-                leaf, what, f"of {int(x[row, column]) + start}", f"{start} to {start + size - 1}"
+                leaf,
+                what,
+                f"of category {int(x[row, column]) + start}",
+                f"{start} to {start + size - 1}",
             )
         return x
 
