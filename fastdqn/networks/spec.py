@@ -145,7 +145,8 @@ class NetworkSpec:
         shape, stack = self.packed_image or self.frame_shape, self.frame_stack
         if len(shape) == 2 and stack:
             return stack, *shape  # type: ignore[return-value]
-        if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
+        unread = self.frame_format is None  # so that nobody has moved the channels
+        if unread and len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
             raise ConfigError(
                 f"Frames of shape {shape} have their channels last; wrap the env so that they are "
                 f"{(shape[2], *shape[:2])}, e.g. with gymnasium.wrappers.TransformObservation."
