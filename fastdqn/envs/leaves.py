@@ -127,6 +127,7 @@ class Leaf:
             if kind != "image"
             else isinstance(arrangement, str)
             and arrangement in layout.LAYOUTS
+            and has_shape
             and len(arrangement) == len(data["shape"]),
             "divisor": are([data["divisor"]], 1, _MOST),
             "sizes": are(data["sizes"], 1, MOST_CATEGORIES) and len(data["sizes"]) == named,
