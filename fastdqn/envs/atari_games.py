@@ -16,6 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from fastdqn.config.atari_ids import ALE_KWARGS
 from fastdqn.envs.atari import AtariProtocol
 from fastdqn.envs.gymnasium import GymnasiumStream
+from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.errors import EnvError
 from fastdqn.system.signals import before_workers
 
@@ -166,6 +167,7 @@ def make_atari_games(
     seed: int | None = None,
     asynchronous: bool = False,
     step_timeout_s: float | None = 60.0,
+    observation: ObservationOptions | None = None,
     **kwargs: Any,
 ) -> AtariGamesStream:
     """The envs of ``ALE/<Game>-v5`` with RAM observations, another mode or another difficulty.
@@ -178,6 +180,7 @@ def make_atari_games(
         seed: Of the first ``reset()`` that names none.
         asynchronous: One process per env; else they step one after the other.
         step_timeout_s: How long processes may take for one step.
+        observation: What observations mean.
         **kwargs: ``obs_type`` (``ram``), ``mode``, ``difficulty``.
 
     Raises:
@@ -221,4 +224,5 @@ def make_atari_games(
         stack_padding="zero",
         seed=seed,
         step_timeout_s=step_timeout_s,
+        observation=observation,
     )

@@ -130,6 +130,7 @@ def make_envs(
                 seed=seed,
                 asynchronous=vectorization == "async",
                 step_timeout_s=step_timeout_s,
+                observation=observation,
                 **env_kwargs,
             )
         if vectorization not in ("auto", "vector_entry_point"):

@@ -388,8 +388,8 @@ class Learner:
             beta = check_argument("beta", beta, float, Range(0.0))
         elif beta.numel() != 1:
             raise ConfigError(f"beta has shape {list(beta.shape)}; use one number, 0-d.")
-        # What else can be drawn from may not have the same to give twice.
-        if isinstance(replay, ReplayBuffer) or not self._tried:
+        # What else can be drawn from may not have the same to give twice, or give other inputs.
+        if type(replay) is ReplayBuffer or not self._tried:
             with self._own_modes():
                 before = replay.generator.get_state()
                 batch = replay.sample(batch_size, beta=beta)

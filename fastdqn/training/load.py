@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -229,8 +230,8 @@ def reader_of(spec: Mapping[str, Any]) -> ObservationReader | None:
         return None
     reader = ObservationReader.from_dict(spec["observation"], spec["frame_stack"])
     spaces = Spaces.of_spec(spec)
-    made = reader.frame_shape, reader.frame_dtype, reader.format
-    if made != (spaces.frame_shape, spaces.frame_dtype, spaces.format):
+    made = math.prod(reader.frame_shape), reader.frame_dtype, reader.format
+    if made != (math.prod(spaces.frame_shape), spaces.frame_dtype, spaces.format):
         raise ConfigError("its observations do not make its frames")
     return reader
 

@@ -311,7 +311,7 @@ def test_the_record_of_a_resumed_run_can_be_run_again(tmp_path):
     train(config.replace(resume="require"))
     recorded = Config.load(Path(config.run_dir) / "config.json")
     assert (recorded.resume, recorded.run_dir) == ("never", config.run_dir)
-    again, _ = train_config(["--config", config.run_dir, "--total-env-steps", "400"])
+    again = train_config(["--config", config.run_dir, "--total-env-steps", "400"]).config
     assert (again.resume, again.run_dir, again.total_env_steps) == ("never", None, 400)
     assert again.replace(total_env_steps=2_000) == config.replace(run_dir=None)
     old = config.replace(resume="auto")  # as records of older versions have it

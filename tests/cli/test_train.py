@@ -39,8 +39,8 @@ SUMMARY = {
 def trainer(monkeypatch, tmp_path):
     """A trainer that only notes what it is asked for; ``trainer.summary`` is what it returns."""
 
-    def train_until_stopped(config, *, on_log, signals, own_process):
-        assert signals.name is None and own_process
+    def train_until_stopped(config, *, on_log, signals, own_process, lower_replay):
+        assert signals.name is None and own_process and lower_replay
         module.configs.append(config)
         for env_steps in (8, config.total_env_steps):
             module.answers.append(
@@ -52,7 +52,7 @@ def trainer(monkeypatch, tmp_path):
             run_dir=tmp_path / "run", summary={**SUMMARY, **module.summary}, policy=None
         )
 
-    def describe(config):
+    def describe(config, *, lower_replay):
         module.configs.append(config)
         return "the plan"
 
@@ -65,7 +65,7 @@ def trainer(monkeypatch, tmp_path):
         summary={},
         error=None,
     )
-    install(monkeypatch, "training.build", describe=describe)
+    install(monkeypatch, "training.describe", describe=describe)
     return module
 
 
@@ -230,7 +230,7 @@ def test_a_finished_run_is_not_run_again(trainer, tmp_path, capsys):
 
 @pytest.mark.parametrize("env_id", ["CartPole", "CartPole-v1", "Acrobot-v1", "no_such_module:X-v0"])
 def test_an_env_id_that_may_exist_is_left_to_the_trainer(trainer, env_id):
-    assert main(["train", "--env-id", env_id]) == 0
+    assert main(["train", "cartpole", "--env-id", env_id]) == 0
     assert trainer.configs[0].env_id == env_id
 
 

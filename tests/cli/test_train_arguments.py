@@ -67,8 +67,8 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
 
 
 def test_the_default_is_cartpole():
-    assert train_config([]) == (preset("cartpole"), False)
-    assert train_config(["cartpole"]) == (preset("cartpole"), False)
+    assert train_config([])[:2] == (preset("cartpole"), False)
+    assert train_config(["cartpole"])[:2] == (preset("cartpole"), False)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_the_default_is_cartpole():
     ],
 )
 def test_options_become_fields(args, changes):
-    assert train_config(args) == (Config().replace(**changes), False)
+    assert train_config(["cartpole", *args])[:2] == (Config().replace(**changes), False)
 
 
 def test_options_replace_fields_of_the_preset_wherever_it_stands():
     expected = preset("dqn-atari").replace(seed=7, hidden_sizes=(256,))
     options = ["--hidden-sizes", "256", "--seed", "7"]
-    assert train_config(["dqn-atari", *options]) == (expected, False)
-    assert train_config([*options, "dqn-atari", "--dry-run"]) == (expected, True)
+    assert train_config(["dqn-atari", *options])[:2] == (expected, False)
+    assert train_config([*options, "dqn-atari", "--dry-run"])[:2] == (expected, True)
 
 
 def test_a_config_file_is_the_base(tmp_path):
@@ -105,8 +105,8 @@ def test_a_config_file_is_the_base(tmp_path):
     path = tmp_path / "my own.json"
     path.write_text(config.to_json())
     for args in (["--config", str(path)], [f"--config={path}"]):
-        assert train_config(args) == (config, False)
-        assert train_config([*args, "--seed", "3"]) == (config.replace(seed=3), False)
+        assert train_config(args)[:2] == (config, False)
+        assert train_config([*args, "--seed", "3"])[:2] == (config.replace(seed=3), False)
     with pytest.raises(ConfigError, match="'cartpole' and --config exclude each other"):
         train_config(["--config", str(path), "cartpole"])
     path.write_text('{"seed": 4}')

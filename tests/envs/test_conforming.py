@@ -54,7 +54,7 @@ def test_each_is_taken_for_what_it_means(kind: str) -> None:
     step = stream.reset()
     t = 0
     for _ in range(9):
-        assert step.observation.shape == (2, *SHAPES.get(kind, (2,)))
+        assert step.observation.shape == (2, *(SHAPES.get(kind, (2,)) or (1,)))
         assert (step.observation == t).all() and (step.reward == t / 2).all()
         assert (step.terminated == (t == 3)).all() and (step.first == (t == 0)).all()
         stream.send(np.zeros(2, int))

@@ -85,6 +85,8 @@ def test_a_checkpoint_describes_its_network(run, tmp_path):
     assert spec_of(run)["network"] == {
         "frame_shape": [4], "num_actions": 2, "frame_stack": None, "torso": "mlp",
         "hidden_sizes": [16], "dueling": True, "batch_norm": False, "impala_width": 1,
+        "frame_dtype": "float32", "normalize": False,
+        "frame_format": {"image": False, "divisor": 1, "one_hot": [], "packed_image": None},
     }  # fmt: skip
     own = train(tiny(tmp_path / "own"), network=Own()).run_dir
     assert spec_of(own)["network"] is None

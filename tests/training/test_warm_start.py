@@ -18,6 +18,7 @@ from fastdqn.cli.train_arguments import train_config
 from fastdqn.config.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.networks.make import make_network
+from fastdqn.frame_format import FrameFormat
 from fastdqn.spaces import Spaces
 from fastdqn.training.run_state import save_run
 from fastdqn.training.train import train
@@ -302,7 +303,7 @@ def test_a_network_of_the_same_layers_counts_as_made_from_the_configuration(tmp_
 
 def test_options(parent, tmp_path, capsys):
     args = ["--initial", f"{parent}:120", "--initial-torso-only"]
-    config, _ = train_config(args)
+    config = train_config(args).config
     assert (config.initial, config.initial_torso_only) == (f"{parent}:120", True)
     sizes = ["--hidden-sizes", "16", "8", "--batch-norm", "--total-env-steps", "200"]
     quick = ["--eval-episodes", "0", "--learning-starts-env-steps", "100", "--dry-run"]
@@ -313,7 +314,7 @@ def test_options(parent, tmp_path, capsys):
 
 def test_observations_of_a_dtype_that_nobody_knows_are_named_by_their_shape(tmp_path, monkeypatch):
     parent = train(tiny(tmp_path / "a")).run_dir
-    older = Spaces((7,), None, 2, 0, None, "zero")
+    older = Spaces((7,), None, FrameFormat(image=False), 2, 0, None, "zero")
     monkeypatch.setattr("fastdqn.training.load.SavedNetwork.spaces", older)
     with pytest.raises(ConfigError, match=r"observations of shape \(7,\), where the envs of this"):
         train(tiny(tmp_path / "b", initial=str(parent)))
