@@ -34,10 +34,10 @@ class Spaces:
         """Those of a stream; ConfigError where its frames are none."""
         space, format = envs.observation_space, getattr(envs, "frame_format", None)
         dtype = str(getattr(space, "dtype", None))
-        if dtype not in ("uint8", "float32") or not hasattr(space, "low"):
+        if dtype not in ("uint8", "float32") or not hasattr(space, "low") or not space.shape:
             raise ConfigError(
                 f"observation_space = {space} of the stream is no space of frames; make it a Box "
-                f"of uint8 or float32, and return such arrays."
+                f"of uint8 or float32 with one dimension or more, and return such arrays."
             )
         if not isinstance(format, FrameFormat | None):
             raise ConfigError(
