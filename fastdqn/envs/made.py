@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import gymnasium
@@ -43,6 +44,21 @@ def wrappers(stream: Any) -> list[str]:
     given = () if spec is None else spec.kwargs.get("wrappers") or ()
     names = [wrapper.name for wrapper in around]
     return [*found, *names, *(getattr(w, "__name__", type(w).__name__) for w in given)]
+
+
+def warn_of_statistics(stream: Any) -> None:
+    """Say so where a wrapper has statistics that a policy would need and does not get."""
+    names, base = wrappers(stream), getattr(vector_env(stream), "unwrapped", None)
+    env = base.envs[0] if isinstance(base, SyncVectorEnv) else None
+    while isinstance(env, gymnasium.Wrapper):  # made by hand, with no word of it in a spec
+        names.append(type(env).__name__)
+        env = env.env
+    if "NormalizeObservation" in names:
+        warnings.warn(
+            "The envs have Gymnasium's NormalizeObservation, whose statistics are not saved with "
+            "the policy; leave it out and set normalize_observations = True.",
+            stacklevel=2,
+        )
 
 
 def reward_threshold(stream: Any) -> float | None:

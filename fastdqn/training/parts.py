@@ -15,7 +15,7 @@ from fastdqn.config.combinations import check_unevaluated
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import subseed
 from fastdqn.envs import EnvStream
-from fastdqn.envs.made import name_of, reward_threshold
+from fastdqn.envs.made import name_of, reward_threshold, warn_of_statistics
 from fastdqn.envs.watched import watched
 from fastdqn.errors import ConfigError, MemoryPlanError
 from fastdqn.learning.objectives import Objective
@@ -93,6 +93,7 @@ class Parts:
         self._resources.callback(self.envs.close)
         self.eval_envs: EnvStream | None = None
         try:
+            warn_of_statistics(self.envs)
             self.config = config = config.replace(num_envs=self.envs.num_envs)
             if envs is None and config.eval_episodes:
                 self.eval_envs = make_stream(config, evaluation=True)
