@@ -41,7 +41,10 @@ def test_every_command_has_help(name, capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["trian"], ["no command 'trian'", "did you mean 'train'?", "train, eval, presets, envs, info"]),
+        (
+            ["trian"],
+            ["no command 'trian'", "did you mean 'train'?", "train, eval, presets, envs, info"],
+        ),
         (["--versoin"], ["no option '--versoin'", "did you mean '--version'?"]),
         (["cartpole"], ["did you mean 'fastdqn train cartpole'?"]),
         (["zzz"], ["no command 'zzz'; the commands are"]),

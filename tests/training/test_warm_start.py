@@ -17,8 +17,8 @@ from fastdqn.cli.main import main
 from fastdqn.cli.train_arguments import train_config
 from fastdqn.config.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
-from fastdqn.networks.make import make_network
 from fastdqn.frame_format import FrameFormat
+from fastdqn.networks.make import make_network
 from fastdqn.spaces import Spaces
 from fastdqn.training.run_state import save_run
 from fastdqn.training.train import train
