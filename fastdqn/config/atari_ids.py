@@ -113,11 +113,10 @@ def random_skip_advice(env_id: str) -> str | None:
         return None
     ram = found[2] or ""
     kwargs = ' and env_kwargs = {"obs_type": "ram"}' if ram else ""
-    name = game.removeprefix("ALE/").removesuffix("-v5")
+    fixed = f"{game.removeprefix('ALE/').removesuffix('-v5')}{ram}NoFrameskip-v4"
     return (
         f"{env_id} skips 2 to 5 frames at random and gives raw screens or RAM; use "
-        f"{game!r}{kwargs} (frame skip 4, sticky actions 0.25), or '{name}{ram}NoFrameskip-v4' for "
-        f"no sticky ones."
+        f"{game!r}{kwargs} (frame skip 4, sticky actions 0.25), or {fixed!r} for no sticky ones."
     )
 
 

@@ -46,7 +46,7 @@ def check_pairs(config: Config) -> None:
     if c.device == "mps":
         refuse(
             "device",
-            "is not supported: fastdqn runs on cpu and on cuda; use cpu",
+            "is not supported, only cpu and cuda are; use cpu",
         )
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", c.device):
         refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")

@@ -98,7 +98,7 @@ class ObservationReader:
         if sum(sizes) > MOST_CATEGORIES:
             raise EnvError(
                 f"{self.name} has {sum(sizes)} categories in all; at most {MOST_CATEGORIES} fit a "
-                f"one-hot vector, so leave some out by observation_keys."
+                f"one-hot vector, so choose fewer by observation_keys."
             )
         length = sum(int(np.prod(leaf.shape)) for leaf in self._vector)
         if not self._images:
@@ -265,7 +265,7 @@ class ObservationReader:
             of = f"{self.name} returned " if what is not None else ""
             raise EnvError(
                 f"{of}{leaf.name or 'an observation'} with a pixel of {pixel:g}, which is no byte; "
-                f"set store_uint8 = False{'' if of else ' in training'}."
+                f"set store_uint8 = False."
             )
         return whole
 

@@ -9,7 +9,7 @@ import tomllib
 from importlib import metadata
 
 from helpers.advice import PACKAGE, resolve, takes
-from torch import nn
+from torch import Tensor, nn
 
 import fastdqn
 from fastdqn.cli import arguments
@@ -79,13 +79,86 @@ PLAIN = re.compile(
     (let that run end|stop it|wait for the first|Leave that file alone: .*)
     (install (one|a CUDA build of torch)|import fastdqn first|keep numbers in arrays)
     export CUBLAS_WORKSPACE_CONFIG=:4096:8
+    call network\.to_empty\(device='cpu'\) and initialise it
+    call the network on one batch of observations first
+    call train outside of it
+    change what its forward does there
+    choose from {}
+    give its last observation
+    keep locks, files and computed tensors out of its attributes
+    leave it out for grey frames of {}x{}
+    leave out what is in place \(nn\.ReLU\(inplace=True\), x \-= y\)
+    let its layers take observations in the dtype of their weights
+    make both of the same
+    make both on one device
+    make it a Box of uint8 or float32 with one dimension or more
+    make it an array with np\.asarray, or a tensor
+    make it {} with {}
+    make its nn\.Embedding with sparse=False
+    make the network on the CPU
+    make them alike
+    make them methods
+    move it with \.to\({}\)
+    move it with network\.to\({}\)
+    move them to the front, e\.g\. by np\.moveaxis\(frames, \-1, 1\)
+    name one to start from another
+    observation = {}
+    pass a module that maps observations to Q, \[B, A\]
+    pass a network that maps those to Q, {}
+    pass a tensor
+    pass all parts
+    pass an instance of it: {}\(\.\.\.\)
+    pass one of a row of metrics\.csv
+    pass one that has \(layers count in an nn\.ModuleList, not in a Python list\)
+    pass one that makes Q, \[B, A\]
+    pass one that makes Q, {}
+    pass one that returns True to give up
+    pass seed to envpool\.make
+    pass that of a run
+    pass that of a run or checkpoint
+    pass the module inside: network\.module
+    pass the module that it was made of
+    pass those that it takes
+    pass what such envs return
+    pass {}
+    pip install opencv\-python\-headless
+    put a BatchNorm1d in front
+    return such arrays
+    set it to the space of one env's observation
+    use 'ram'
+    use \({},\)
+    use Q of every action, \[B, A\]{}
+    use \[{}, \.\.\.\]
+    use a number, or one for each of {} envs
+    use act for observations of your own
+    use one action for each of B samples, \[B\]
+    use one chance, or one for each of the {} envs, \[{}\]
+    use one flag for each of {} envs
+    use one like the observation, {}, for each
+    use one number for each sample, {}
+    use one number for each, \[{}\]
+    use one number, 0\-d
+    use one of {}
+    use the other one
+    use uint8
+    use update\(batch\) for batches of your own
+    wrap each env so that it has some
+    wrap each env so that it is a Box
+    wrap each env so that its observation has some
     """.strip().splitlines()
     ).replace("{}", r"\{\}")
 )
 OBJECTS_HAVE = {
+    "auto_reset": "an argument of ManiSkill's vector env",
     "autoreset_mode": "a key of the metadata of vector envs",
     "batch_size": "an argument of vector envs of ALE and EnvPool",
+    "env_type": "an argument of envpool.make",
+    "make_envs": "a function of fastdqn",
     "metadata": "an attribute of envs",
+    "obs_type": "an argument of ALE's envs",
+    "observation": "what a forward is called with",
+    "observation_space": "an attribute of streams",
+    "register_buffer": "a method of modules",
     "requires_grad": "an attribute of parameters",
 }
 PUBLIC = {
@@ -190,7 +263,7 @@ def members(message, clause):
 
 def methods(message, clause):
     for name in re.findall(r"\b(?:network\.|\b)(\w+)\((?:actions)?\)", clause):
-        places = (EnvStream, NativeVectorEnv, nn.Module)
+        places = (EnvStream, NativeVectorEnv, nn.Module, Tensor)
         yield f"{name}()", any(hasattr(place, name) for place in places)
     for name, parameter in re.findall(r"(?<![.\w])(load)\(\.\.\., (\w+)=\)", clause):
         yield f"{name}({parameter}=)", takes(getattr(fastdqn, name), [parameter])
