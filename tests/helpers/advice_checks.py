@@ -79,6 +79,7 @@ PLAIN = re.compile(
     (let that run end|stop it|wait for the first|Leave that file alone: .*)
     (install (one|a CUDA build of torch)|import fastdqn first|keep numbers in arrays)
     export CUBLAS_WORKSPACE_CONFIG=:4096:8
+    use {}{} \(frame skip 4, sticky actions 0.25\), or {} for no sticky ones
     call network\.to_empty\(device='cpu'\) and initialise it
     call the network on one batch of observations first
     call train outside of it
