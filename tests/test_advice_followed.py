@@ -71,7 +71,7 @@ CONFIGS = [
     ({"schedule_env_steps": 1000, "prioritized": True}, r"or set it to None",
      {"learning_rate_final": None}),
     ({"max_grad_value": 1.0}, r"set one of them to None", {"max_grad_norm": None}),
-    ({"env_id": "ALE/Pong-v5", "env_kwargs": {"mode": 1}}, r"set the fields that start with atari_",
+    ({"env_id": "ALE/Pong-v5", "env_kwargs": {"frameskip": 1}}, r"fields that start with atari_",
      {"env_kwargs": NONE, "atari_frame_skip": 3}),
     ({"env_id": "ALE/Pong-v5", "env_vectorization": "async"}, r"use (auto)",
      lambda way: {"env_vectorization": way}),
@@ -245,11 +245,10 @@ def test_what_the_command_line_is_told(given, words, then, capsys, monkeypatch):
 
 def test_what_is_told_of_games(capsys):
     pytest.importorskip("ale_py")
-    for name in ("pong-v5", "PongNoFrameskip-v4"):
-        said = refusal(["train", "dqn-atari", "--env-id", name, "--dry-run"], capsys)
-        found = "".join(re.findall(r"'(ALE/\w+-v5)'", said))
-        words = ["dqn-atari", "--env-id", found, "--atari-protocol", "classic"]
-        assert train_config(words)[0].env_id == found
+    said = refusal(["train", "dqn-atari", "--env-id", "pong-v5", "--dry-run"], capsys)
+    found = "".join(re.findall(r"'(ALE/\w+-v5)'", said))
+    words = ["dqn-atari", "--env-id", found, "--atari-protocol", "classic"]
+    assert train_config(words)[0].env_id == found
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,8 @@ from fastdqn.training.trainer import Trainer
 
 FIGURE = "30 fixtures and more: refused before the first update with the fix, or proved right"
 FLOATS = Script(3, seed=1)
-BYTES = Script(3, seed=1, frame_shape=(4, 6), dtype="uint8")
 FLAT = Script(3, seed=1, frame_shape=(8,), dtype="uint8")
-LAST = Script(3, seed=1, frame_shape=(36, 36, 3), dtype="uint8")
+CUBES = Script(3, seed=1, frame_shape=(5, 5, 5), dtype="uint8")
 
 
 class Odd(ScriptedVectorEnv):
@@ -128,36 +127,37 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "MultiDiscrete actions": (lambda: Odd(action=spaces.MultiDiscrete([2, 3])), "discretise"),
     "Tuple actions": (lambda: Odd(action=spaces.Tuple([spaces.Discrete(2)])), "discretise"),
     "MultiBinary actions": (lambda: Odd(action=spaces.MultiBinary(3)), "discretise"),
-    "Dict observations": (lambda: Odd(observation=spaces.Dict(a=_BOX)), "FlattenObservation"),
-    "Tuple observations": (lambda: Odd(observation=spaces.Tuple([_BOX])), "FlattenObservation"),
-    "Discrete observations": (lambda: Odd(observation=spaces.Discrete(4)), "FlattenObservation"),
-    "Text observations": (lambda: Odd(observation=spaces.Text(5)), "FlattenObservation"),
+    "a Dict that is none": (lambda: Odd(observation=spaces.Dict(a=_BOX)), "correct one"),
+    "Sequence observations": (lambda: Odd(observation=spaces.Sequence(_BOX)), "wrap each env"),
+    "Text observations": (lambda: Odd(observation=spaces.Text(5)), "wrap each env"),
     "a single env": (lambda: ScriptedEnv(FLOATS, 0), "make_vec"),
     "no env at all": (lambda: [1, 2], "make_vec"),
     "no autoreset mode": (_no_mode, "autoreset_mode"),
     "an unknown autoreset mode": (_odd_mode, "autoreset_mode"),
     "batch_size below num_envs": (_batch, "batch_size"),
     "shape lies": (lambda: Odd(observation=spaces.Box(-9, 9, (4,))), "correct one"),
-    "dtype lies: bytes": (
-        lambda: Odd(change=("observation", 0, lambda x: x.astype(np.uint8))), "correct one"
+    "dtype lies: complex": (
+        lambda: Odd(change=("observation", 0, lambda x: x.astype(np.complex64))), "correct one"
     ),
     "dtype lies: floats": (
         lambda: Odd(FLAT, change=("observation", 0, lambda x: x.astype(np.float32))), "correct one"
     ),
-    "images with channels last": (lambda: Odd(LAST), "TransformObservation"),
+    "images with channels first or last": (lambda: Odd(CUBES), "image_layout"),
     "observations change their size": (
         lambda: Odd(change=("observation", 5, lambda x: x[:, :2])), "correct one"
     ),
     "observations change their dtype": (
-        lambda: Odd(change=("observation", 5, lambda x: x.astype(np.uint8))), "correct one"
+        lambda: Odd(change=("observation", 5, lambda x: x.astype(np.complex64))), "correct one"
     ),
     "a list of observations": (lambda: Odd(change=("observation", 0, list)), "numpy array"),
-    "rewards [N, 1]": (lambda: Odd(change=("reward", 1, lambda x: x[:, None])), "one value per"),
+    "rewards [N, 2]": (
+        lambda: Odd(change=("reward", 1, lambda x: x[:, None].repeat(2, 1))), "one value per"
+    ),
     "one reward for all": (lambda: Odd(change=("reward", 1, lambda x: 0.0)), "one value per"),
     "flags of one env": (lambda: Odd(change=("terminated", 1, lambda x: x[:1])), "one value per"),
     "no final_obs": (lambda: Odd(mode="SAME_STEP", final_obs="absent"), "NEXT_STEP"),
-    "final_obs under its old name": (
-        lambda: Odd(mode="SAME_STEP", change=("info", 1, lambda i: {"final_observation": i})),
+    "final_info alone": (
+        lambda: Odd(mode="SAME_STEP", change=("info", 1, lambda i: {"final_info": i})),
         "NEXT_STEP",
     ),
     "NaN reward": (lambda: Odd(change=("reward", 7, _nan)), "division by zero"),
@@ -185,7 +185,7 @@ RIGHT: dict[str, tuple[Script, Callable[[Script], Any]]] = {
             change=("observation", 0, lambda x: x.astype(np.int64)),
         ),
     ),
-    "uint8 frames without a channel": (BYTES, Odd),
+    "uint8 frames of one channel": (Script(3, seed=1, frame_shape=(1, 4, 4), dtype="uint8"), Odd),
     "uint8 frames, channels first": (Script(3, seed=1, frame_shape=(3, 4, 4), dtype="uint8"), Odd),
     "mode DISABLED": (FLOATS, lambda s: Odd(s, "DISABLED")),
     "mode SAME_STEP, final_obs an object array": (FLOATS, lambda s: Odd(s, "SAME_STEP")),

@@ -34,7 +34,7 @@ print(json.dumps([found, "torch" in sys.modules]))
 # How a message says what would do: the range, the choices, the nearest name, or an action.
 _FIX = re.compile(
     r"\b(use|must be|did you mean|name|lower|set|unset|drop|needs|lists|shows|reads|cannot be read"
-    r"|is not valid JSON|exclude)\b"
+    r"|is not valid JSON|exclude|leave)\b"
 )
 
 

@@ -47,7 +47,8 @@ def run(args: list[str]) -> int:
         title=f"{config.env_id}, seed {config.seed}",
         frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
     )
-    print(_preset_row(chosen), end="")
+    if chosen is not None:
+        print(_preset_row(chosen), end="")
     with exit_on_signals(), progress:  # which gives the terminal back
         result = training.train_until_stopped(
             config,

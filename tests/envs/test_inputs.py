@@ -361,7 +361,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str, dict[str, Any] | None]] = {
     # space, options, words, the options that the words ask for (None: it is the space)
     "100,001 categories": (Discrete(100_001), {}, "100001 categories; at most 100000", None),
     "too many in all": (Dict(a=Discrete(60_000), b=Discrete(60_000)), {},
-                        "has 120000 categories in all; .* leave some out by observation_keys",
+                        "has 120000 categories in all; .* choose fewer by observation_keys",
                         {"observation_keys": ("a",)}),
     "an empty Box": (Box(-1, 1, (0,)), {}, r"holds no numbers; wrap each env so that it has", None),
     "an empty part": (Dict(a=Box(-1, 1, (0,)), b=Box(-1, 1, (1,))), {},

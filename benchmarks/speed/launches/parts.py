@@ -92,6 +92,8 @@ class Run:
             autocast=self.learner.autocast,
             mode=mode,
         )
+        # Fake parameters cannot be tried, and a trial is no part of an update.
+        self.learner._met_replays.add((id(self.replay), config.batch_size))
         self._name_parts()
         self.actions = np.zeros(config.num_envs, np.int64)
         WATCH.strict = True
