@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 
-def grad(output: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def grad(
+    output: Tensor, inputs: Sequence[Tensor], *, materialize_grads: bool = True
+) -> tuple[Tensor, ...]:
     """Gradients of a scalar with respect to leaves: the same backward functions, in their order.
 
     Args:
         output: 0-d.
         inputs: Leaves that it depends on.
+        materialize_grads: As torch's; there is none to make.
     """
     with torch.no_grad():
         found = _backward(output)
