@@ -87,4 +87,4 @@ def test_a_missing_package_is_named(monkeypatch):
 
 def test_the_smoke_goes_through_a_task(capsys):
     main(["--smoke", "--only", "frozen-lake"])
-    assert "| `FrozenLake-v1` | `classic` |" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("frozen-lake: 32 updates, ")
