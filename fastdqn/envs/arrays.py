@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +41,11 @@ def fits(found: str, said: str) -> bool:
     if found not in order or said not in order:
         return found == said
     return found == said or (order.index(found) < order.index(said))
+
+
+def without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape but for its axes of 1: where these are equal, a reshape is what is meant."""
+    return tuple(size for size in shape if size != 1)
 
 
 def cast(x: Any, dtype: DType) -> Any:

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from fastdqn.envs import arrays, layout
 from fastdqn.envs.leaves import ObservationOptions
-from fastdqn.envs.reader import ObservationReader, without_ones
+from fastdqn.envs.reader import ObservationReader
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError
 from fastdqn.types import Array
@@ -128,7 +128,7 @@ def check_frames(envs: VectorEnv, raw: Any) -> Array:
             f"torch tensor of shape {shape}."
         )
     if tuple(raw.shape) != shape:
-        if without_ones(raw.shape) != without_ones(shape):
+        if arrays.without_ones(raw.shape) != arrays.without_ones(shape):
             raise EnvError(
                 f"{envs} returned observation of shape {tuple(raw.shape)}, but its space says "
                 f"{shape}; correct one of them."
@@ -147,8 +147,7 @@ def check_per_env(envs: VectorEnv, name: str, value: Array) -> Array:
     shape = tuple(value.shape)
     if shape == (envs.num_envs,):
         return value
-    sizes = [size for size in shape if size != 1]
-    if sizes == ([] if envs.num_envs == 1 else [envs.num_envs]):
+    if arrays.without_ones(shape) == arrays.without_ones((envs.num_envs,)):
         return value.reshape(envs.num_envs)
     raise EnvError(
         f"{envs} returned {name} of shape {shape}; one value per env, shape {(envs.num_envs,)}, is "

@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
+from fastdqn.envs import arrays
+
 _OF_ARRAYS = (Box, Discrete, MultiBinary, MultiDiscrete)
 
 
@@ -66,7 +68,7 @@ class Conforming(gymnasium.Wrapper):
         if not isinstance(space, _OF_ARRAYS):
             return observation
         shape, found = space.shape, np.shape(observation)
-        if found == shape or _without_ones(found) != _without_ones(shape):
+        if found == shape or arrays.without_ones(found) != arrays.without_ones(shape):
             return observation
         self._needed = True
         return np.asarray(observation, space.dtype).reshape(shape)
@@ -76,7 +78,3 @@ class Conforming(gymnasium.Wrapper):
             return value
         self._needed = True
         return np.asarray(value).reshape(())[()]
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)

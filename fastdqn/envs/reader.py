@@ -211,7 +211,7 @@ class ObservationReader:
         leaf = self.leaves[0]
         first = self._at(raw, leaf, None)
         shape = tuple(np.shape(first))
-        batch = shape and without_ones(shape) == without_ones((shape[0], *leaf.shape))
+        batch = shape and arrays.without_ones(shape) == arrays.without_ones((shape[0], *leaf.shape))
         if len(shape) > len(leaf.shape) or (batch and shape != leaf.shape):
             return self.frames(raw, shape[0], None), False
         return self.single(raw, None)[None], True
@@ -291,7 +291,7 @@ class ObservationReader:
             except ValueError:  # of arrays of several shapes
                 raise self._misfit(leaf, what, f"of type {type(x).__name__}", f"{shape}") from None
         if tuple(x.shape) != shape:
-            if without_ones(x.shape) != without_ones(shape):
+            if arrays.without_ones(x.shape) != arrays.without_ones(shape):
                 raise self._misfit(leaf, what, f"of shape {tuple(x.shape)}", f"{shape}")
             x = x.reshape(shape)
         if not arrays.fits(arrays.kind(x.dtype), arrays.kind(np.dtype(leaf.dtype))):
@@ -339,11 +339,6 @@ class ObservationReader:
             )
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"the observation cannot be read ({error}).") from None
-
-
-def without_ones(shape: Sequence[int]) -> tuple[int, ...]:
-    """A shape but for its axes of 1: where these are equal, a reshape is what is meant."""
-    return tuple(size for size in shape if size != 1)
 
 
 def _with_axis(raw: Any) -> Any:
