@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
 from fastdqn.networks.onednn import Linear
-from fastdqn.networks.torso import Torso, stack_as_channels
+from fastdqn.networks.torso import Torso, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -40,11 +40,7 @@ class BatchNormCNN(Torso):
         self, channels: int, height: int, width: int, hidden_sizes: Sequence[int] = ()
     ) -> None:
         super().__init__()
-        if min(height, width) < MIN_SIZE:
-            raise ConfigError(
-                f"network = 'batchnorm_cnn' needs frames of at least {MIN_SIZE} x {MIN_SIZE}, not "
-                f"{height} x {width}; use network = 'small_cnn'."
-            )
+        check_size("batchnorm_cnn", MIN_SIZE, height, width, instead="small_cnn")
         plan = pairwise((channels, *CHANNELS))
         self.convs = nn.ModuleList(nn.Conv2d(c, out, 5, stride=2) for c, out in plan)
         self.norms = nn.ModuleList(nn.BatchNorm2d(out) for out in CHANNELS)

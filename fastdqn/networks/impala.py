@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastdqn.errors import ConfigError
 from fastdqn.networks.onednn import Linear
-from fastdqn.networks.torso import Torso, stack_as_channels
+from fastdqn.networks.torso import Torso, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -87,11 +86,7 @@ class ImpalaCNN(Torso):
         beside: int = 0,
     ) -> None:
         super().__init__()
-        if min(height, width) < MIN_SIZE:
-            raise ConfigError(
-                f"network = 'impala' needs frames of at least {MIN_SIZE} x {MIN_SIZE}, not "
-                f"{height} x {width}; use network = 'small_cnn'."
-            )
+        check_size("impala", MIN_SIZE, height, width, instead="small_cnn")
         plan = (channels, *(multiplier * count for count in CHANNELS))
         self.sections = nn.ModuleList(Section(inward, out) for inward, out in pairwise(plan))
         for _ in self.sections:

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastdqn.errors import ConfigError
 from fastdqn.networks.onednn import Linear, has_conv_relu, nature_features
-from fastdqn.networks.torso import Torso, stack_as_channels
+from fastdqn.networks.torso import Torso, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -36,11 +35,7 @@ class NatureCNN(Torso):
         self, channels: int, height: int, width: int, hidden: int, *, beside: int = 0
     ) -> None:
         super().__init__()
-        if min(height, width) < MIN_SIZE:
-            raise ConfigError(
-                f"network = 'nature' needs frames of at least {MIN_SIZE} x {MIN_SIZE}, not "
-                f"{height} x {width}; use network = 'small_cnn'."
-            )
+        check_size("nature", MIN_SIZE, height, width, instead="small_cnn")
         self.conv1 = nn.Conv2d(channels, 32, 8, stride=4)
         self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
         self.conv3 = nn.Conv2d(64, 64, 3)

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastdqn.errors import ConfigError
 from fastdqn.frame_format import SMALLEST_IMAGE
 from fastdqn.networks.onednn import Linear, conv_relu, has_conv_relu
-from fastdqn.networks.torso import Torso, stack_as_channels
+from fastdqn.networks.torso import Torso, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -39,11 +38,7 @@ class SmallCNN(Torso):
         self, channels: int, height: int, width: int, hidden: int, *, beside: int = 0
     ) -> None:
         super().__init__()
-        if min(height, width) < SMALLEST_IMAGE:
-            raise ConfigError(
-                f"network = 'small_cnn' needs frames of at least {SMALLEST_IMAGE} x "
-                f"{SMALLEST_IMAGE}, not {height} x {width}; use network = 'mlp'."
-            )
+        check_size("small_cnn", SMALLEST_IMAGE, height, width, instead="mlp")
         self.conv = nn.Conv2d(channels, CHANNELS, 3)
         self.body_features = CHANNELS * (height - 2) * (width - 2)
         self.hidden = Linear(self.body_features + beside, hidden)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 from torch import Tensor, nn
 
+from fastdqn.errors import ConfigError
+
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
 
@@ -45,6 +47,23 @@ class Torso(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         """Observations [B, ...], uint8 or floats, to [B, H]."""
         return self.to_hidden(self.body(observation))
+
+
+def check_size(network: str, smallest: int, height: int, width: int, *, instead: str) -> None:
+    """Refuse frames that a network's convolutions see nothing of, by a ConfigError.
+
+    Args:
+        network: Its name in a configuration.
+        smallest: Pixels that each side needs.
+        height: Of the frames.
+        width: Likewise.
+        instead: The network to propose.
+    """
+    if min(height, width) < smallest:
+        raise ConfigError(
+            f"network = {network!r} needs frames of at least {smallest} x {smallest}, not "
+            f"{height} x {width}; use network = {instead!r}."
+        )
 
 
 def stack_as_channels(observation: Tensor) -> Tensor:
