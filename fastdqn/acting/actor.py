@@ -95,11 +95,7 @@ class Actor:
         if not isinstance(epsilon, Tensor):
             self._epsilon.fill_(check_argument("epsilon", epsilon, float, Range(0.0, 1.0)))
             return
-        if list(epsilon.shape) not in ([], [self.num_envs]):
-            raise ConfigError(
-                f"epsilon has shape {list(epsilon.shape)}; use one chance, or one for each of the "
-                f"{self.num_envs} envs, [{self.num_envs}]."
-            )
+        exploration.check_chances(epsilon, self.num_envs)
         if epsilon.shape == self._epsilon.shape:
             self._epsilon.copy_(epsilon)
         else:

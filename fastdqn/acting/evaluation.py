@@ -12,6 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
+from fastdqn.acting.exploration import check_chances
 from fastdqn.acting.policy import Policy
 from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
@@ -192,9 +193,5 @@ def _checked_epsilon(epsilon: Any, num_envs: int) -> float | Tensor:
     if not isinstance(epsilon, Tensor):
         chance: float = check_argument("epsilon", epsilon, float, Range(0.0, 1.0))
         return chance
-    if list(epsilon.shape) not in ([], [num_envs]):
-        raise ConfigError(
-            f"epsilon has shape {list(epsilon.shape)}; use one chance, or one for each of the "
-            f"{num_envs} envs, [{num_envs}]."
-        )
+    check_chances(epsilon, num_envs)
     return epsilon

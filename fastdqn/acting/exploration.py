@@ -5,6 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastdqn.errors import ConfigError
+
+
+def check_chances(epsilon: Tensor, num_envs: int) -> None:
+    """Refuse, by a ConfigError, what is neither one chance nor one for each env."""
+    if list(epsilon.shape) not in ([], [num_envs]):
+        raise ConfigError(
+            f"epsilon has shape {list(epsilon.shape)}; use one chance, or one for each of the "
+            f"{num_envs} envs, [{num_envs}]."
+        )
+
 
 @torch.no_grad()
 def epsilon_greedy(q: Tensor, epsilon: Tensor | float, uniform: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastdqn.acting.exploration import epsilon_greedy
+from fastdqn.acting.exploration import check_chances, epsilon_greedy
 from fastdqn.envs import arrays
 from fastdqn.envs.reader import ObservationReader
 from fastdqn.errors import ConfigError, EnvError
@@ -99,11 +99,8 @@ class Policy:
             raise ConfigError(
                 f"first has shape {tuple(np.shape(first))}; use one flag for each of {num} envs."
             )
-        if isinstance(epsilon, Tensor) and tuple(epsilon.shape) not in ((), (num,)):
-            raise ConfigError(
-                f"epsilon has shape {tuple(epsilon.shape)}; use a number, or one for each of "
-                f"{num} envs."
-            )
+        if isinstance(epsilon, Tensor):
+            check_chances(epsilon, num)
         numpy = not isinstance(frames, Tensor)
         seen = as_tensor(frames).to(self.device)
         seen = seen if seen.dtype == torch.uint8 else seen.float()

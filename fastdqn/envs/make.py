@@ -175,17 +175,18 @@ def _adapt(
     ale_py = sys.modules.get("ale_py")  # not loaded: then these are not its envs
     if ale_py is not None and isinstance(envs.unwrapped, ale_py.AtariVectorEnv):
         return AtariStream(envs, frame_stack=frame_stack, seed=seed, observation=observation)
-    stream = GymnasiumStream(
+    # Not the unwrapped envs: what a wrapper makes of their rows is to be seen to.
+    if isinstance(envs, NativeVectorEnv):
+        stream = NativeStream(envs, frame_stack=frame_stack, seed=seed, observation=observation)
+        if stream.reader.plain:  # its rows are taken as they come
+            return stream
+    return GymnasiumStream(
         envs,
         frame_stack=frame_stack,
         seed=seed,
         step_timeout_s=step_timeout_s,
         observation=observation,
     )
-    # Not the unwrapped envs: what a wrapper makes of their rows is to be seen to.
-    if isinstance(envs, NativeVectorEnv) and stream.reader.plain:
-        return NativeStream(envs, frame_stack=frame_stack, seed=seed, observation=observation)
-    return stream
 
 
 def _make_vec(

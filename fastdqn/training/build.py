@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, cast
 
 import torch
@@ -110,8 +111,7 @@ def _check_made(stream: Any, config: Config) -> None:
 
 def observation_arguments(config: Config) -> dict[str, Any]:
     """What a configuration says of observations."""
-    names = ("observation_scale", "image_layout", "observation_keys", "store_uint8")
-    return {name: getattr(config, name) for name in names}
+    return {field.name: getattr(config, field.name) for field in fields(ObservationOptions)}
 
 
 def build_network(config: Config, envs: EnvStream, network: nn.Module | None = None) -> nn.Module:

@@ -130,7 +130,6 @@ PLAIN = re.compile(
     use \({},\)
     use Q of every action, \[B, A\]{}
     use \[{}, \.\.\.\]
-    use a number, or one for each of {} envs
     use act for observations of your own
     use one action for each of B samples, \[B\]
     use one chance, or one for each of the {} envs, \[{}\]
