@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastdqn.envs import EnvStream
     from fastdqn.types import StackPadding
 
-_SPACES = ("frames", "format", "num_actions", "action_start")
+_SPACES = ("frames", "format", "parts", "num_actions", "action_start")
 _STACKS = ("frame_stack", "stack_padding")
 
 
@@ -28,6 +28,7 @@ class Spaces:
     action_start: int
     frame_stack: int | None
     stack_padding: StackPadding
+    parts: tuple[str, ...] | None = None  # of an observation, in order; None: unknown
 
     @classmethod
     def of(cls, envs: EnvStream) -> Spaces:
@@ -53,6 +54,7 @@ class Spaces:
             envs.action_start,
             envs.frame_stack,
             envs.stack_padding,
+            getattr(getattr(envs, "reader", None), "parts", None),
         )
 
     @classmethod
@@ -69,6 +71,7 @@ class Spaces:
             spec["action_start"],
             spec["frame_stack"],
             spec["stack_padding"],
+            _parts(spec.get("observation")),
         )
 
     @property
@@ -126,6 +129,8 @@ def _check(
             same = wanted.frame_shape == found.frame_shape and len(dtypes) < 2
         elif field == "format":
             same = None in (wanted.frame_dtype, found.frame_dtype) or wanted.means(found)
+        elif field == "parts":
+            same = None in (wanted.parts, found.parts) or wanted.parts == found.parts
         else:
             same = getattr(wanted, field) == getattr(found, field)
         if not same:
@@ -140,8 +145,17 @@ def _shown(spaces: Spaces, field: str) -> str:
         return f"frames of shape {spaces.frame_shape} {spaces.frame_dtype or ''}".rstrip()
     if field == "format":
         return f"observations that are {spaces.format}"
+    if field == "parts":
+        return f"observations made of {', '.join(spaces.parts or ()) or 'one array'}"
     if field == "num_actions":
         return f"{spaces.num_actions} actions"
     if field == "action_start":
         return f"actions that start at {spaces.action_start}"
     return f"{field} = {getattr(spaces, field)!r}"
+
+
+def _parts(observation: Any) -> tuple[str, ...] | None:
+    """As ``ObservationReader.parts``, of what a checkpoint holds of it."""
+    if observation is None:
+        return None
+    return tuple(".".join(map(str, leaf["path"])) for leaf in observation["leaves"])

@@ -160,6 +160,11 @@ class ObservationReader:
         return said
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that an observation is made of, in order."""
+        return tuple(leaf.name for leaf in self.leaves)
+
+    @property
     def frame_space(self) -> Box:
         """The Box of one frame; made when asked for, for it holds two frames of bounds."""
         dtype = self.frame_dtype

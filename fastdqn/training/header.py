@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastdqn.config.config import Config
 from fastdqn.envs import EnvStream
 from fastdqn.learning.learner import Learner
+from fastdqn.networks.encoder import needs_encoder
+from fastdqn.networks.q_network import QNetwork
 from fastdqn.replay.memory_plan import MemoryPlan, format_bytes
 from fastdqn.spaces import Spaces
 from fastdqn.system.info import device_name
@@ -34,7 +36,8 @@ def header(
         "envs": f"{name}, {envs.num_envs} side by side, {envs.num_actions} actions, frames "
         f"{shape} {envs.observation_space.dtype}" + (f", {stack} stacked" if stack else ""),
         "observed": str(reader or Spaces.of(envs).format)
-        + ("; normalised" if c.normalize_observations else ""),
+        + ("; normalised" if c.normalize_observations else "")
+        + ("" if _is_shown(learner, envs) else "; your network sees frames as they are stored"),
         "network": f"{type(torso).__name__}, {parameters:,} parameters, {learner.precision}, "
         f"{learner.device} ({device_name(learner.device)}), {learner.mode}"
         + (" (the first updates wait for the compiler)" if learner.mode != "eager" else ""),
@@ -49,3 +52,12 @@ def header(
         "replay": f"{plan.capacity:,} rows, {format_bytes(plan.total)}, n-step {c.n_step}, "
         + (f"prioritized, alpha {c.priority_alpha:g}, {beta}" if c.prioritized else "uniform"),
     }
+
+
+def _is_shown(learner: Learner, envs: EnvStream) -> bool:
+    """Whether the network sees what ``observed`` says: one of the caller's own may not."""
+    network, spaces = learner.network, Spaces.of(envs)
+    if not isinstance(network, QNetwork):
+        return False
+    needed = needs_encoder(spaces.frame_dtype or "float32", spaces.format, False)
+    return network.encoder is not None or not needed

@@ -15,6 +15,7 @@ from helpers import replay_oracle
 from helpers.replay_oracle import MODES, count_bad
 from helpers.scripted_env import Script, ScriptedStream, ScriptedVectorEnv
 from helpers.short_runs import tiny
+from torch import nn
 
 import fastdqn
 from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint, save_checkpoint
@@ -146,6 +147,57 @@ def test_a_normalizing_wrapper_is_noticed_once(tmp_path):
         warnings.simplefilter("error")
         other = vector(gymnasium.wrappers.vector.NormalizeReward)
         fastdqn.training.trainer.Trainer(tiny(tmp_path / "other"), envs=other).close()
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3 * 36 + 4 * 3, 2)
+
+    def forward(self, observation):
+        return self.layer(observation.float())
+
+
+def test_a_network_of_the_callers_is_said_to_see_frames(tmp_path):
+    words = "; your network sees frames as they are stored"
+    for network, told in ((Own(), True), (None, False)):
+        trainer = fastdqn.training.trainer.Trainer(
+            short(tmp_path / str(told)), envs=cars(), network=network
+        )
+        trainer.close()
+        (row,) = (row for row in trainer.header().splitlines() if row.startswith("observed"))
+        assert row.endswith(words) == told
+
+
+def test_equal_frames_of_other_parts_are_refused(tmp_path):
+    """Numbers in the same places that mean something else."""
+
+    def two(*names):
+        part = Box(-1, 1, (2,))
+
+        class Two(gymnasium.Env):
+            observation_space, action_space = Dict({n: part for n in names}), Discrete(2)
+
+            def reset(self, *, seed=None, options=None):
+                super().reset(seed=seed)
+                return {n: np.zeros(2, np.float32) for n in names}, {}
+
+            def step(self, action):
+                over = self.np_random.random() < 0.3
+                return {n: np.zeros(2, np.float32) for n in names}, 0.0, over, False, {}
+
+        return SyncVectorEnv([Two] * 4)
+
+    config = short(tmp_path / "a")
+    policy = fastdqn.load(train(config, envs=two("a", "b")).run_dir, device="cpu")
+    words = "observations made of a, c, where .* have observations made of a, b; "
+    with pytest.raises(ConfigError, match=f"^The envs have {words}play it in envs like those"):
+        fastdqn.evaluate(policy, two("a", "c"), episodes_per_env=1)
+    with pytest.raises(ConfigError, match=f"^The envs have {words}use envs like those"):
+        train(config.replace(resume="require"), envs=two("a", "c"))
+    with pytest.raises(ConfigError, match=f"^eval_envs have {words}pass eval_envs like those"):
+        train(short(tmp_path / "b"), envs=two("a", "b"), eval_envs=two("a", "c"))
+    assert fastdqn.evaluate(policy, two("a", "b"), episodes_per_env=1).episodes == 4
 
 
 def stream_with(**changes):
