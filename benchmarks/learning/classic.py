@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import subprocess
 import sys
@@ -28,8 +27,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import gymnasium
 
 import fastdqn
 from benchmarks.result_file import RESULTS, write_result
@@ -89,7 +86,6 @@ TASKS = {
 def run(name: str, seed: int, scratch: str, *, smoke: bool = False) -> Row:
     """Train one seed in this process, and return its row."""
     task = TASKS[name]
-    register(task)
     config = task.config.replace(seed=seed, run_dir=str(Path(scratch) / f"{name}-{seed}"))
     config = shortened(config) if smoke else config
     summary = train(config).summary
@@ -125,15 +121,6 @@ def shortened(config: Config) -> Config:
         eval_num_envs=2,
         eval_max_env_steps=64,
     )
-
-
-def register(task: Task) -> None:
-    """Tell Gymnasium of the envs of a package, which 1.x no longer does by itself."""
-    if task.package is None or task.env_id in gymnasium.registry:
-        return
-    importlib.import_module(task.package.lower())  # does it for minigrid
-    for point in metadata.entry_points(group="gymnasium.envs", name=task.package):
-        point.load()()  # and this for MinAtar
 
 
 def is_missing(task: Task) -> bool:

@@ -63,7 +63,7 @@ def _type(hint: object) -> str:
     if typing.get_origin(hint) is Literal:
         return "choice"
     if typing.get_origin(hint) is tuple:
-        return "ints"
+        return "texts" if str in typing.get_args(hint) else "ints"
     if typing.get_origin(hint) is dict:
         return "JSON object"
     return getattr(hint, "__name__", str(hint))

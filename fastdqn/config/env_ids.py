@@ -6,6 +6,7 @@ Here and not in ``envs/``, which needs torch: a configuration is checked before 
 from __future__ import annotations
 
 from fastdqn.config.atari_ids import game_id, random_skip_advice
+from fastdqn.config.env_packages import register_from_package
 from fastdqn.errors import EnvError, nearest
 
 _NATIVE = {
@@ -35,7 +36,10 @@ def register_native_envs() -> None:
 
 
 def check_env_id(env_id: str) -> None:
-    """Raise EnvError for ids that Gymnasium does not know, or that give raw Atari screens."""
+    """Raise EnvError for ids that Gymnasium does not know, or that give raw Atari screens.
+
+    A package that registers its envs only when asked is asked first.
+    """
     from gymnasium.envs.registration import registry  # here, for --help to need no gymnasium
 
     register_native_envs()
@@ -46,13 +50,23 @@ def check_env_id(env_id: str) -> None:
             return  # make_envs says how to install it
     if advice := random_skip_advice(env_id):
         raise EnvError(advice)
-    # Gymnasium resolves a name without -v<number> to the newest version; of Pong that is Pong-v4.
-    known = env_id in registry or any(
-        name.rpartition("-v")[0] == env_id and not str(spec.entry_point).startswith("ale_py")
-        for name, spec in registry.items()
-    )
-    if not known and ":" not in env_id:  # a colon names a module that registers the id
+    if ":" in env_id or _is_known(env_id):  # a colon names a module that registers the id
+        return
+    register_from_package(env_id)
+    if not _is_known(env_id):
         game = game_id(env_id)
         usable = sorted(name for name in registry if not random_skip_advice(name))
         alike = f" (did you mean {game!r}?)" if game else nearest(env_id, usable)
-        raise EnvError(f"There is no env {env_id!r}{alike}.")
+        other = f"; if a module of yours registers it, use 'module:{env_id}'"
+        raise EnvError(f"There is no env {env_id!r}{alike or other}.")
+
+
+def _is_known(env_id: str) -> bool:
+    """Whether Gymnasium makes envs of that id, and not of ``Pong-v4`` for ``Pong``."""
+    from gymnasium.envs.registration import registry
+
+    # It resolves a name without -v<number> to the newest version; of Pong that is Pong-v4.
+    return env_id in registry or any(
+        name.rpartition("-v")[0] == env_id and not str(spec.entry_point).startswith("ale_py")
+        for name, spec in registry.items()
+    )

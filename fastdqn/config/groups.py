@@ -36,8 +36,8 @@ class EnvFields:
     """Frames per observation, stacked by the replay (S); None: observations are used as they are.
     Atari needs it: 4."""
     observation_scale: Literal["auto", "none", "255"] = "auto"
-    """What the network divides observations by. auto: by 255 where their space runs from 0 to 255,
-    but for symbols on a grid of less than 16 x 16; none and 255 settle it."""
+    """What the network divides images and bytes by. auto: by 255 where their space runs from 0 to
+    255, but for symbols on a grid of less than 16 x 16; none and 255 settle it."""
     image_layout: Literal["auto", "chw", "hwc"] = "auto"
     """Whether images have their channels first or last; auto: by their sizes. They are stored with
     the channels first."""

@@ -104,6 +104,16 @@ def zero_where(mask: Any, x: Any) -> Any:
     return np.where(mask, x.dtype.type(0), x)
 
 
+def take(nest: Any, rows: np.ndarray, num: int) -> Any:
+    """Rows of each array [num, ...] in ``nest`` of dictionaries and tuples; others stay whole."""
+    if isinstance(nest, dict):
+        return {key: take(value, rows, num) for key, value in nest.items()}
+    if isinstance(nest, tuple):
+        return tuple(take(value, rows, num) for value in nest)
+    array = nest if isinstance(nest, Tensor) else np.asarray(nest)
+    return array[rows] if array.shape[:1] == (num,) else array
+
+
 def choose(mask: Any, yes: Any, no: Any) -> Any:
     """Rows of ``yes`` where ``mask`` (over axis 0), else of ``no``; always new memory."""
     mask = mask.reshape((-1,) + (1,) * (no.ndim - 1))

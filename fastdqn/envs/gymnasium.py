@@ -290,6 +290,8 @@ class GymnasiumStream(EnvStream):
                 f"SAME_STEP needs it, or use AutoresetMode.NEXT_STEP."
             )
         if not isinstance(final, np.ndarray) or final.dtype != object:  # rows not ended are junk
+            if self.reader.checks_values:
+                return self._with_rows(frames, final, np.flatnonzero(arrays.to_numpy(ended)))
             final = self._final_batch(final)
             return arrays.choose(ended, arrays.as_kind_of(final, frames), frames)
         out = arrays.copy(frames)  # an object array with holes
@@ -301,6 +303,15 @@ class GymnasiumStream(EnvStream):
                 )
             frame = self.reader.single(final[i], f"info['final_obs'][{i}]")
             out[i] = arrays.as_kind_of(frame, frames)
+        return out
+
+    def _with_rows(self, frames: Any, final: Any, rows: Any) -> Any:
+        """``frames`` with those of ``final`` in these rows, the only ones that are looked at."""
+        out = arrays.copy(frames)
+        if len(rows):
+            final = arrays.take(final, rows, self.num_envs)
+            new = self.reader.frames(final, len(rows), "final_obs")
+            out[rows] = arrays.as_kind_of(new, frames)
         return out
 
     def _final_batch(self, raw: Any) -> Any:

@@ -204,6 +204,11 @@ class ObservationReader:
             return image.reshape(num, *self.frame_shape)
         return _pack(image.reshape(num, -1), _concatenate(vector))
 
+    @property
+    def checks_values(self) -> bool:
+        """Whether :meth:`frames` refuses numbers: of no category, or of no byte."""
+        return any(leaf.kind == "categories" or leaf.to_bytes for leaf in self.leaves)
+
     def single(self, raw: Any, what: str | None = "observation") -> Any:
         """The frame [*O] of one observation."""
         return self.frames(_with_axis(raw), 1, what)[0]

@@ -164,7 +164,7 @@ class Learner:
         check_trainable(network)
         self._tried = objective is None  # ours needs no trial
         self._met: set[Shapes] = set()  # of the batches that were looked at
-        self._met_replays: set[tuple[int, int]] = set()  # by identity, and by batch size
+        self._met_replays: WeakKeyDictionary[ReplayBuffer, set[int]] = WeakKeyDictionary()
         self.objective: Objective = objective or QLearning(
             double=double, loss=loss, huber_delta=huber_delta
         )
@@ -316,7 +316,8 @@ class Learner:
             times = check_argument("times", times, int)
         if times <= 0:
             return None
-        if (id(replay), batch_size) not in self._met_replays:
+        known = isinstance(replay, ReplayBuffer) and self._met_replays.get(replay)
+        if not known or batch_size not in known:
             self._meet_replay(replay, batch_size, beta)
         if isinstance(beta, Tensor):
             self._beta.copy_(beta)
@@ -395,7 +396,7 @@ class Learner:
                 batch = replay.sample(batch_size, beta=beta)
                 replay.generator.set_state(before)
                 self._meet(batch, own=False)
-        self._met_replays.add((id(replay), batch_size))
+        self._met_replays.setdefault(replay, set()).add(batch_size)
 
     def _next_launch(self, times: int) -> int:
         """How many of the updates left go into the next launch."""

@@ -13,7 +13,8 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import batch_space
 
 from fastdqn.acting.policy import Policy
 from fastdqn.config.config import Config
@@ -579,3 +580,61 @@ def test_a_batch_is_told_from_one_observation(name):
     )
     many, single = reader.of_caller(raw)
     assert not single and np.array_equal(many, np.repeat(one, 3, 0))
+
+
+class DenseFinals(VectorEnv):
+    """SAME_STEP with all rows in ``final_obs``, and junk in those whose episode goes on."""
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, space: gymnasium.Space, observed: Any, final: Any, as_torch: bool) -> None:
+        self.num_envs, self.single_observation_space = 3, space
+        self.single_action_space = Discrete(2)
+        self.observation_space = batch_space(space, 3)
+        self.action_space = batch_space(self.single_action_space, 3)
+        self._observed, self._final, self._as_torch = observed, final, as_torch
+
+    def _given(self, nest: Any) -> Any:
+        if isinstance(nest, dict):
+            return {key: self._given(value) for key, value in nest.items()}
+        return torch.as_tensor(nest) if self._as_torch else nest
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return self._given(self._observed), {}
+
+    def step(self, actions: Any) -> Any:
+        ended = np.array([False, True, False])
+        flags = ended, np.zeros(3, bool)
+        info = {"final_obs": self._given(self._final)}
+        return self._given(self._observed), self._given(np.zeros(3)), *map(self._given, flags), info
+
+
+@pytest.mark.parametrize("as_torch", [False, True])
+@pytest.mark.parametrize("junk", [-1, 99])
+def test_junk_in_dense_final_observations_is_not_read(junk: int, as_torch: bool) -> None:
+    observed, final = np.array([1, 2, 0]), np.array([junk, 3, junk])
+    stream = make_envs(DenseFinals(Discrete(4), observed, final, as_torch))
+    stream.reset(seed=0)
+    stream.send(np.zeros(3, np.int64))
+    step = stream.recv()
+    assert np.asarray(step.observation).ravel().tolist() == [1, 3, 0]
+    assert np.asarray(step.reset_observation).ravel().tolist() == [1, 2, 0]
+
+    space = Dict(gear=Discrete(4), speed=Box(-1, 1, (1,)))
+    speed = np.ones((3, 1), np.float32)
+    inner = {"gear": final, "speed": speed / 2}
+    stream = make_envs(DenseFinals(space, {"gear": observed, "speed": speed}, inner, as_torch))
+    stream.reset(seed=0)
+    stream.send(np.zeros(3, np.int64))
+    got = np.asarray(stream.recv().observation)
+    assert got[1].tolist() == [3, 0.5]
+    assert got[[0, 2], 1].tolist() == [1, 1]
+
+
+def test_a_final_category_that_is_none_is_refused() -> None:
+    for wrong in (np.array([0, 4, 0]), np.array([0, 3])):
+        stream = make_envs(DenseFinals(Discrete(4), np.array([1, 2, 0]), wrong, False))
+        stream.reset(seed=0)
+        stream.send(np.zeros(3, np.int64))
+        with pytest.raises(EnvError, match="returned final_obs of"):
+            stream.recv()

@@ -122,7 +122,8 @@ PLAIN = re.compile(
     pass those that it takes
     pass what such envs return
     pass {}
-    pip install opencv\-python\-headless
+    pip install (opencv\-python\-headless|{})
+    use 'module:{}'
     put a BatchNorm1d in front
     return such arrays
     set it to the space of one env's observation

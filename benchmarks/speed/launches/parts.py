@@ -93,7 +93,7 @@ class Run:
             mode=mode,
         )
         # Fake parameters cannot be tried, and a trial is no part of an update.
-        self.learner._met_replays.add((id(self.replay), config.batch_size))
+        self.learner._met_replays[self.replay] = {config.batch_size}
         self._name_parts()
         self.actions = np.zeros(config.num_envs, np.int64)
         WATCH.strict = True
