@@ -63,7 +63,7 @@ class Task:
 
 # Why these differ from the preset is said beside the preset.
 CAR = {"normalize_observations": True, "gamma": 0.999, "loss": "mse"}
-LANDER = {"n_step": 1, "update_period_env_steps": 2.0, "total_env_steps": 500_000}
+LANDER = {"n_step": 1, "total_env_steps": 500_000}
 MILLION = {"total_env_steps": 1_000_000}
 TASKS = {
     "cartpole": Task("CartPole-v1", "classic", 475),
