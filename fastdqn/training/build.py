@@ -107,11 +107,6 @@ def _check_made(stream: Any, config: Config) -> None:
                 f"{name} = {value!r} has no effect on envs that are a stream already; pass it to "
                 f"make_envs, or leave it out."
             )
-    if config.frame_stack not in (None, stream.frame_stack):
-        raise ConfigError(
-            f"frame_stack = {config.frame_stack} has no effect on envs that are a stream already, "
-            f"with frame_stack = {stream.frame_stack}; pass it to make_envs, or leave it out."
-        )
 
 
 def observation_arguments(config: Config) -> dict[str, Any]:

