@@ -30,7 +30,7 @@ def here(tmp_path_factory):
 def test_the_commands_print_what_stands_there(capsys):
     found = re.findall(COMMAND, TEXT, re.M | re.S)
     commands = [(line, output) for block, output in found for line in block.splitlines()]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for line, output in commands:
         words = shlex.split(line)
         assert words[0] == "fastdqn"
@@ -38,7 +38,7 @@ def test_the_commands_print_what_stands_there(capsys):
         arguments = [*words[1:], *(["--dry-run"] if words[1] == "train" else [])]
         assert main(arguments) == 0, line
         printed = capsys.readouterr().out
-        assert printed.startswith(("env ", "preset "))
+        assert printed.startswith(("env ", "envs ", "preset "))
         if output:
             assert printed == output, line
 
