@@ -14,8 +14,8 @@ from fastdqn import Actor, Batch, Config, Learner, Policy, ReplayBuffer
 from fastdqn.acting.evaluation import evaluate
 from fastdqn.config.presets import preset
 from fastdqn.learning import losses
-from fastdqn.learning.objectives import QLearning
 from fastdqn.learning.perturbation import perturbation_saliency
+from fastdqn.learning.q_learning import QLearning
 from fastdqn.networks.make import make_network
 from fastdqn.plotting.many_runs import plot_curves
 from fastdqn.plotting.one_run import plot_returns

@@ -13,6 +13,7 @@ from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError
 from fastdqn.networks.checks import check_module
+from fastdqn.networks.draws import draw_all
 from fastdqn.networks.forward import forward_q
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.trial import try_network
@@ -27,7 +28,9 @@ class Actor:
     """Acts on the replay's newest stacks.
 
     Args:
-        network: In evaluation mode, e.g. ``learner.acting_network``.
+        network: In evaluation mode, e.g. ``learner.acting_network``. One that has
+            ``acting_shapes`` (noise, quantile fractions) acts with random numbers of the actor's
+            generator, each env with its own.
         num_envs: N.
         device: Where the network lives.
         autocast: Run the network under autocast to bfloat16.
@@ -67,6 +70,8 @@ class Actor:
                     f"it with network.to({str(device)!r})."
                 )
         self.autocast = autocast
+        shapes = getattr(self.network, "acting_shapes", None)
+        self._draws = {} if shapes is None else dict(shapes(self.num_envs))
         self._epsilon = torch.ones((), device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host
@@ -186,17 +191,22 @@ class Actor:
 
     def _choose_from(self, replay: ReplayBuffer) -> tuple[Tensor]:
         """Actions on the newest stacks, compiled from the one to the other."""
-        return (self._on_their_way(self._chosen(self, replay, self._uniform())),)
+        return (self._on_their_way(self._chosen(self, replay, self._uniform(), *self._drawn())),)
 
     def _choose(self, observation: Tensor) -> Tensor:
-        return self._on_their_way(self._actions(observation, self._uniform()))
+        return self._on_their_way(self._actions(observation, self._uniform(), *self._drawn()))
 
     def _uniform(self) -> Tensor:
         return torch.rand((2, self.num_envs), generator=self.generator, device=self.device)
 
-    def _actions(self, observation: Tensor, uniform: Tensor) -> Tensor:
+    def _drawn(self) -> list[Tensor]:
+        """What the network takes, outside what is compiled."""
+        return draw_all(list(self._draws.values()), self.generator) if self._draws else []
+
+    def _actions(self, observation: Tensor, uniform: Tensor, *drawn: Tensor) -> Tensor:
         """Pure."""
-        q = forward_q(self.network, observation, self.autocast)
+        randoms = dict(zip(self._draws, drawn, strict=True))
+        q = forward_q(self.network, observation, self.autocast, randoms)
         return self._epsilon_greedy(q, self._epsilon, uniform)
 
     def _on_their_way(self, actions: Tensor) -> Tensor:
@@ -222,6 +232,6 @@ class Actor:
         restore_generator(self.generator, state["generator"])
 
 
-def _chosen_from(actor: Actor, replay: ReplayBuffer, uniform: Tensor) -> Tensor:
+def _chosen_from(actor: Actor, replay: ReplayBuffer, uniform: Tensor, *drawn: Tensor) -> Tensor:
     """Actions on the newest stacks of a replay; pure."""
-    return actor._actions(newest_stacks(replay), uniform)
+    return actor._actions(newest_stacks(replay), uniform, *drawn)

@@ -113,11 +113,57 @@ _DETAILS = [
         lambda c: c.network in ("auto", "mlp"),
         "is for network = 'mlp', not {network}; leave it out or use that one",
     ),
+    _Detail(
+        "atoms value_min value_max",
+        lambda c: c.head == "c51",
+        "is for head = 'c51', not {head}; leave it out or use that one",
+    ),
+    _Detail(
+        "quantiles",
+        lambda c: c.head == "qr",
+        "is for head = 'qr', not {head}; leave it out or use that one",
+    ),
+    _Detail(
+        "iqn_samples iqn_target_samples iqn_policy_samples iqn_cosines iqn_cvar",
+        lambda c: c.head == "iqn",
+        "is for head = 'iqn', not {head}; leave it out or use that one",
+    ),
+    _Detail(
+        "noisy_sigma",
+        lambda c: c.noisy,
+        "has no noise to scale; set noisy = True, or leave it out",
+    ),
+    _Detail(
+        "padding",
+        lambda c: c.network in ("auto", "nature", "der"),
+        "is for network = 'nature' or 'der', not {network}; leave it out or use one of these",
+    ),
+    _Detail(
+        "munchausen",
+        lambda c: c.head != "c51",
+        "is not defined for head = 'c51'; use scalar, qr or iqn",
+    ),
+    _Detail(
+        "munchausen_alpha munchausen_temperature munchausen_clip munchausen_policy",
+        lambda c: c.munchausen,
+        "has no effect on plain Q-learning; set munchausen = True, or leave it out",
+    ),
     _Detail(  # the same network chooses the next action and values it
         "double",
         lambda c: c.target_period_updates is not None,
         "has no effect without a target network; set target_period_updates, or leave it out",
         idle=False,
+    ),
+    _Detail(
+        "double",
+        lambda c: not c.munchausen,
+        "has no next action to choose with munchausen = True; leave one of them out",
+        idle=False,
+    ),
+    _Detail(
+        "loss",
+        lambda c: c.head == "scalar",
+        "is for head = 'scalar', not {head}, which has a loss of its own; leave one of them out",
     ),
     _Detail(
         "target_tau",
@@ -132,8 +178,9 @@ _DETAILS = [
     ),
     _Detail(
         "huber_delta",
-        lambda c: c.loss == "huber",
-        "has no effect with loss = {loss}; use loss = 'huber', or leave it out",
+        lambda c: c.loss == "huber" and c.head != "c51",
+        "has no effect with loss = {loss} and head = {head}; use loss = 'huber' and another head "
+        "than c51, or leave it out",
     ),
     _Detail(
         "rmsprop_centred rmsprop_alpha",

@@ -116,12 +116,15 @@ class RunFields:
 class NetworkFields:
     """From an observation to Q values."""
 
-    network: Literal["auto", "mlp", "nature", "small_cnn", "impala", "batchnorm_cnn"] = "auto"
+    network: Literal["auto", "mlp", "nature", "der", "small_cnn", "impala", "batchnorm_cnn"] = (
+        "auto"
+    )
     """auto: nature (the CNN of Mnih 2015) for images, small_cnn (MinAtar's, Young 2019) for those
     smaller than 36 x 36, mlp for vectors; a vector beside an image gets a branch of its own.
-    impala: the residual CNN of Espeholt 2018. batchnorm_cnn: the one of PyTorch's DQN tutorial."""
+    der: the two convolutions of data-efficient Rainbow (van Hasselt 2019). impala: the residual
+    CNN of Espeholt 2018. batchnorm_cnn: the one of PyTorch's DQN tutorial."""
     hidden_sizes: tuple[int, ...] = (256, 256)
-    """Hidden layers of the mlp; for nature, small_cnn and impala, the one layer after the
+    """Hidden layers of the mlp; for nature, der, small_cnn and impala, the one layer after the
     convolutions; batchnorm_cnn can do without any."""
     impala_width: Annotated[int, Range(1, 64)] = 1
     """Multiplies the channels of network impala: 16, 32 and 32."""
@@ -129,7 +132,40 @@ class NetworkFields:
     """Batch normalisation before each ReLU of the mlp: statistics of the batch to learn, running
     ones to act and in the target network."""
     dueling: bool = False
-    """Dueling head (Wang 2016): Q = V + A - mean A."""
+    """Dueling head (Wang 2016): Q = V + A - mean A; of a distribution number by number."""
+    head: Literal["scalar", "c51", "qr", "iqn"] = "scalar"
+    """What is learned of the return: scalar its mean, Q; or its distribution. c51: probabilities of
+    fixed values (Bellemare 2017). qr: its quantiles (Dabney 2018a). iqn: the quantile of any
+    fraction (Dabney 2018b), which costs most."""
+    atoms: Annotated[int, Range(2, 65_536)] = 51
+    """Values that head c51 has probabilities of (N)."""
+    value_min: Annotated[float, Range(-1e30, 1e30)] = -10.0
+    """The first of them ..."""
+    value_max: Annotated[float, Range(-1e30, 1e30)] = 10.0
+    """... and the last: what returns lie beyond counts as these."""
+    quantiles: Annotated[int, Range(1, 65_536)] = 200
+    """Quantiles of head qr (N)."""
+    iqn_samples: Annotated[int, Range(1, 65_536)] = 64
+    """Fractions of head iqn for each transition of an update (N)."""
+    iqn_target_samples: Annotated[int, Range(1, 65_536)] = 64
+    """Those of its target (N')."""
+    iqn_policy_samples: Annotated[int, Range(1, 65_536)] = 32
+    """Those by which actions are chosen (K); in evaluation they are midpoints."""
+    iqn_cosines: Annotated[int, Range(1, 65_536)] = 64
+    """Cosines that a fraction is described by."""
+    iqn_cvar: Annotated[float, Range(0.0, 1.0, open_low=True)] = 1.0
+    """Act by the mean of this lowest share of the returns (CVaR); below 1 shuns risk."""
+    noisy: bool = False
+    """Learned noise in the hidden layer behind the body and in the head, to explore by (Fortunato
+    2018): set epsilon_start and epsilon_end to 0. Evaluation leaves the noise out."""
+    noisy_sigma: Annotated[float, Range(0.0, 100.0)] = 0.5
+    """Its deviation at the start, times the root of a layer's inputs; DQN Zoo and Dopamine have
+    0.1."""
+    padding: Literal["valid", "same"] = "valid"
+    """Of the convolutions of networks nature and der: same pads with zeros, as Dopamine does."""
+    init: Literal["torch", "xavier", "orthogonal"] = "torch"
+    """How weights are drawn. xavier, with biases of 0, is Dopamine's; with a large
+    optimizer_epsilon their scale decides the size of a step. Noisy layers keep their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +183,23 @@ class LearningFields:
     gamma: Annotated[float, Range(0.0, 1.0)] = 0.99
     """Discount per env step."""
     double: bool = True
-    """Double Q-learning (van Hasselt 2016). Off without a target network, where it is the same."""
+    """Double Q-learning (van Hasselt 2016). Off without a target network, where it is the same, and
+    with munchausen, which chooses no next action."""
+    munchausen: bool = False
+    """Munchausen Q-learning (Vieillard 2020): a soft policy in the place of the best action, and
+    its log-probability added to the reward."""
+    munchausen_alpha: Annotated[float, Range(0.0, 1.0)] = 0.9
+    """Share of the log-probability that is added."""
+    munchausen_temperature: Annotated[float, Range(1e-6, 1e6)] = 0.03
+    """Of the soft policy."""
+    munchausen_clip: Annotated[float, Range(-1e9, 0.0)] = -1.0
+    """The least that temperature times log-probability counts as."""
+    munchausen_policy: Literal["target", "online"] = "target"
+    """Whose policy the log-probability is of: the target network's, as published, or the online
+    network's, which saves a forward."""
     loss: Literal["huber", "mse"] = "huber"
-    """Of the TD error; mse is td^2, huber is quadratic up to huber_delta."""
+    """Of the TD error; mse is td^2, huber is quadratic up to huber_delta. Quantiles have Huber's
+    (divided by huber_delta), c51 has the cross-entropy."""
     huber_delta: Annotated[float, ABOVE_ZERO] = 1.0
     """Where the Huber loss turns linear."""
     optimizer: Literal["adam", "rmsprop"] = "adam"

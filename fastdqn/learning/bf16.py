@@ -1,4 +1,4 @@
-"""A network whose torso runs on bfloat16 copies of the weights.
+"""A network whose body runs on bfloat16 copies of the weights.
 
 The masters stay float32 and are what the optimizer moves; after each step one copy brings the
 bfloat16 ones up to date. Autocast would lower every weight again in every forward: on a GPU that
@@ -12,11 +12,12 @@ import copy
 import torch
 
 from fastdqn.learning.flat_parameters import FlatParameters
+from fastdqn.networks.copies import lowered_parts
 from fastdqn.networks.q_network import QNetwork
 
 
 class Bfloat16Twin:
-    """A second network on the same head and buffers, and on copies of the torso's parameters.
+    """A second network on the same head and buffers, and on copies of the body's parameters.
 
     Args:
         network: The masters.
@@ -29,8 +30,9 @@ class Bfloat16Twin:
         shared = {id(t): t for t in [*network.head.parameters(), *network.buffers()]}
         self.network = copy.deepcopy(network, shared)
         views = flat.named_views(self.data)
-        for name, parameter in self.network.torso.named_parameters(prefix="torso"):
-            parameter.data = views[name]
+        for part, module in lowered_parts(self.network).items():
+            for name, parameter in module.named_parameters(prefix=part):
+                parameter.data = views[name]
 
     @torch.no_grad()
     def refresh(self) -> None:

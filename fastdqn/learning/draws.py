@@ -1,27 +1,17 @@
-"""The random numbers of an update, drawn outside what is compiled.
+"""The random numbers of an update, drawn outside what is compiled (:mod:`fastdqn.networks.draws`).
 
-What is compiled draws other numbers than what is not, and no default generator belongs to one run.
-So a network that takes random numbers in its forward (noise, quantile fractions) says which, in a
-method ``random_shapes(batch_size)``, and gets them as the argument ``randoms``; the learner draws
-them from a generator of its own, which it saves.
+The learner draws them from a generator of its own, which it saves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fastdqn.learning.objectives import Forward
-
-
-class Draw(NamedTuple):
-    """One tensor of random numbers: what ``random_shapes`` names."""
-
-    distribution: Literal["uniform", "normal"]  # of [0, 1), or standard
-    shape: tuple[int, ...]
+from fastdqn.learning.objectives import Forward, Objective
+from fastdqn.networks.draws import Draw, draw_all
 
 
 class UpdateDraws:
@@ -29,32 +19,25 @@ class UpdateDraws:
 
     Args:
         network: One without ``random_shapes`` takes none.
-        forwards: Of the objective; each gets its own.
+        objective: Each of its forwards gets its own, and of quantile fractions as many as its
+            ``samples`` say.
     """
 
-    def __init__(self, network: nn.Module, forwards: Sequence[Forward]) -> None:
+    def __init__(self, network: nn.Module, objective: Objective) -> None:
         self._shapes = getattr(network, "random_shapes", None)
-        self._forwards = () if self._shapes is None else tuple(forwards)
+        self._samples: Mapping[Forward, int] = getattr(objective, "samples", {})
+        self._forwards: tuple[Forward, ...] = ()
+        if self._shapes is not None and self._shapes(1):
+            self._forwards = tuple(objective.forwards)
 
     def __bool__(self) -> bool:
         return bool(self._forwards)
 
     def draw(self, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-        """Float32 tensors in the order of :meth:`by_forward`, on the generator's device.
-
-        One operation for each distribution; the tensors are views of what it drew.
-        """
+        """Float32 tensors in the order of :meth:`by_forward`, on the generator's device."""
         if not self._forwards:
             return []
-        wanted = [draw for _, _, draw in self._each(batch_size)]
-        counts = [torch.Size(draw.shape).numel() for draw in wanted]
-        parts: dict[str, list[Tensor]] = {}
-        for name, function in (("uniform", torch.rand), ("normal", torch.randn)):
-            sizes = [n for n, draw in zip(counts, wanted, strict=True) if draw[0] == name]
-            if sizes:
-                flat = function(sum(sizes), generator=generator, device=generator.device)
-                parts[name] = list(flat.split(sizes))
-        return [parts[draw.distribution].pop(0).view(draw.shape) for draw in wanted]
+        return draw_all([draw for _, _, draw in self._each(batch_size)], generator)
 
     def by_forward(
         self, tensors: Sequence[Tensor], batch_size: int
@@ -68,7 +51,10 @@ class UpdateDraws:
     def _each(self, batch_size: int) -> Iterator[tuple[Forward, str, Draw]]:
         if self._shapes is None:
             return
-        shapes: Mapping[str, Draw] = self._shapes(batch_size)
         for forward in self._forwards:
+            own = self._samples.get(forward)
+            shapes: Mapping[str, Draw] = (
+                self._shapes(batch_size) if own is None else self._shapes(batch_size, own)
+            )
             for name, draw in shapes.items():
                 yield forward, name, draw

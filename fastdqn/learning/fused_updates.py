@@ -102,7 +102,7 @@ def make_updates(
     names = [name for name, _ in network.named_parameters()]
     trained = [parameter.requires_grad for parameter in network.parameters()]
     zero = torch.zeros((), requires_grad=True)
-    draws = UpdateDraws(network, objective.forwards)
+    draws = UpdateDraws(network, objective)
 
     def output_of(
         module: nn.Module,

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
 from fastdqn.errors import ConfigError
+from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.objectives import (
-    LOSSES,
     Forward,
     Objective,
-    QLearning,
     Transitions,
     check_forwards,
     check_terms,
     run_forwards,
     trains,
 )
+from fastdqn.learning.q_learning import LOSSES
 from fastdqn.networks.checks import check_module
 from fastdqn.networks.forward import evaluation_mode, to_q
 from fastdqn.networks.trial import reason
@@ -84,7 +84,7 @@ def input_gradient(
     device = device_of(module, network)
     raw = tensor_of("observation", observation).to(device)
     if objective is None:
-        objective = QLearning(double=double, loss=loss, huber_delta=huber_delta)
+        objective = objective_for(module, double=double, loss=loss, huber_delta=huber_delta)
     with evaluation_mode(module, target_module), torch.inference_mode(False), torch.enable_grad():
         floats, unit = float_form(module, raw)
         floats.requires_grad_()

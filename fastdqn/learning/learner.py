@@ -23,6 +23,7 @@ from fastdqn.config.ranges import Range
 from fastdqn.config.seeds import subseed
 from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.learning.bf16 import Bfloat16Twin
+from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.draws import UpdateDraws
 from fastdqn.learning.first_batch import (
     Shapes,
@@ -33,7 +34,7 @@ from fastdqn.learning.first_batch import (
 )
 from fastdqn.learning.flat_parameters import FlatParameters
 from fastdqn.learning.fused_updates import FusedUpdates, make_updates
-from fastdqn.learning.objectives import Objective, QLearning, check_forwards
+from fastdqn.learning.objectives import Objective, check_forwards
 from fastdqn.learning.optimizers import Optimizer, clip, make_optimizer
 from fastdqn.learning.state import moments_by_name, restore_moments
 from fastdqn.learning.target import TargetNetwork
@@ -77,8 +78,8 @@ class Learner:
             device and its parameters into one flat buffer. Parameters that are frozen
             (``requires_grad = False``) stay as they are, and so do those on which its output does
             not depend. Of a compiled module, the one inside is trained.
-        objective: What to minimise; None: :class:`fastdqn.learning.objectives.QLearning` of the
-            next three.
+        objective: What to minimise; None: what goes with the network's head
+            (:func:`fastdqn.learning.choose_objective.objective_for`), by the next three.
         double: Double Q-learning (van Hasselt 2016).
         loss: ``huber`` or ``mse``, of the TD error.
         huber_delta: Where the Huber loss turns linear.
@@ -165,8 +166,8 @@ class Learner:
         self._tried = objective is None  # ours needs no trial
         self._met: set[Shapes] = set()  # of the batches that were looked at
         self._met_replays: WeakKeyDictionary[ReplayBuffer, set[int]] = WeakKeyDictionary()
-        self.objective: Objective = objective or QLearning(
-            double=double, loss=loss, huber_delta=huber_delta
+        self.objective: Objective = objective or objective_for(
+            network, double=double, loss=loss, huber_delta=huber_delta
         )
         check_forwards(self.objective)
         self.device = resolve_device(device)
@@ -220,7 +221,7 @@ class Learner:
         self._captured: WeakKeyDictionary[ReplayBuffer, dict[tuple[int, int], CapturedStep]] = (
             WeakKeyDictionary()
         )
-        self._draws = UpdateDraws(training, self.objective.forwards)
+        self._draws = UpdateDraws(training, self.objective)
         compiled = partial(compile_pure, mode=self.mode, backend=compile_backend)
         self._gradients = make_gradients(
             training,

@@ -7,7 +7,9 @@ reduces nothing: the learner does, once.
 State ``s`` is the observation, ``s2`` the next one. Only the online network on ``s`` runs in
 training mode and with gradients; the online network on ``s2`` and the target network run in
 evaluation mode and without. A draw tells forwards of the same network and state apart that shall
-have random numbers of their own, where a network takes any (:mod:`fastdqn.learning.draws`).
+have random numbers of their own, where a network takes any (:mod:`fastdqn.networks.draws`).
+
+Those of this package: ``q_learning``, ``categorical_q_learning``, ``quantile_q_learning``.
 """
 
 from __future__ import annotations
@@ -18,13 +20,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from fastdqn.config.arguments import check_like_fields
-from fastdqn.config.groups import LearningFields
 from fastdqn.errors import ConfigError
-from fastdqn.learning.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
 
 NETWORKS, STATES = ("online", "target"), ("s", "s2")
-LOSSES = ("huber", "mse")
 
 
 class Forward(NamedTuple):
@@ -38,6 +36,7 @@ class Forward(NamedTuple):
 ONLINE_S = Forward("online", "s")
 ONLINE_S2 = Forward("online", "s2")
 TARGET_S2 = Forward("target", "s2")
+TARGET_S = Forward("target", "s")
 
 Randoms = Mapping[Forward, Mapping[str, Tensor]]
 """The random numbers that each forward was given, by the names of ``random_shapes``."""
@@ -73,7 +72,12 @@ class Outputs:
 
 
 class Objective(Protocol):
-    """What ``Learner`` and ``fastdqn.train`` take as ``objective``."""
+    """What ``Learner`` and ``fastdqn.train`` take as ``objective``.
+
+    One that needs other numbers of quantile fractions than the network acts by may also have
+    ``samples``, a mapping from its forwards: the network's ``random_shapes(batch_size, samples)``
+    gets them.
+    """
 
     @property
     def forwards(self) -> Sequence[Forward]:
@@ -85,44 +89,6 @@ class Objective(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, TD error and priority, each float32 [B]; a priority is finite and >= 0."""
         ...
-
-
-class QLearning:
-    """The TD error of Q-learning (Mnih 2015) or double Q-learning (van Hasselt 2016).
-
-    Its priority is ``|td|``, that of proportional prioritized replay (Schaul 2016, section 3.3).
-
-    Args:
-        double: Double Q-learning: the online network chooses a', the target network values it.
-        loss: ``huber`` or ``mse``, of the TD error.
-        huber_delta: Where the Huber loss turns linear.
-
-    Raises:
-        ConfigError: Where the loss is another, or a number out of range.
-    """
-
-    def __init__(
-        self, *, double: bool = True, loss: str = "huber", huber_delta: float = 1.0
-    ) -> None:
-        if loss not in LOSSES:
-            raise ConfigError(f"loss = {loss!r} must be one of {', '.join(LOSSES)}.")
-        check_like_fields(LearningFields, double=double, huber_delta=huber_delta)
-        self.double, self.loss, self.huber_delta = double, loss, float(huber_delta)
-        self.forwards = (TARGET_S2, *([ONLINE_S2] if double else []), ONLINE_S)
-
-    def __call__(
-        self, outputs: Outputs, batch: Transitions, randoms: Randoms
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, ``Q(s, a) - target``, and its size, each [B]."""
-        following = outputs.q(TARGET_S2)
-        if self.double:
-            choice = outputs.q(ONLINE_S2)
-            target = double_q_target(choice, following, batch.reward, batch.discount)
-        else:
-            target = q_target(following, batch.reward, batch.discount)
-        td = td_error(outputs.q(ONLINE_S), batch.action, target)
-        loss = huber_loss(td, self.huber_delta) if self.loss == "huber" else mse_loss(td)
-        return loss, td, td.detach().abs()
 
 
 def run_forwards(

@@ -65,7 +65,7 @@ def make_gradients(
     """
     parameters = list(network.parameters())
     trained = [parameter.requires_grad for parameter in parameters]
-    draws = UpdateDraws(network, objective.forwards)
+    draws = UpdateDraws(network, objective)
 
     def gradients(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         fields = inputs[:6]
@@ -129,7 +129,7 @@ def try_objective(
     Raises:
         ConfigError: Where it does not return a loss, a TD error and a priority for each sample.
     """
-    draws = UpdateDraws(acting_network, objective.forwards)
+    draws = UpdateDraws(acting_network, objective)
     given = draws.by_forward(randoms, len(batch[1]))
 
     def run(forward: Forward) -> Tensor:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
+from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear
-from fastdqn.networks.torso import Torso, check_size, stack_as_channels
+from fastdqn.networks.torso import MakeLayer, Torso, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -31,13 +32,20 @@ class BatchNormCNN(Torso):
         height: In pixels, at least 29.
         width: Likewise.
         hidden_sizes: Of ReLU layers between convolutions and head; the tutorial has none.
+        linear: Makes these layers.
 
     Raises:
         ConfigError: Where the frames are too small.
     """
 
     def __init__(
-        self, channels: int, height: int, width: int, hidden_sizes: Sequence[int] = ()
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        hidden_sizes: Sequence[int] = (),
+        *,
+        linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
         check_size("batchnorm_cnn", MIN_SIZE, height, width, instead="small_cnn")
@@ -47,7 +55,7 @@ class BatchNormCNN(Torso):
         for _ in self.convs:
             height, width = (height - 5) // 2 + 1, (width - 5) // 2 + 1
         sizes = [CHANNELS[-1] * height * width, *hidden_sizes]
-        self.hidden = nn.ModuleList(Linear(inward, outward) for inward, outward in pairwise(sizes))
+        self.hidden = nn.ModuleList(linear(inward, outward) for inward, outward in pairwise(sizes))
         self.body_features, self.features = sizes[0], sizes[-1]
 
     @classmethod
@@ -57,7 +65,7 @@ class BatchNormCNN(Torso):
             raise ConfigError(
                 "network = 'batchnorm_cnn' takes no vector beside the image; use network = 'auto'."
             )
-        return cls(*spec.image_size, spec.torso_sizes)
+        return cls(*spec.image_size, spec.torso_sizes, linear=spec.linear)
 
     def body(self, observation: Tensor) -> Tensor:
         """[B, S, H, W] or [B, C, H, W] (or [B, S, C, H, W]) to [B, F]."""
@@ -71,8 +79,8 @@ class BatchNormCNN(Torso):
             x = F.relu(norm(conv(x)))
         return x.flatten(1)
 
-    def to_hidden(self, features: Tensor) -> Tensor:
+    def to_hidden(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
         """[B, F] to [B, H]; without hidden layers the same."""
         for layer in self.hidden:
-            features = F.relu(layer(features))
+            features = F.relu(layer(features, randoms))
         return features

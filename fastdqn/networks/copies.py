@@ -38,10 +38,16 @@ def copied(network: _Module, shared: dict[int, Any] | None = None) -> _Module:
 
 
 def lower(network: QNetwork) -> QNetwork:
-    """A copy with its torso in bfloat16, for one that is not trained further."""
+    """A copy with its body in bfloat16, for one that is not trained further."""
     lowered = copied(network)
-    lowered.torso.to(torch.bfloat16)
+    for part in lowered_parts(lowered).values():
+        part.to(torch.bfloat16)
     return lowered
+
+
+def lowered_parts(network: QNetwork) -> dict[str, nn.Module]:
+    """By name, the parts that may run in bfloat16: all but encoder and head."""
+    return {name: getattr(network, name) for name in network.LOWERED if hasattr(network, name)}
 
 
 def shared_statistics(network: nn.Module) -> dict[int, Any]:

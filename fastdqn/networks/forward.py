@@ -19,7 +19,7 @@ def forward_output(
     network: nn.Module,
     observation: Tensor,
     autocast: bool,
-    draws: Mapping[str, Tensor] | None = None,
+    randoms: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """What the network's head makes, float32.
 
@@ -27,23 +27,28 @@ def forward_output(
         network: Any module that takes observations.
         observation: [B, ...].
         autocast: Run it under autocast to bfloat16.
-        draws: Random numbers by name, for a network that has ``random_shapes``; others, and all
-            without draws, are called with the observation alone.
+        randoms: Random numbers by name, for a network that has ``random_shapes``; others, and all
+            without, are called with the observation alone.
     """
     # A context per forward: autocast caches lowered weights, and those made without grad must not
     # serve a forward that needs it.
     kind = observation.device.type
     with torch.autocast(kind, dtype=torch.bfloat16) if autocast else nullcontext():
-        if draws is not None and hasattr(network, "random_shapes"):
-            output = network(observation, randoms=draws)
+        if randoms and hasattr(network, "random_shapes"):
+            output = network(observation, randoms=randoms)
         else:
             output = network(observation)
     return output.float()
 
 
-def forward_q(network: nn.Module, observation: Tensor, autocast: bool) -> Tensor:
-    """Q values, float32 [B, A]."""
-    return to_q(network, forward_output(network, observation, autocast))
+def forward_q(
+    network: nn.Module,
+    observation: Tensor,
+    autocast: bool,
+    randoms: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Q values, float32 [B, A]; arguments as for :func:`forward_output`."""
+    return to_q(network, forward_output(network, observation, autocast, randoms))
 
 
 @contextmanager

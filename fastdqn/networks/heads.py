@@ -1,33 +1,77 @@
-"""Heads: from a torso's features to what stands for the value of each action."""
+"""Heads: from a torso's features to the numbers that stand for the value of each action.
+
+Q itself, [B, A], or for a distribution of the return N numbers for each action, [B, A, N]; what
+these mean says :mod:`fastdqn.networks.values`.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fastdqn.networks.draws import Randoms
+from fastdqn.networks.torso import MakeLayer
+
 
 class LinearHead(nn.Module):
-    """Q values as one linear layer."""
+    """One linear layer.
 
-    def __init__(self, features: int, num_actions: int) -> None:
+    Args:
+        features: Of the torso.
+        num_actions: A.
+        numbers: N; None: one for each action, without an axis of its own.
+        linear: Makes the layer.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_actions: int,
+        numbers: int | None = None,
+        linear: MakeLayer = nn.Linear,
+    ) -> None:
         super().__init__()
-        self.q = nn.Linear(features, num_actions)
+        self.numbers = numbers
+        self.q = linear(features, num_actions * (numbers or 1))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, features] to [B, A]."""
-        return self.q(features)
+    def forward(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
+        """[B, features] to [B, A] or [B, A, N]."""
+        output = self.q(features) if randoms is None else self.q(features, randoms)
+        return output if self.numbers is None else output.unflatten(1, (-1, self.numbers))
 
 
 class DuelingHead(nn.Module):
-    """``Q = V + A - mean_a A`` (Wang 2016, eq. 9); each half of the features feeds one stream."""
+    """``Q = V + A - mean_a A`` (Wang 2016, eq. 9); each half of the features feeds one stream.
 
-    def __init__(self, features: int, num_actions: int) -> None:
+    Of distributions the streams are joined number by number, logits before their softmax (Hessel
+    2018, arXiv 1710.02298, "The Integrated Agent").
+
+    Args:
+        features: Of the torso.
+        num_actions: A.
+        numbers: N; None: one for each action, without an axis of its own.
+        linear: Makes the two layers.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_actions: int,
+        numbers: int | None = None,
+        linear: MakeLayer = nn.Linear,
+    ) -> None:
         super().__init__()
-        self.value = nn.Linear(features // 2, 1)
-        self.advantage = nn.Linear(features - features // 2, num_actions)
+        self.numbers, self.split = numbers, features // 2
+        self.value = linear(features // 2, numbers or 1)
+        self.advantage = linear(features - features // 2, num_actions * (numbers or 1))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, features] to [B, A]."""
-        split = self.value.in_features
-        value = self.value(features[:, :split])
-        advantage = self.advantage(features[:, split:])
+    def forward(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
+        """[B, features] to [B, A] or [B, A, N]."""
+        halves = features[:, : self.split], features[:, self.split :]
+        if randoms is None:
+            value, advantage = self.value(halves[0]), self.advantage(halves[1])
+        else:
+            value, advantage = self.value(halves[0], randoms), self.advantage(halves[1], randoms)
+        if self.numbers is not None:
+            value = value.unsqueeze(1)
+            advantage = advantage.unflatten(1, (-1, self.numbers))
         return value + advantage - advantage.mean(dim=1, keepdim=True)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear
 from fastdqn.networks.torso import Torso
 
@@ -37,9 +38,11 @@ class ImageAndVector(Torso):
         """Around the image torso that a description asks for."""
         return cls(image.from_spec(spec), spec.vector_inputs)
 
-    def forward(self, observation: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, observation: tuple[Tensor, Tensor], randoms: Randoms | None = None
+    ) -> Tensor:
         """(image [B, (S,) C, H, W], vector [B, (S,) n]) to [B, H]."""
-        return self.to_hidden(self.body(observation))
+        return self.to_hidden(self.body(observation), randoms)
 
     def body(self, observation: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
         """(image, vector) to [B, F]."""
@@ -47,6 +50,6 @@ class ImageAndVector(Torso):
         numbers = vector.flatten(1).to(self.vector.weight.dtype)
         return torch.cat((self.image.body(image), F.relu(self.vector(numbers))), dim=1)
 
-    def to_hidden(self, features: Tensor) -> Tensor:
+    def to_hidden(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
         """[B, F] to [B, H]."""
-        return self.image.to_hidden(features)
+        return self.image.to_hidden(features, randoms)

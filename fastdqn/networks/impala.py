@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear
-from fastdqn.networks.torso import Torso, check_size, stack_as_channels
+from fastdqn.networks.torso import MakeLayer, Torso, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -70,6 +71,7 @@ class ImpalaCNN(Torso):
         hidden: Units of the hidden layer; the paper has 256.
         multiplier: Of the channels 16, 32 and 32.
         beside: Features of something else that the hidden layer takes behind those of the body.
+        linear: Makes the hidden layer.
 
     Raises:
         ConfigError: Where the frames are too small.
@@ -84,6 +86,7 @@ class ImpalaCNN(Torso):
         *,
         multiplier: int = 1,
         beside: int = 0,
+        linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
         check_size("impala", MIN_SIZE, height, width, instead="small_cnn")
@@ -92,14 +95,16 @@ class ImpalaCNN(Torso):
         for _ in self.sections:
             height, width = -(-height // 2), -(-width // 2)
         self.body_features = plan[-1] * height * width
-        self.hidden = Linear(self.body_features + beside, hidden)
+        self.hidden = linear(self.body_features + beside, hidden)
         self.features = hidden
 
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
         size, width = spec.image_size, spec.impala_width
-        return cls(*size, spec.hidden_size, multiplier=width, beside=spec.beside)
+        return cls(
+            *size, spec.hidden_size, multiplier=width, beside=spec.beside, linear=spec.linear
+        )
 
     def body(self, observation: Tensor) -> Tensor:
         """[B, S, H, W] (or [B, S, C, H, W]), uint8 or floats, to [B, F]."""
@@ -114,6 +119,6 @@ class ImpalaCNN(Torso):
             x, scale = section(x, scale), 1.0
         return F.relu(x).flatten(1)
 
-    def to_hidden(self, features: Tensor) -> Tensor:
+    def to_hidden(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
         """[B, F] to [B, H]."""
-        return F.relu(self.hidden(features))
+        return F.relu(self.hidden(features, randoms))

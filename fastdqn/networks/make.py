@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastdqn.config.arguments import check_argument
+from fastdqn.config.arguments import check_argument, check_like_fields
+from fastdqn.config.groups import NetworkFields
 from fastdqn.config.ranges import Range
-from fastdqn.errors import ConfigError
+from fastdqn.errors import ConfigError, nearest
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.spec import NetworkSpec, resolve_torso
 
 _COUNTS = Range(1, 2**31)
+_DETAILS = [
+    "atoms", "value_min", "value_max", "quantiles", "iqn_cosines", "iqn_policy_samples",
+    "iqn_cvar", "noisy_sigma", "padding", "init",
+]  # fmt: skip
 
 
 def make_network(
@@ -25,21 +30,30 @@ def make_network(
     dueling: bool = False,
     batch_norm: bool = False,
     impala_width: int = 1,
+    head: str = "scalar",
+    noisy: bool = False,
+    **more: Any,
 ) -> QNetwork:
     """A Q network for observations [B, *O] or [B, S, *O].
 
     Args:
         observation_shape: O, of one frame.
         num_actions: A.
-        kind: ``mlp``, ``nature``, ``small_cnn``, ``impala``, ``batchnorm_cnn``, or ``auto``: nature
-            for images, small_cnn where they are smaller than 36 x 36, else mlp.
+        kind: ``mlp``, ``nature``, ``der``, ``small_cnn``, ``impala``, ``batchnorm_cnn``, or
+            ``auto``: nature for images, small_cnn where they are smaller than 36 x 36, else mlp.
         frame_stack: S.
         image: Whether frames are images; None: from two dimensions up they are.
-        hidden_sizes: Of the mlp's layers; of the one layer after nature's and impala's
-            convolutions; of batchnorm_cnn's, which needs none.
+        hidden_sizes: Of the mlp's layers; of the one layer after the convolutions of nature,
+            der, small_cnn and impala; of batchnorm_cnn's, which needs none.
         dueling: A dueling head; the last hidden layer is then doubled, one half per stream.
         batch_norm: Batch normalisation in the mlp.
         impala_width: Multiplies impala's channels.
+        head: ``scalar``, ``c51``, ``qr`` or ``iqn``.
+        noisy: Learned noise in the hidden layer after the body and in the head.
+        more: What the head, the noise and the weights are like in detail, by the names and with
+            the defaults of the configuration: ``atoms``, ``value_min``, ``value_max``,
+            ``quantiles``, ``iqn_cosines``, ``iqn_policy_samples``, ``iqn_cvar``, ``noisy_sigma``,
+            ``padding``, ``init``.
 
     Raises:
         ConfigError: Where an argument is of another type or out of range, or the network does not
@@ -51,8 +65,12 @@ def make_network(
     check_argument("frame_stack", frame_stack, int | None, _COUNTS)
     check_argument("impala_width", impala_width, int, _COUNTS)
     check_argument("kind", kind, str)
-    for name, value in {"dueling": dueling, "batch_norm": batch_norm}.items():
+    for name, value in {"dueling": dueling, "batch_norm": batch_norm, "noisy": noisy}.items():
         check_argument(name, value, bool)
+    for name in more:
+        if name not in _DETAILS:
+            raise ConfigError(f"{name} is no argument of make_network{nearest(name, _DETAILS)}.")
+    check_like_fields(NetworkFields, head=head, **more)
     if image is None:
         image = len(shape) >= 2
     spec = NetworkSpec(
@@ -64,6 +82,9 @@ def make_network(
         dueling=dueling,
         batch_norm=batch_norm,
         impala_width=impala_width,
+        head=head,
+        noisy=noisy,
+        **more,
     )
     return spec.build()
 

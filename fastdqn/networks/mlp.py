@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
+from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear
-from fastdqn.networks.torso import Torso
+from fastdqn.networks.torso import MakeLayer, Torso
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -27,13 +28,19 @@ class MLP(Torso):
         inputs: Numbers in the flattened observation.
         hidden_sizes: Of the layers; one or more.
         batch_norm: Batch normalisation (Ioffe 2015) between each layer and its ReLU.
+        linear: Makes the last layer.
 
     Raises:
         ConfigError: Where there are no layers.
     """
 
     def __init__(
-        self, inputs: int, hidden_sizes: Sequence[int], *, batch_norm: bool = False
+        self,
+        inputs: int,
+        hidden_sizes: Sequence[int],
+        *,
+        batch_norm: bool = False,
+        linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
@@ -41,19 +48,24 @@ class MLP(Torso):
                 "hidden_sizes = () must be one or more sizes for network = 'mlp'; use (256, 256)."
             )
         sizes = [inputs, *hidden_sizes]
-        self.layers = nn.ModuleList(Linear(inward, outward) for inward, outward in pairwise(sizes))
+        makers: list[MakeLayer] = [*[Linear] * (len(hidden_sizes) - 1), linear]
+        self.layers = nn.ModuleList(
+            make(*size) for make, size in zip(makers, pairwise(sizes), strict=True)
+        )
         self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[1:] if batch_norm)
         *_, self.body_features, self.features = sizes
 
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
-        return cls(spec.flat_inputs, spec.torso_sizes, batch_norm=spec.batch_norm)
+        return cls(
+            spec.flat_inputs, spec.torso_sizes, batch_norm=spec.batch_norm, linear=spec.linear
+        )
 
-    def forward(self, observation: Tensor) -> Tensor:
+    def forward(self, observation: Tensor, randoms: Randoms | None = None) -> Tensor:
         """[B, ...] to [B, H]; each layer is looked up once, for that costs as much as a ReLU."""
         layers = list(self.layers)
-        return self._through(layers, list(self.norms), _flat(observation, layers[0]))
+        return self._through(layers, list(self.norms), _flat(observation, layers[0]), randoms)
 
     def body(self, observation: Tensor) -> Tensor:
         """[B, ...] to [B, F]."""
@@ -61,18 +73,23 @@ class MLP(Torso):
         x = _flat(observation, layers[0])
         return self._through(layers[:-1], list(self.norms)[:-1], x)
 
-    def to_hidden(self, features: Tensor) -> Tensor:
+    def to_hidden(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
         """[B, F] to [B, H]."""
-        return self._through(list(self.layers)[-1:], list(self.norms)[-1:], features)
+        return self._through(list(self.layers)[-1:], list(self.norms)[-1:], features, randoms)
 
     @staticmethod
-    def _through(layers: Sequence[nn.Module], norms: Sequence[nn.Module], x: Tensor) -> Tensor:
+    def _through(
+        layers: Sequence[nn.Module],
+        norms: Sequence[nn.Module],
+        x: Tensor,
+        randoms: Randoms | None = None,
+    ) -> Tensor:
         if not norms:
             for layer in layers:
-                x = F.relu(layer(x))
+                x = F.relu(layer(x, randoms))
             return x
         for layer, norm in zip(layers, norms, strict=True):
-            x = F.relu(norm(layer(x)))
+            x = F.relu(norm(layer(x, randoms)))
         return x
 
 

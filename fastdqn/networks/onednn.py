@@ -9,7 +9,7 @@ products go the usual way, for oneDNN costs 10 us more to call.
 operations each writes the whole activation and reads it again. Layout: channels_last, in which
 convolutions of so few channels run up to three times as fast.
 
-**The Nature network** from such convolutions, whole.
+**Published DQNs' networks** from such convolutions, whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
-    from fastdqn.networks.nature import NatureCNN
+    from fastdqn.networks.strided_cnn import StridedCNN
 
 _WORTH_IT = 2_000_000  # multiplications of a product
 _HAS_PRODUCT = (
@@ -57,8 +57,8 @@ def is_exporting() -> bool:
 class Linear(nn.Linear):
     """``x W^T + b``, [B, in] to [B, out]; parameters as torch.nn.Linear."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """[B, in] to [B, out]."""
+    def forward(self, input: Tensor, randoms: Any = None) -> Tensor:
+        """[B, in] to [B, out]; ``randoms`` are for a layer with noise in its place."""
         return linear(input, self.weight, self.bias)
 
 
@@ -193,11 +193,11 @@ class _ConvReLU(torch.autograd.Function):
         ), None
 
 
-# --- the Nature network --------------------------------------------------------------------------
+# --- networks of convolutions with strides -------------------------------------------------------
 
 
-def nature_features(torso: NatureCNN, observation: Tensor) -> Tensor:
-    """What a Nature torso's forward returns, each convolution with its bias and ReLU in one pass.
+def strided_features(torso: StridedCNN, observation: Tensor) -> Tensor:
+    """What a torso's forward returns, each convolution with its bias and ReLU in one pass.
 
     Args:
         torso: Whose layers; :func:`has_conv_relu` holds for their dtype.
@@ -206,23 +206,37 @@ def nature_features(torso: NatureCNN, observation: Tensor) -> Tensor:
     Returns:
         [B, features]: float32 for bytes, else of the weights' dtype.
     """
-    weight, stride = torso.conv1.weight, (4, 4)
     bytewise = observation.dtype == torch.uint8
-    if bytewise and _has_words(observation):
+    x = strided_convolutions(torso, observation)
+    hidden = torso.hidden
+    bias = hidden.bias * 255 if bytewise else hidden.bias
+    features = F.relu(linear(x.flatten(1), hidden.weight, bias))
+    return features.float() / 255 if bytewise else features
+
+
+def strided_convolutions(torso: StridedCNN, observation: Tensor) -> Tensor:
+    """What a torso's convolutions make of an observation, [B, D, I, J]; of bytes 255 times that.
+
+    Layers without biases commute with a positive factor, so 0..255 stays as it is up to the
+    features: the biases are scaled instead of the activations.
+    """
+    first, *rest = torso.convolutions
+    weight, stride = first.weight, first.stride
+    bytewise = observation.dtype == torch.uint8
+    observation = torso.bordered(observation, 0)
+    wordwise = stride == (4, 4) and weight.shape[3] % 4 == 0
+    if bytewise and wordwise and _has_words(observation):
         x, weight, stride = *_four_columns(observation, weight), (4, 1)
     else:
         x = observation.to(dtype=weight.dtype, memory_format=torch.channels_last)
-    # Layers without biases commute with a positive factor, so 0..255 stays as it is up to the
-    # features: the biases are scaled instead of the activations.
-    layers = (torso.conv1, torso.conv2, torso.conv3, torso.hidden)
-    biases = cast("list[Tensor]", [layer.bias for layer in layers])
+    biases = cast("list[Tensor]", [layer.bias for layer in (first, *rest)])
     if bytewise:
         biases = [bias * 255 for bias in biases]
-    x = conv_relu(x, weight, biases[0], stride)
-    x = conv_relu(x, torso.conv2.weight, biases[1], (2, 2))
-    x = conv_relu(x, torso.conv3.weight, biases[2], (1, 1))
-    features = F.relu(linear(x.flatten(1), torso.hidden.weight, biases[3]))
-    return features.float() / 255 if bytewise else features
+    x = conv_relu(x, weight, biases[0], cast("tuple[int, int]", stride))
+    for number, layer in enumerate(rest, 1):
+        x = torso.bordered(x, number).contiguous(memory_format=torch.channels_last)
+        x = conv_relu(x, layer.weight, biases[number], cast("tuple[int, int]", layer.stride))
+    return x
 
 
 def _has_words(frames: Tensor) -> bool:

@@ -1,8 +1,8 @@
-"""A Q network: a torso that makes features, and a head that makes Q values of them.
+"""A Q network: a torso that makes features, and a head that makes values of them.
 
 A network's ``forward(observation)`` returns the head's output and ``q_values(output)`` maps that
-to Q, [B, A]; for the scalar heads here the two are the same. Any ``nn.Module`` that maps an
-observation to [B, A] can take their place.
+to Q, [B, A]; for scalar heads the two are the same. Any ``nn.Module`` that maps an observation to
+[B, A] can take their place.
 
 Frames are uint8 0..255 for images and float32 for vectors. Under autocast the torso runs in the
 lower precision; the head always runs in float32, for at |Q| around 50 the resolution of bfloat16
@@ -14,6 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fastdqn.networks.cosine_embedding import CosineEmbedding
+from fastdqn.networks.draws import Draw, Randoms
+from fastdqn.networks.noisy_linear import NoisyLinear
+from fastdqn.networks.torso import Torso
+from fastdqn.networks.values import ScalarValues, Values
+
 
 class QNetwork(nn.Module):
     """A torso (which may run in low precision) and a head (which never does).
@@ -22,27 +28,114 @@ class QNetwork(nn.Module):
         torso: Observations to features, [B, H]; any module does, :class:`Torso` has parts.
         head: Features to its output.
         encoder: Frames to what the torso takes, in float32; None: those are the same.
+        values: What the numbers of the head stand for.
+        embedding: Of quantile fractions, for a torso that has parts: its body's features are
+            multiplied by those of each fraction before its hidden layers, and the head makes one
+            quantile of the return for each (Dabney 2018b, arXiv 1806.06923, figure 1).
     """
 
-    def __init__(self, torso: nn.Module, head: nn.Module, encoder: nn.Module | None = None) -> None:
+    LOWERED = ("torso", "embedding")
+    """The parts that may run in low precision."""
+
+    def __init__(
+        self,
+        torso: nn.Module,
+        head: nn.Module,
+        encoder: nn.Module | None = None,
+        *,
+        values: Values = ScalarValues(),  # noqa: B008, frozen
+        embedding: CosineEmbedding | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.torso = torso
+        if embedding is not None:
+            self.embedding = embedding
         self.head = head
+        self.values = values
+        self.implicit = embedding is not None
+        self._noisy_torso, self._noisy_head = _name_noise(self, "torso"), _name_noise(self, "head")
 
-    def forward(self, observation: Tensor) -> Tensor:
-        """Observation [B, ...] to head output, float32."""
+    def random_shapes(self, batch_size: int, samples: int | None = None) -> dict[str, Draw]:
+        """The random numbers of a forward in an update: noise for all rows, fractions for each.
+
+        Args:
+            batch_size: B.
+            samples: Fractions of each row; None: as many as it acts by.
+        """
+        shapes: dict[str, Draw] = {}
+        if self.implicit:
+            shapes["tau"] = Draw("uniform", (batch_size, samples or self.embedding.samples))
+        return shapes | self._noise(None)
+
+    def acting_shapes(self, num_envs: int) -> dict[str, Draw]:
+        """The random numbers of a forward that acts in training: each env has its own."""
+        shapes: dict[str, Draw] = {}
+        if self.implicit:
+            size = (num_envs, self.embedding.samples)
+            shapes["tau"] = Draw("uniform", size, self.embedding.cvar)
+        return shapes | self._noise(num_envs)
+
+    def _noise(self, rows: int | None) -> dict[str, Draw]:
+        noisy = (layer for layer in self.modules() if isinstance(layer, NoisyLinear))
+        return {name: draw for layer in noisy for name, draw in layer.draws(rows).items()}
+
+    def forward(self, observation: Tensor, randoms: Randoms | None = None) -> Tensor:
+        """Observation [B, ...] to head output, float32.
+
+        Args:
+            observation: As stored.
+            randoms: Those of ``random_shapes`` or ``acting_shapes``. None: mean weights, and the
+                fractions that evaluation acts by.
+        """
         if self.encoder is not None:
             observation = self.encoder(observation)
-        features = self.torso(observation)
+        if self.implicit:
+            features = self._implicit_features(observation, randoms)
+        elif self._noisy_torso and randoms is not None:
+            features = self.torso(observation, randoms)
+        else:
+            features = self.torso(observation)
         kind = features.device.type
         if features.dtype == torch.bfloat16:
             features = features.float()
         if not torch.is_autocast_enabled(kind):
-            return self.head(features)
-        with torch.autocast(kind, enabled=False):
-            return self.head(features.float())
+            output = self._to_output(features, randoms)
+        else:
+            with torch.autocast(kind, enabled=False):
+                output = self._to_output(features.float(), randoms)
+        return output.unflatten(0, (len(observation), -1)).mT if self.implicit else output
+
+    def _to_output(self, features: Tensor, randoms: Randoms | None) -> Tensor:
+        if self._noisy_head and randoms is not None:
+            return self.head(features, randoms)
+        return self.head(features)
+
+    def _implicit_features(self, observation: Tensor, randoms: Randoms | None) -> Tensor:
+        """[B, ...] to [B N, H], the fractions of a row one after another."""
+        torso = self.torso
+        assert isinstance(torso, Torso)
+        body = torso.body(observation)
+        batch = len(body)
+        tau = None if randoms is None else randoms.get("tau")
+        if tau is None:
+            tau = self.embedding.to_act_by(batch, body.device)
+        embedded = self.embedding(tau).unflatten(0, (batch, -1))
+        return torso.to_hidden((body.unsqueeze(1) * embedded).flatten(0, 1), randoms)
 
     def q_values(self, output: Tensor) -> Tensor:
         """Head output to Q, [B, A]."""
-        return output
+        return self.values.q_values(output)
+
+    def extra_repr(self) -> str:
+        """What makes two of them alike."""
+        return str(self.values)
+
+
+def _name_noise(network: nn.Module, part: str) -> bool:
+    """Give the noise of a part's layers their names; whether it has any."""
+    found = False
+    for name, layer in network.get_submodule(part).named_modules(prefix=part):
+        if isinstance(layer, NoisyLinear):
+            layer.noise_name, found = name, True
+    return found

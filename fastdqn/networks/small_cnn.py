@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdqn.frame_format import SMALLEST_IMAGE
+from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear, conv_relu, has_conv_relu
-from fastdqn.networks.torso import Torso, check_size, stack_as_channels
+from fastdqn.networks.torso import MakeLayer, Torso, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -29,25 +30,33 @@ class SmallCNN(Torso):
         width: Likewise.
         hidden: Units of the hidden layer.
         beside: Features of something else that the hidden layer takes behind those of the body.
+        linear: Makes the hidden layer.
 
     Raises:
         ConfigError: Where the frames are too small.
     """
 
     def __init__(
-        self, channels: int, height: int, width: int, hidden: int, *, beside: int = 0
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        hidden: int,
+        *,
+        beside: int = 0,
+        linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
         check_size("small_cnn", SMALLEST_IMAGE, height, width, instead="mlp")
         self.conv = nn.Conv2d(channels, CHANNELS, 3)
         self.body_features = CHANNELS * (height - 2) * (width - 2)
-        self.hidden = Linear(self.body_features + beside, hidden)
+        self.hidden = linear(self.body_features + beside, hidden)
         self.features = hidden
 
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
-        return cls(*spec.image_size, spec.hidden_size, beside=spec.beside)
+        return cls(*spec.image_size, spec.hidden_size, beside=spec.beside, linear=spec.linear)
 
     def body(self, observation: Tensor) -> Tensor:
         """[B, S, H, W] or [B, C, H, W] (or [B, S, C, H, W]) to [B, F]."""
@@ -61,6 +70,6 @@ class SmallCNN(Torso):
             return conv_relu(x, weight, bias, (1, 1)).flatten(1)
         return F.relu(self.conv(x)).flatten(1)
 
-    def to_hidden(self, features: Tensor) -> Tensor:
+    def to_hidden(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
         """[B, F + beside] to [B, H]."""
-        return F.relu(self.hidden(features))
+        return F.relu(self.hidden(features, randoms))

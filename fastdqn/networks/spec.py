@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,15 +13,26 @@ from torch import nn
 
 from fastdqn.errors import ConfigError, cut_short
 from fastdqn.frame_format import FrameFormat
-from fastdqn.networks import nature
+from fastdqn.networks.cosine_embedding import CosineEmbedding
 from fastdqn.networks.encoder import FrameEncoder, needs_encoder
+from fastdqn.networks.first_weights import INITS, draw_first_weights
 from fastdqn.networks.heads import DuelingHead, LinearHead
 from fastdqn.networks.image_and_vector import VECTOR_FEATURES, ImageAndVector
+from fastdqn.networks.nature import NatureCNN
+from fastdqn.networks.noisy_linear import NoisyLinear
+from fastdqn.networks.onednn import Linear
 from fastdqn.networks.q_network import QNetwork
+from fastdqn.networks.strided_cnn import StridedCNN
+from fastdqn.networks.torso import MakeLayer
 from fastdqn.networks.torsos import TORSOS
+from fastdqn.networks.values import CategoricalValues, QuantileValues, ScalarValues, Values
 
 _MOST = 2**31  # of any size, and more than any network has: it is read from files, too
 _MOST_DIMENSIONS, _MOST_LAYERS = 8, 1_000
+_MOST_NUMBERS = 65_536  # of one action's distribution
+
+HEADS = ("scalar", "c51", "qr", "iqn")
+PADDINGS = ("valid", "same")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +44,8 @@ class NetworkSpec:
         num_actions: A.
         frame_stack: S; None: observations are frames.
         torso: Its name in :data:`fastdqn.networks.torsos.TORSOS`.
-        hidden_sizes: Of the mlp's layers; of the one layer after nature's and impala's
-            convolutions; of batchnorm_cnn's, which needs none.
+        hidden_sizes: Of the mlp's layers; of the one layer after the convolutions of nature,
+            der, small_cnn and impala; of batchnorm_cnn's, which needs none.
         dueling: A dueling head; the last hidden layer is then doubled, one half per stream.
         batch_norm: Batch normalisation in the mlp.
         impala_width: Multiplies impala's channels.
@@ -41,6 +53,18 @@ class NetworkSpec:
         frame_format: What the numbers of a frame mean; None: images or vectors, of which the torso
             divides bytes by 255.
         normalize: Shift and scale numbers by running statistics.
+        head: What the head's numbers stand for, by its name in a configuration: :data:`HEADS`.
+        atoms: Of head c51.
+        value_min: Of its first atom.
+        value_max: Of its last.
+        quantiles: Of head qr.
+        iqn_cosines: Of head iqn: features of a fraction.
+        iqn_policy_samples: Of head iqn: fractions to act by.
+        iqn_cvar: Of head iqn: the lowest share of the returns to act by.
+        noisy: Noise in the hidden layer after the body and in the head.
+        noisy_sigma: Its deviation at the start, times the root of a layer's inputs.
+        padding: Of nature's and der's convolutions: ``valid`` or ``same``.
+        init: How weights are drawn: ``torch``, ``xavier`` or ``orthogonal``.
     """
 
     frame_shape: tuple[int, ...]
@@ -55,6 +79,18 @@ class NetworkSpec:
     frame_dtype: str = "uint8"
     frame_format: FrameFormat | None = None
     normalize: bool = False
+    head: str = "scalar"
+    atoms: int = 51
+    value_min: float = -10.0
+    value_max: float = 10.0
+    quantiles: int = 200
+    iqn_cosines: int = 64
+    iqn_policy_samples: int = 32
+    iqn_cvar: float = 1.0
+    noisy: bool = False
+    noisy_sigma: float = 0.5
+    padding: str = "valid"
+    init: str = "torch"
 
     def build(self) -> QNetwork:
         """The network, on torch's current device, with weights from its default generator.
@@ -74,9 +110,45 @@ class NetworkSpec:
         if self.dueling and not self.hidden_sizes:
             raise ConfigError("dueling = True needs a hidden layer to split; set hidden_sizes.")
         kind = TORSOS[self.torso]
+        if self.padding != "valid" and not issubclass(kind, StridedCNN):
+            raise ConfigError(
+                f"padding = {self.padding!r} is for network = 'nature' and 'der', not "
+                f"{self.torso!r}; leave it out or use one of these."
+            )
         torso = ImageAndVector.around(kind, self) if self.beside else kind.from_spec(self)
+        values = self.values
         head = DuelingHead if self.dueling else LinearHead
-        return QNetwork(torso, head(torso.features, self.num_actions), self._encoder())
+        # Scalar heads are too small for what Linear gains.
+        linear = nn.Linear if values.numbers is None and not self.noisy else self.linear
+        made = head(torso.features, self.num_actions, values.numbers, linear)
+        embedding = None
+        if self.head == "iqn":
+            embedding = CosineEmbedding(
+                torso.body_features, self.iqn_cosines, self.iqn_policy_samples, self.iqn_cvar
+            )
+        network = QNetwork(torso, made, self._encoder(), values=values, embedding=embedding)
+        draw_first_weights(network, self.init)
+        return network
+
+    @property
+    def values(self) -> Values:
+        """What the head's numbers stand for; ConfigError where there is no such head."""
+        if self.head == "c51":
+            if not self.value_min < self.value_max:
+                raise ConfigError(
+                    f"value_min = {self.value_min} must be below value_max = {self.value_max}."
+                )
+            return CategoricalValues(self.value_min, self.value_max, self.atoms)
+        if self.head in ("qr", "iqn"):
+            return QuantileValues(self.quantiles if self.head == "qr" else None)
+        if self.head != "scalar":
+            raise ConfigError(f"head = {self.head!r} must be one of {', '.join(HEADS)}.")
+        return ScalarValues()
+
+    @property
+    def linear(self) -> MakeLayer:
+        """Makes a layer behind the body, with noise or without."""
+        return partial(NoisyLinear, sigma=self.noisy_sigma) if self.noisy else Linear
 
     def _encoder(self) -> FrameEncoder | None:
         format = self.frame_format
@@ -204,6 +276,18 @@ class NetworkSpec:
             "impala_width": _is_size(data["impala_width"]),
             "frame_dtype": data["frame_dtype"] in ("uint8", "float32"),
             "normalize": type(data["normalize"]) is bool,
+            "head": data["head"] in HEADS,
+            "atoms": _is_size(data["atoms"], _MOST_NUMBERS) and data["atoms"] > 1,
+            "value_min": _is_number(data["value_min"]),
+            "value_max": _is_number(data["value_max"]) and data["value_max"] > data["value_min"],
+            "quantiles": _is_size(data["quantiles"], _MOST_NUMBERS),
+            "iqn_cosines": _is_size(data["iqn_cosines"], _MOST_NUMBERS),
+            "iqn_policy_samples": _is_size(data["iqn_policy_samples"], _MOST_NUMBERS),
+            "iqn_cvar": _is_number(data["iqn_cvar"]) and 0 < data["iqn_cvar"] <= 1,
+            "noisy": type(data["noisy"]) is bool,
+            "noisy_sigma": _is_number(data["noisy_sigma"]),
+            "padding": data["padding"] in PADDINGS,
+            "init": data["init"] in INITS,
         }
         for name, good in right.items():
             if not good:
@@ -228,7 +312,7 @@ def resolve_torso(kind: str, image: Sequence[int] | None) -> str:
         return kind
     if image is None:
         return "mlp"
-    return "nature" if min(image[-2:]) >= nature.MIN_SIZE else "small_cnn"
+    return "nature" if min(image[-2:]) >= NatureCNN.MIN_SIZE else "small_cnn"
 
 
 def _check_packed(data: dict[str, Any], format: FrameFormat) -> None:
@@ -243,8 +327,12 @@ def _check_packed(data: dict[str, Any], format: FrameFormat) -> None:
         )
 
 
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= _MOST
+def _is_size(value: Any, most: int = _MOST) -> bool:
+    return type(value) is int and 1 <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _are_sizes(value: Any, most: int) -> bool:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
+from fastdqn.networks.draws import Randoms
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
+
+MakeLayer = Callable[[int, int], nn.Linear]
+"""From the numbers in a row to those made of it: a linear layer."""
 
 
 class Torso(nn.Module):
@@ -40,13 +45,13 @@ class Torso(nn.Module):
         """Observations [B, ...], uint8 or floats, to [B, F]; bytes become 0..1."""
         raise NotImplementedError
 
-    def to_hidden(self, features: Tensor) -> Tensor:
-        """What the body made, [B, F], to [B, H]."""
+    def to_hidden(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
+        """What the body made, [B, F], to [B, H]; with the noise of the layers, if they have any."""
         raise NotImplementedError
 
-    def forward(self, observation: Tensor) -> Tensor:
+    def forward(self, observation: Tensor, randoms: Randoms | None = None) -> Tensor:
         """Observations [B, ...], uint8 or floats, to [B, H]."""
-        return self.to_hidden(self.body(observation))
+        return self.to_hidden(self.body(observation), randoms)
 
 
 def check_size(network: str, smallest: int, height: int, width: int, *, instead: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastdqn.networks.batchnorm_cnn import BatchNormCNN
+from fastdqn.networks.data_efficient_cnn import DataEfficientCNN
 from fastdqn.networks.impala import ImpalaCNN
 from fastdqn.networks.mlp import MLP
 from fastdqn.networks.nature import NatureCNN
@@ -13,6 +14,7 @@ TORSOS: dict[str, type[Torso]] = {
     "mlp": MLP,
     "nature": NatureCNN,
     "small_cnn": SmallCNN,
+    "der": DataEfficientCNN,
     "impala": ImpalaCNN,
     "batchnorm_cnn": BatchNormCNN,
 }

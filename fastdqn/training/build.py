@@ -19,7 +19,9 @@ from fastdqn.envs.made import max_episode_steps
 from fastdqn.envs.reader import ObservationReader
 from fastdqn.envs.stream import is_stream
 from fastdqn.errors import ConfigError
+from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
+from fastdqn.learning.munchausen import Munchausen
 from fastdqn.learning.objectives import Objective
 from fastdqn.networks.checks import check_module
 from fastdqn.networks.trial import try_network
@@ -128,10 +130,23 @@ def build_network(config: Config, envs: EnvStream, network: nn.Module | None = N
                 f"normalize_observations = True has no effect on a network of your own "
                 f"({type(network).__name__}); leave it out, and put a BatchNorm1d in front."
             )
+        _check_own_network(config, spaces, network)
         return network
     with torch.random.fork_rng(devices=[]):  # the caller's global generator is not ours to move
         torch.default_generator.manual_seed(subseed(config.seed, "network"))
         return network_spec(config, spaces).build()
+
+
+def _check_own_network(config: Config, spaces: Spaces, network: nn.Module) -> None:
+    """Refuse, by a ConfigError, a head or noise that a caller's network has not."""
+    for name, plain in {"head": "scalar", "noisy": False}.items():
+        value = getattr(config, name)
+        if value != plain and not network_spec(config, spaces).describes(network):
+            raise ConfigError(
+                f"{name} = {value!r} describes another network than yours "
+                f"({type(network).__name__}); leave it out, or pass one that "
+                f"fastdqn.networks.make.make_network made with the same settings."
+            )
 
 
 def _tried(config: Config, spaces: Spaces, network: nn.Module) -> nn.Module:
@@ -160,10 +175,7 @@ def build_learner(
     """The learner that the config describes, or one of somebody's own objective."""
     return Learner(
         network,
-        objective=objective,
-        double=config.double,
-        loss=config.loss,
-        huber_delta=config.huber_delta,
+        objective=objective or _objective(config, network),
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,
         optimizer_epsilon=config.optimizer_epsilon,
@@ -179,6 +191,27 @@ def build_learner(
         expected_updates=config.expected_updates,
         device=device,
         seed=subseed(config.seed, "policy"),
+    )
+
+
+def _objective(config: Config, network: nn.Module) -> Objective:
+    """What the config asks to minimise."""
+    return objective_for(
+        network,
+        double=config.double,
+        loss=config.loss,
+        huber_delta=config.huber_delta,
+        munchausen=Munchausen(
+            alpha=config.munchausen_alpha,
+            temperature=config.munchausen_temperature,
+            clip=config.munchausen_clip,
+            policy=config.munchausen_policy,
+        )
+        if config.munchausen
+        else None,
+        samples=config.iqn_samples,
+        target_samples=config.iqn_target_samples,
+        policy_samples=config.iqn_policy_samples,
     )
 
 

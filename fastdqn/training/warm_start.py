@@ -158,6 +158,14 @@ def _settings(spec: NetworkSpec) -> dict[str, Any]:
         "impala_width": spec.impala_width,
         "batch_norm": spec.batch_norm,
         "dueling": spec.dueling,
+        "head": spec.head,
+        "atoms": spec.atoms,
+        "value_min": spec.value_min,
+        "value_max": spec.value_max,
+        "quantiles": spec.quantiles,
+        "iqn_cosines": spec.iqn_cosines,
+        "noisy": spec.noisy,
+        "padding": spec.padding,
     }
 
 

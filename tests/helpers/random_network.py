@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from fastdqn.learning.draws import Draw
 from fastdqn.learning.objectives import Forward
+from fastdqn.networks.draws import Draw
 
 S, TARGET, CHOICE, AGAIN = (
     Forward("online", "s"), Forward("target", "s2"), Forward("online", "s2", 1),

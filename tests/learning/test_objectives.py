@@ -13,7 +13,7 @@ from torch import nn
 
 from fastdqn.config.seeds import subseed
 from fastdqn.errors import ConfigError
-from fastdqn.learning.draws import Draw, UpdateDraws
+from fastdqn.learning.draws import UpdateDraws
 from fastdqn.learning.input_gradients import input_gradient
 from fastdqn.learning.learner import Learner
 from fastdqn.learning.objectives import (
@@ -21,11 +21,12 @@ from fastdqn.learning.objectives import (
     ONLINE_S2,
     TARGET_S2,
     Outputs,
-    QLearning,
     Transitions,
     check_forwards,
     run_forwards,
 )
+from fastdqn.learning.q_learning import QLearning
+from fastdqn.networks.draws import Draw
 from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.types import Batch, TimeStep
@@ -152,7 +153,7 @@ def test_draws_are_whole_disjoint_and_in_order(batch_size, width, forwards):
                     "c": Draw("uniform", ())}  # fmt: skip
 
     triples = [("online", "s", k) for k in range(forwards)]
-    draws = UpdateDraws(Network(), triples)
+    draws = UpdateDraws(Network(), Asks(*triples))
     tensors = draws.draw(batch_size, torch.Generator().manual_seed(3))
     named = draws.by_forward(tensors, batch_size)
     g = torch.Generator().manual_seed(3)

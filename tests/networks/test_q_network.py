@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastdqn.errors import ConfigError
-from fastdqn.networks import nature as nature_module
+from fastdqn.networks import strided_cnn
 from fastdqn.networks import onednn
 from fastdqn.networks.batchnorm_cnn import BatchNormCNN
 from fastdqn.networks.heads import DuelingHead, LinearHead
@@ -264,7 +264,7 @@ def channels_last(shape):
 
 @pytest.mark.parametrize("low", [False, True])
 def test_activations_lie_channels_last(low, monkeypatch):
-    monkeypatch.setattr(nature_module, "has_conv_relu", lambda *_: False)
+    monkeypatch.setattr(strided_cnn, "has_conv_relu", lambda *_: False)
     network = nature()
     seen = seen_by({"conv2": network.torso.conv2, "conv3": network.torso.conv3})
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
@@ -277,14 +277,11 @@ def test_activations_lie_channels_last(low, monkeypatch):
 
 
 def test_bytes_become_floats_and_channels_last_at_once(monkeypatch):
-    monkeypatch.setattr(nature_module, "has_conv_relu", lambda *_: False)
+    monkeypatch.setattr(strided_cnn, "has_conv_relu", lambda *_: False)
     network, seen = nature(), []
-    convolve = network.torso._convolve
-    monkeypatch.setattr(
-        network.torso, "_convolve", lambda x, scale: (seen.append(x), convolve(x, scale))[1]
-    )
+    monkeypatch.setattr(network.torso, "bordered", lambda x, number: (seen.append(x), x)[1])
     network(frames(3, 4, 84, 84))
-    (x,) = seen
+    x, *_ = seen
     assert x.dtype == torch.float32 and x.stride() == channels_last((3, 4, 84, 84))
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fastdqn.config.config import Config
-from fastdqn.networks import nature
+from fastdqn.networks import strided_cnn
 from fastdqn.networks.make import make_network
 from fastdqn.networks.mlp import MLP
 from fastdqn.networks.torsos import TORSOS
@@ -41,13 +41,15 @@ def test_forward_is_the_hidden_layer_of_the_body(
     kind, observation, precision, one_pass, monkeypatch
 ):
     if not one_pass:
-        monkeypatch.setattr(nature, "has_conv_relu", lambda *_: False)
+        monkeypatch.setattr(strided_cnn, "has_conv_relu", lambda *_: False)
     torso = torso_of(kind, torch.bfloat16 if precision == "bf16" else torch.float32)
     x = OBSERVATIONS[observation]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
         body = torso.body(x)
         parts, whole = torso.to_hidden(body), torso(x)
-        fused = kind == "nature" and nature.has_conv_relu("cpu", torso.conv1.weight.dtype)
+        fused = kind in ("nature", "der") and strided_cnn.has_conv_relu(
+            "cpu", torso.conv1.weight.dtype
+        )
     assert body.shape == (5, torso.body_features)
     assert whole.shape == parts.shape == (5, torso.features)
     assert 0.1 < (whole > 0).double().mean() < 0.9 and whole.isfinite().all()

@@ -6,7 +6,8 @@ from helpers.short_runs import assert_same_checkpoint, read_rows, same_numbers, 
 from fastdqn import train
 from fastdqn.checkpoints.names import find_checkpoint
 from fastdqn.errors import ConfigError
-from fastdqn.learning.objectives import ONLINE_S, TARGET_S2, QLearning
+from fastdqn.learning.objectives import ONLINE_S, TARGET_S2
+from fastdqn.learning.q_learning import QLearning
 
 
 class Sarsa:

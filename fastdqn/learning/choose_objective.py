@@ -1,0 +1,60 @@
+"""The objective that goes with a network's head."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fastdqn.errors import ConfigError
+from fastdqn.learning.categorical_q_learning import CategoricalQLearning
+from fastdqn.learning.munchausen import Munchausen
+from fastdqn.learning.objectives import Objective
+from fastdqn.learning.q_learning import QLearning
+from fastdqn.learning.quantile_q_learning import QuantileQLearning
+from fastdqn.networks.q_network import QNetwork
+from fastdqn.networks.values import CategoricalValues, QuantileValues
+
+
+def objective_for(
+    network: nn.Module,
+    *,
+    double: bool = True,
+    loss: str = "huber",
+    huber_delta: float = 1.0,
+    munchausen: Munchausen | None = None,
+    **samples: int,
+) -> Objective:
+    """Q-learning on what a network's head makes; on Q itself for a network of somebody else's.
+
+    Args:
+        network: Whose head.
+        double: As for :class:`fastdqn.learning.q_learning.QLearning`.
+        loss: Likewise; of distributions there is one only, and ``huber`` stands for it.
+        huber_delta: Likewise, and kappa of quantiles.
+        munchausen: Likewise.
+        samples: As for :class:`fastdqn.learning.quantile_q_learning.QuantileQLearning`.
+
+    Raises:
+        ConfigError: Where they do not go together, or a number is out of range.
+    """
+    values = network.values if isinstance(network, QNetwork) else None
+    if isinstance(values, CategoricalValues | QuantileValues) and loss != "huber":
+        raise ConfigError(
+            f"loss = {loss!r} is for Q itself, not for the distributions of this network's head; "
+            f"leave it out."
+        )
+    if isinstance(values, CategoricalValues):
+        if munchausen is not None:
+            raise ConfigError(
+                "munchausen is not defined for a head of atoms; use scalar, qr or iqn."
+            )
+        return CategoricalQLearning(values, double=double)
+    if isinstance(values, QuantileValues):
+        assert isinstance(network, QNetwork)
+        return QuantileQLearning(
+            double=double,
+            huber_delta=huber_delta,
+            munchausen=munchausen,
+            implicit=network.implicit,
+            **samples,
+        )
+    return QLearning(double=double, loss=loss, huber_delta=huber_delta, munchausen=munchausen)

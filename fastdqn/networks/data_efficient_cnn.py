@@ -1,0 +1,15 @@
+"""The convolutional network of data-efficient Rainbow (van Hasselt 2019, arXiv 1906.05243)."""
+
+from __future__ import annotations
+
+from fastdqn.networks.strided_cnn import StridedCNN
+
+
+class DataEfficientCNN(StridedCNN):
+    """Two convolutions of 5 x 5 with stride 5 and one hidden layer, of 256 units in the paper.
+
+    On 84 x 84 they make 576 features, where the Nature network makes 3,136: a sixth of its work.
+    """
+
+    PLAN = ((32, 5, 5), (64, 5, 5))
+    NAME, MIN_SIZE = "der", 25
