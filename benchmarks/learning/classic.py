@@ -14,28 +14,22 @@ epsilon of 0.1: those rows are judged by a second evaluation at that epsilon.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import fastdqn
+from benchmarks.learning import jobs
+from benchmarks.learning.jobs import KEPT, Row, shortened
 from benchmarks.result_file import RESULTS, write_result
 from fastdqn import Config, evaluate, load, presets, train
 from fastdqn.config.seeds import eval_seed
 from fastdqn.system.info import host_kind, versions
 from fastdqn.training.build import make_stream
 
-Row = dict[str, Any]
 EPISODES, EVAL_ENVS = 40, 20
 MINATAR_EPSILON = 0.1
 
@@ -111,18 +105,6 @@ def play(config: Config, epsilon: float) -> float:
         envs.close()
 
 
-def shortened(config: Config) -> Config:
-    """A run of about a second that goes through everything."""
-    return config.replace(
-        total_env_steps=640,
-        learning_starts_env_steps=512,
-        replay_capacity=4_096,
-        eval_episodes=2,
-        eval_num_envs=2,
-        eval_max_env_steps=64,
-    )
-
-
 def is_missing(task: Task) -> bool:
     """Whether the package with the env is not installed."""
     return task.package is not None and version(task.package) is None
@@ -146,50 +128,12 @@ def machine(task: Task) -> dict[str, Any]:
 
 def identity(name: str) -> dict[str, Any]:
     """What a run must share with another to count as the same: code of fastdqn, configuration."""
-    return {"code": code(), "config": json.loads(TASKS[name].config.to_json())}
-
-
-@cache
-def code() -> str:
-    """A digest of every source file of fastdqn."""
-    root = Path(fastdqn.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def is_done(rows: list[Row], name: str, seed: int) -> bool:
-    """Whether a row of this run is there, of the same code and configuration."""
-    wanted = {"task": name, "seed": seed, **identity(name)}
-    return any(all(row[key] == value for key, value in wanted.items()) for row in rows)
-
-
-def with_row(rows: list[Row], new: Row) -> list[Row]:
-    """The rows with the new one in the place of an older one of its run, in the table's order."""
-    kept = [row for row in rows if (row["task"], row["seed"]) != (new["task"], new["seed"])]
-    order = list(TASKS)
-    return sorted([*kept, new], key=lambda row: (order.index(row["task"]), row["seed"]))
+    return jobs.identity(TASKS[name].config)
 
 
 def run_apart(name: str, seed: int) -> Row:
     """:func:`run` in a new process."""
-    code = (
-        "import json, sys; from benchmarks.learning.classic import run; "
-        "print(json.dumps(run(sys.argv[1], int(sys.argv[2]), sys.argv[3])))"
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-c", code, name, str(seed), scratch]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def run_all(todo: list[tuple[str, int]], jobs: int) -> Iterator[Row]:
-    """The row of each run as it ends, that many of them side by side."""
-    with ThreadPoolExecutor(jobs) as pool:
-        runs = [pool.submit(run_apart, name, seed) for name, seed in todo]
-        for future in as_completed(runs):
-            yield future.result()
+    return jobs.run_apart("benchmarks.learning.classic", name, seed)
 
 
 def table(rows: list[Row]) -> str:
@@ -223,14 +167,18 @@ def main(argv: list[str] | None = None) -> None:
     path = Path(args.out) if args.out else RESULTS / "classic.json"
     rows = json.loads(path.read_text())["runs"] if path.exists() else []
     todo = [(name, seed) for name in args.only for seed in args.seeds]
-    todo = [each for each in todo if args.again or not is_done(rows, *each)]
-    for row in run_all(todo, args.jobs):
+    todo = [
+        (name, seed)
+        for name, seed in todo
+        if args.again or not jobs.is_done(rows, name, seed, TASKS[name].config)
+    ]
+    for row in jobs.run_all(run_apart, todo, args.jobs):
         print(
             f"{row['task']}, seed {row['seed']}: {row['reached']:.2f}, "
             f"{'met' if row['met'] else 'not met'}, {row['wall_s']:.0f} s",
             flush=True,
         )
-        rows = with_row(rows, row)
+        rows = jobs.with_row(rows, row, list(TASKS))
         write_result("learning.classic", {"runs": rows}, args.out)
     print(table(rows))
 
@@ -259,12 +207,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", help="where to write the JSON")
     return parser.parse_args(argv)
 
-
-KEPT = (
-    "env_steps", "updates", "episodes", "train_return_mean", "eval_return_mean",
-    "eval_return_std", "eval_episodes", "wall_s", "train_s", "env_steps_per_s", "updates_per_s",
-    "replay_ratio", "precision", "mode", "torch_threads", "device",
-)  # fmt: skip
 
 if __name__ == "__main__":
     main()

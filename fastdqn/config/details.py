@@ -136,12 +136,12 @@ _DETAILS = [
     _Detail(
         "padding",
         lambda c: c.network in ("auto", "nature", "der"),
-        "is for network = 'nature' or 'der', not {network}; leave it out or use one of these",
+        "is for network = 'nature' or 'der', not {network}; leave it out or use network = 'nature'",
     ),
     _Detail(
         "munchausen",
         lambda c: c.head != "c51",
-        "is not defined for head = 'c51'; use scalar, qr or iqn",
+        "is not defined for head = 'c51'; use head = 'qr', or leave it out",
     ),
     _Detail(
         "munchausen_alpha munchausen_temperature munchausen_clip munchausen_policy",

@@ -45,7 +45,7 @@ def objective_for(
     if isinstance(values, CategoricalValues):
         if munchausen is not None:
             raise ConfigError(
-                "munchausen is not defined for a head of atoms; use scalar, qr or iqn."
+                "munchausen is not defined for head = 'c51'; use head = 'qr', or leave it out."
             )
         return CategoricalQLearning(values, double=double)
     if isinstance(values, QuantileValues):

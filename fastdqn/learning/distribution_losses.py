@@ -14,6 +14,7 @@ from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import ABOVE_ZERO
 from fastdqn.errors import ConfigError
 from fastdqn.learning.shapes import check_shapes
+from fastdqn.learning.sorted_quantile_huber import pays, sorted_quantile_huber_loss
 
 
 @torch.no_grad()
@@ -91,6 +92,8 @@ def quantile_huber_loss(
     )
     if type(delta) is not float or not delta > 0:
         delta = check_argument("delta", delta, float, ABOVE_ZERO)
+    if pays(quantiles, target):
+        return sorted_quantile_huber_loss(quantiles, target, fractions, delta)
     error = target.unsqueeze(1) - quantiles.unsqueeze(2)  # [B, N, M]
     weight = (fractions.unsqueeze(-1) - (error.detach() < 0).to(error.dtype)).abs()
     huber = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)

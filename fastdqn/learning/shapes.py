@@ -27,11 +27,11 @@ def check_shapes(**tensors: tuple[Any, str]) -> None:
             size not in (None, found) for size, found in zip(wanted, tensor.shape, strict=True)
         ):
             known = [
-                axis if size is None else str(size) for axis, size in zip(axes, wanted, strict=True)
+                axis if size is None else f"{axis} = {size}"
+                for axis, size in zip(axes, wanted, strict=True)
             ]
             raise ConfigError(
-                f"{name} has shape {list(tensor.shape)}; use [{', '.join(axes)}]"
-                f"{'' if known == axes else f', here [{chr(44).join(known)}]'}."
+                f"{name} has shape {list(tensor.shape)}; use the shape [{', '.join(known)}]."
             )
         sizes |= dict(zip(axes, tensor.shape, strict=True))
         if name == "action" and tensor.dtype != torch.int64:

@@ -113,7 +113,7 @@ class NetworkSpec:
         if self.padding != "valid" and not issubclass(kind, StridedCNN):
             raise ConfigError(
                 f"padding = {self.padding!r} is for network = 'nature' and 'der', not "
-                f"{self.torso!r}; leave it out or use one of these."
+                f"{self.torso!r}; leave it out or use network = 'nature'."
             )
         torso = ImageAndVector.around(kind, self) if self.beside else kind.from_spec(self)
         values = self.values

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.learning import classic
-from benchmarks.learning.classic import TASKS, is_done, main, table, with_row
+from benchmarks.learning import classic, jobs
+from benchmarks.learning.classic import TASKS, main, table
 
 
 def row(task="taxi", seed=1, reached=7.5, **other):
@@ -19,6 +19,14 @@ def row(task="taxi", seed=1, reached=7.5, **other):
         "wall_s": 99.6,
         **other,
     }
+
+
+def is_done(rows, task, seed):
+    return jobs.is_done(rows, task, seed, TASKS[task].config)
+
+
+def with_row(rows, new):
+    return jobs.with_row(rows, new, list(TASKS))
 
 
 def test_every_task_has_a_configuration_of_its_preset():

@@ -14,23 +14,26 @@ from fastdqn.errors import ConfigError
 
 OPTIONS = """
     atari-frame-skip atari-full-action-space atari-max-episode-frames atari-noop-max
-    atari-protocol atari-sticky-actions batch-norm batch-size checkpoint-keep checkpoint-keep-best
-    checkpoint-period-env-steps checkpoint-replay config deterministic device double dry-run
-    dueling env-id env-kwargs env-threads env-vectorization epsilon-duration-env-steps
-    epsilon-end epsilon-schedule epsilon-start eval-episodes eval-epsilon eval-max-env-steps
-    eval-num-envs eval-patience-env-steps eval-period-env-steps frame-stack gamma help
-    hidden-sizes huber-delta image-layout impala-width initial initial-torso-only
+    atari-protocol atari-sticky-actions atoms batch-norm batch-size checkpoint-keep
+    checkpoint-keep-best checkpoint-period-env-steps checkpoint-replay config deterministic
+    device double dry-run dueling env-id env-kwargs env-threads env-vectorization
+    epsilon-duration-env-steps epsilon-end epsilon-schedule epsilon-start eval-episodes
+    eval-epsilon eval-max-env-steps eval-num-envs eval-patience-env-steps eval-period-env-steps
+    frame-stack gamma head help hidden-sizes huber-delta image-layout impala-width init initial
+    initial-torso-only iqn-cosines iqn-cvar iqn-policy-samples iqn-samples iqn-target-samples
     learning-rate learning-rate-final learning-starts-env-steps lock-timeout-s
-    log-period-env-steps loss max-grad-norm max-grad-value max-wall-s mode n-step network
-    no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic
-    no-double no-dueling no-initial-torso-only no-normalize-observations no-prioritized
-    no-replan-schedules no-rmsprop-centred no-save-final-checkpoint no-store-uint8
-    normalize-observations num-envs observation-keys observation-scale optimizer
-    optimizer-epsilon precision prioritized priority-alpha priority-beta-end
-    priority-beta-start priority-epsilon replan-schedules replay-capacity resume reward-clip
-    rmsprop-alpha rmsprop-centred run-dir save-final-checkpoint schedule-env-steps seed
-    step-timeout-s stop-eval-return stop-return stop-window store-uint8 target-period-updates
-    target-tau torch-threads total-env-steps update-period-env-steps updates-per-launch
+    log-period-env-steps loss max-grad-norm max-grad-value max-wall-s mode munchausen
+    munchausen-alpha munchausen-clip munchausen-policy munchausen-temperature n-step network
+    no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic no-double
+    no-dueling no-initial-torso-only no-munchausen no-noisy no-normalize-observations
+    no-prioritized no-replan-schedules no-rmsprop-centred no-save-final-checkpoint
+    no-store-uint8 noisy noisy-sigma normalize-observations num-envs observation-keys
+    observation-scale optimizer optimizer-epsilon padding precision prioritized priority-alpha
+    priority-beta-end priority-beta-start priority-epsilon quantiles replan-schedules
+    replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
+    save-final-checkpoint schedule-env-steps seed step-timeout-s stop-eval-return stop-return
+    stop-window store-uint8 target-period-updates target-tau torch-threads total-env-steps
+    update-period-env-steps updates-per-launch value-max value-min
 """
 
 

@@ -28,6 +28,10 @@ def on_ale(c):
     return c["env_id"] == "ALE/Pong-v5"
 
 
+def soft(c):
+    return c["munchausen"] and c["head"] != "c51"
+
+
 # When a field has an effect, down to the switches that decide; written anew from what each does.
 IN_USE = {
     "env_kwargs": lambda c: not on_ale(c) or c["env_kwargs"] in ({}, {"mode": 1}),
@@ -55,14 +59,33 @@ IN_USE = {
     "initial_torso_only": lambda c: c["initial"] is not None,
     "impala_width": lambda c: c["network"] == "impala",
     "batch_norm": lambda c: c["network"] in ("auto", "mlp"),
-    "double": lambda c: c["target_period_updates"] is not None,
+    "padding": lambda c: c["network"] in ("auto", "nature", "der"),
+    "atoms": lambda c: c["head"] == "c51",
+    "value_min": lambda c: c["head"] == "c51",
+    "value_max": lambda c: c["head"] == "c51",
+    "quantiles": lambda c: c["head"] == "qr",
+    "iqn_samples": lambda c: c["head"] == "iqn",
+    "iqn_target_samples": lambda c: c["head"] == "iqn",
+    "iqn_policy_samples": lambda c: c["head"] == "iqn",
+    "iqn_cosines": lambda c: c["head"] == "iqn",
+    "iqn_cvar": lambda c: c["head"] == "iqn",
+    "noisy_sigma": lambda c: c["noisy"],
+    "munchausen": lambda c: c["head"] != "c51",
+    "munchausen_alpha": lambda c: soft(c),
+    "munchausen_temperature": lambda c: soft(c),
+    "munchausen_clip": lambda c: soft(c),
+    "munchausen_policy": lambda c: soft(c),
+    "double": lambda c: c["target_period_updates"] is not None and not soft(c),
+    "loss": lambda c: c["head"] == "scalar",
     "target_tau": lambda c: c["target_period_updates"] is not None,
     "updates_per_launch": lambda c: (
         c["updates_per_launch"] is None
         or c["target_period_updates"] in (None, 1)
         or c["updates_per_launch"] <= c["target_period_updates"]
     ),
-    "huber_delta": lambda c: c["loss"] == "huber",
+    "huber_delta": lambda c: (
+        c["head"] in ("qr", "iqn") or (c["head"] == "scalar" and c["loss"] == "huber")
+    ),
     "rmsprop_centred": lambda c: c["optimizer"] == "rmsprop",
     "rmsprop_alpha": lambda c: c["optimizer"] == "rmsprop",
     "priority_alpha": lambda c: c["prioritized"],
@@ -100,7 +123,25 @@ VALUES = {
     "schedule_env_steps": [None, 2**40],
     "replan_schedules": [False, True],
     "learning_rate_final": [None, 1e-9],
-    "network": ["auto", "mlp", "impala", "nature"],
+    "network": ["auto", "mlp", "impala", "nature", "der"],
+    "padding": ["valid", "same"],
+    "head": ["scalar", "c51", "qr", "iqn"],
+    "atoms": [51, 21],
+    "value_min": [-10.0, -1.0],
+    "value_max": [10.0, 5.0],
+    "quantiles": [200, 32],
+    "iqn_samples": [64, 8],
+    "iqn_target_samples": [64, 8],
+    "iqn_policy_samples": [32, 8],
+    "iqn_cosines": [64, 8],
+    "iqn_cvar": [1.0, 0.25],
+    "noisy": [False, True],
+    "noisy_sigma": [0.5, 0.1],
+    "munchausen": [False, True],
+    "munchausen_alpha": [0.9, 0.5],
+    "munchausen_temperature": [0.03, 0.1],
+    "munchausen_clip": [-1.0, -2.0],
+    "munchausen_policy": ["target", "online"],
     "impala_width": [1, 2],
     "batch_norm": [False, True],
     "target_period_updates": [None, 1, 10, 10_000],
@@ -132,7 +173,11 @@ CLUSTERS = [
     ["run_dir", "resume", "lock_timeout_s", "replan_schedules"],
     ["initial", "initial_torso_only"],
     ["schedule_env_steps", "replan_schedules", "learning_rate_final", "prioritized"],
-    ["network", "impala_width", "batch_norm"],
+    ["network", "impala_width", "batch_norm", "padding"],
+    ["head", "atoms", "value_min", "value_max", "quantiles", "loss", "huber_delta"],
+    ["head", *(name for name in VALUES if name.startswith("iqn_"))],
+    ["head", "double", *(name for name in VALUES if name.startswith("munchausen"))],
+    ["noisy", "noisy_sigma"],
     ["target_period_updates", "target_tau", "double", "updates_per_launch"],
     ["loss", "huber_delta", "optimizer", "rmsprop_centred", "rmsprop_alpha"],
     [name for name in VALUES if name.startswith("prio")],
@@ -159,7 +204,8 @@ def idle_in(values):
 def test_the_table_and_the_oracle_name_the_same_fields():
     named = [name for detail in details._DETAILS for name in detail.names.split()]
     assert set(named) == set(IN_USE) <= {field.name for field in fields(Config)}
-    for name in ("checkpoint_keep_best", "replan_schedules"):  # have two switches, others one
+    # These have two switches, others one.
+    for name in ("checkpoint_keep_best", "replan_schedules", "double"):
         named.remove(name)
     assert len(named) == len(IN_USE)
 

@@ -240,8 +240,9 @@ def test_any_text_is_a_config_or_a_config_error(text):
 def test_the_presets():
     assert list(presets()) == [
         "cartpole", "dqn-atari", "double-dueling-per-atari",
-        "cartpole-mlp", "cartpole-pixels", "cartpole-batchnorm", "catch",
-        "classic", "small-images", "images",
+        "c51-atari", "qr-atari", "iqn-atari", "munchausen-atari", "rainbow-atari",
+        "data-efficient-atari", "pong", "cartpole-mlp", "cartpole-pixels", "cartpole-batchnorm",
+        "catch", "classic", "small-images", "images",
     ]  # fmt: skip
     assert list(describe_presets()) == list(presets())
 
@@ -271,6 +272,70 @@ def test_double_dueling_per_atari_is_what_its_name_says():
     assert config.prioritized
     assert config.loss == "huber"
     assert config.n_step == 1
+
+
+DOPAMINE = {
+    "batch_size": 32, "update_period_env_steps": 4.0, "target_period_updates": 2_000,
+    "learning_starts_env_steps": 20_000, "replay_capacity": 1_000_000, "gamma": 0.99,
+    "reward_clip": 1.0, "optimizer_epsilon": 0.01 / 32, "epsilon_end": 0.01, "n_step": 1,
+    "epsilon_duration_env_steps": 250_000, "padding": "same", "init": "xavier",
+    "prioritized": False, "double": False, "max_grad_norm": None, "dueling": False, "noisy": False,
+}  # fmt: skip
+IQN = {"iqn_samples": 64, "iqn_target_samples": 64, "iqn_policy_samples": 32, "iqn_cosines": 64}
+RAINBOW = {  # Hessel 2018, table 1
+    "head": "c51", "atoms": 51, "value_min": -10.0, "value_max": 10.0, "dueling": True,
+    "double": True, "noisy": True, "prioritized": True, "priority_alpha": 0.5,
+    "priority_beta_start": 0.4, "priority_beta_end": 1.0, "epsilon_start": 0.0, "epsilon_end": 0.0,
+    "optimizer_epsilon": 1.5e-4, "batch_size": 32, "target_period_updates": 2_000,
+}  # fmt: skip
+PUBLISHED = {
+    "c51-atari": {**DOPAMINE, "head": "c51", "atoms": 51, "value_max": 10.0,
+                  "learning_rate": 2.5e-4},
+    "qr-atari": {**DOPAMINE, "head": "qr", "quantiles": 200, "learning_rate": 5e-5},
+    "iqn-atari": {**DOPAMINE, **IQN, "head": "iqn", "learning_rate": 5e-5, "munchausen": False},
+    "munchausen-atari": {
+        **DOPAMINE, **IQN, "head": "iqn", "learning_rate": 5e-5, "munchausen": True,
+        "munchausen_alpha": 0.9, "munchausen_temperature": 0.03, "munchausen_clip": -1.0,
+        "munchausen_policy": "target",
+    },
+    "rainbow-atari": {
+        **RAINBOW, "learning_rate": 6.25e-5, "n_step": 3, "noisy_sigma": 0.5,
+        "learning_starts_env_steps": 20_000, "update_period_env_steps": 4.0, "hidden_sizes": (512,),
+    },
+    "data-efficient-atari": {
+        **RAINBOW, "learning_rate": 1e-4, "n_step": 20, "noisy_sigma": 0.1, "network": "der",
+        "hidden_sizes": (256,), "learning_starts_env_steps": 1_600, "update_period_env_steps": 1.0,
+        "total_env_steps": 100_000, "num_envs": 1, "atari_protocol": "classic",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_of_the_menu_has_the_published_numbers(name):
+    config = preset(name)
+    assert {field: getattr(config, field) for field in PUBLISHED[name]} == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"head": "c51", "munchausen": True}, "munchausen = True is not defined for head = 'c51'"),
+        ({"munchausen": True, "double": True}, "double = True has no next action to choose"),
+        ({"head": "c51", "value_min": 10.0}, r"value_min = 10\.0 must be below value_max = 10\.0"),
+        ({"head": "qr", "loss": "mse"}, "loss = 'mse' is for head = 'scalar', not 'qr'"),
+        ({"head": "c51", "huber_delta": 2.0}, r"huber_delta = 2\.0 has no effect"),
+        ({"quantiles": 10}, "quantiles = 10 is for head = 'qr', not 'scalar'"),
+        ({"head": "c51", "atoms": 1}, "atoms = 1 is out of range"),
+        ({"head": "rainbow"}, "head = 'rainbow' must be one of scalar, c51, qr, iqn"),
+        ({"network": "impala", "padding": "same"}, "padding = 'same' is for network = 'nature'"),
+        ({"head": "iqn", "iqn_cvar": 0.0}, r"iqn_cvar = 0\.0 is out of range"),
+        ({"noisy_sigma": 0.1}, r"noisy_sigma = 0\.1 has no noise to scale"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_the_menu_cannot_combine_is_refused(changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Config().replace(**changes)
 
 
 def test_an_unknown_preset_suggests_the_nearest():

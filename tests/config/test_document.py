@@ -19,8 +19,8 @@ def test_a_row_by_hand_and_one_for_every_field():
     assert all(row.replace(r"\|", "").count("|") == 6 for row in rows)
     wanted = (
         "| `learning_rate` | float | `0.001` | above 0 and at most 10 | Step size. |",
-        "| `loss` | choice | `'huber'` | `huber`, `mse` | Of the TD error; mse is td^2, huber is "
-        "quadratic up to huber_delta. |",
+        "| `padding` | choice | `'valid'` | `valid`, `same` | Of the convolutions of networks "
+        "nature and der: same pads with zeros, as Dopamine does. |",
         "| `stop_eval_return` | float or None | `None` | any finite | Stop once the mean return of "
         "an evaluation during the run reaches this. |",
     )

@@ -53,7 +53,7 @@ PLAIN = re.compile(
     use an id that starts with ALE/
     use it from Python: {}
     resume (with the same value|it where there is {})
-    use the (same|same layers)
+    use the (same|same layers|shape \[{}\])
     use envs (like those|that look alike)
     (use|make) the (.+) (it|they) (was|were) saved with
     pass (all N as one array|a VectorEnv)

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastdqn.errors import ConfigError
-from fastdqn.networks import strided_cnn
-from fastdqn.networks import onednn
+from fastdqn.networks import onednn, strided_cnn
 from fastdqn.networks.batchnorm_cnn import BatchNormCNN
 from fastdqn.networks.heads import DuelingHead, LinearHead
 from fastdqn.networks.make import make_network
