@@ -46,7 +46,7 @@ class _SortedLoss(torch.autograd.Function):
         squares = torch.cat((zero, y.square().cumsum(dim=1)), dim=1)
         total = y.shape[1]
         edges = [torch.searchsorted(y, theta + shift) for shift in (-delta, 0.0, delta)]
-        far_left, middle, near_right = edges
+        far_left, _, near_right = edges
         at = [sums.gather(1, edge) for edge in edges]
         square_at = [squares.gather(1, edge) for edge in edges]
 

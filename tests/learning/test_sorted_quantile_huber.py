@@ -32,7 +32,7 @@ def compared(quantiles, target, fractions, delta, monkeypatch):
 
 @given(
     st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9),
-    st.sampled_from([0.1, 1.0, 3.0]), st.booleans(), st.booleans(),
+    st.sampled_from([0.125, 1.0, 3.0]), st.booleans(), st.booleans(),
 )  # fmt: skip
 @settings(max_examples=150, deadline=None)
 def test_it_is_the_loss_by_pairs(seed, batch, n, m, delta, of_rows, with_ties):
@@ -44,8 +44,8 @@ def test_it_is_the_loss_by_pairs(seed, batch, n, m, delta, of_rows, with_ties):
     fractions = torch.rand((batch, n) if of_rows else (n,), generator=g, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         (loss, slope), (wanted, wanted_slope) = compared(quantiles, target, fractions, delta, patch)
-    torch.testing.assert_close(loss, wanted, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(slope, wanted_slope, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(loss, wanted, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(slope, wanted_slope, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("offset", [0.0, 100.0, -3000.0])
