@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
     from fastdqn.training.load import SavedNetwork
 
-_HEAD = "head."
+_HEAD = ("head.", "embedding.")  # an embedding of fractions belongs to the head that wants it
+_MEANING = ("head", "value_min", "value_max")  # another one may have the same shapes
 _MOST_NAMED = 8
 
 
@@ -116,10 +117,15 @@ def _left_out(
     given = {name: (tensor.shape, tensor.dtype) for name, tensor in saved.tensors.items()}
     there = None if saved.network is None else _settings(saved.network)
     names = own.keys() | given.keys()
-    unlike = sorted(name for name in names if own.get(name) != given.get(name))
+    differing = [] if here is None or there is None else [k for k in here if here[k] != there[k]]
+    other_meaning = not set(differing).isdisjoint(_MEANING)
+    unlike = sorted(
+        name
+        for name in names
+        if own.get(name) != given.get(name) or (other_meaning and name.startswith(_HEAD))
+    )
     unlike_torso = [name for name in unlike if not name.startswith(_HEAD)]
     torso = [name for name in own if not name.startswith(_HEAD)]
-    differing = [] if here is None or there is None else [k for k in here if here[k] != there[k]]
     # A dueling head doubles the layer before it, one half per stream: that layer is the head's.
     streams = unlike_torso if differing == ["dueling"] else []
     if unlike_torso != streams:

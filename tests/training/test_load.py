@@ -87,6 +87,9 @@ def test_a_checkpoint_describes_its_network(run, tmp_path):
         "hidden_sizes": [16], "dueling": True, "batch_norm": False, "impala_width": 1,
         "frame_dtype": "float32", "normalize": False,
         "frame_format": {"image": False, "divisor": 1, "one_hot": [], "packed_image": None},
+        "head": "scalar", "atoms": 51, "value_min": -10.0, "value_max": 10.0, "quantiles": 200,
+        "iqn_cosines": 64, "iqn_policy_samples": 32, "iqn_cvar": 1.0, "noisy": False,
+        "noisy_sigma": 0.5, "padding": "valid", "init": "torch",
     }  # fmt: skip
     own = train(tiny(tmp_path / "own"), network=Own()).run_dir
     assert spec_of(own)["network"] is None
@@ -124,6 +127,16 @@ def test_the_description_says_what_is_built_and_the_config_does_not(run, tmp_pat
         ({"network": {"hidden_sizes": [16] * 999}}, "more layers than it has parameters for"),
         ({"network": {"hidden_sizes": [2**31]}}, r"is \[32, 4\] .* and \[4294967296, 4\]"),
         ({"network": {"hidden_sizes": [2**31, 2**31]}}, "does not hold what it should"),
+        ({"network": {"head": "c52"}}, "network.head = 'c52' is no head"),
+        ({"network": {"head": ["qr"]}}, r"network.head = \['qr'\] is no head"),
+        ({"network": {"atoms": 1}}, "network.atoms = 1 is no atoms"),
+        ({"network": {"value_min": 10.0}}, r"network.value_max = 10\.0 is no value_max"),
+        ({"network": {"iqn_cvar": float("nan")}}, "iqn_cvar"),
+        ({"network": {"head": "qr"}}, r"is \[1, 8\] .* and \[200, 8\]|head"),
+        ({"network": {"head": "iqn"}}, "'embedding.linear.* is missing from the checkpoint"),
+        ({"network": {"noisy": True}}, "'head.advantage.bias_sigma' is missing"),
+        ({"network": {"padding": "same"}}, "padding = 'same' is for network = 'nature'"),
+        ({"network": {"head": "qr", "quantiles": 2**31}}, "network.quantiles"),
         ({"network": {"dueling": False}}, "missing from the checkpoint|unknown to this network"),
         ({"network": {"torso": "impala", "impala_width": 2**31}}, "needs images"),
     ],
