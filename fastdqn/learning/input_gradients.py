@@ -24,6 +24,7 @@ from fastdqn.learning.objectives import (
 from fastdqn.learning.q_learning import LOSSES
 from fastdqn.networks.checks import check_module
 from fastdqn.networks.forward import evaluation_mode, to_q
+from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.trial import reason
 from fastdqn.system.staging import as_tensor
 from fastdqn.types import Array
@@ -129,7 +130,12 @@ def _loss(
         output = network(_as_parameters(seen, network))
         return output
 
-    terms = objective(run_forwards(objective, run, lambda output: to_q(module, output)), batch, {})
+    given = {}
+    if isinstance(module, QNetwork) and module.implicit:  # the fractions of its forward
+        tau = module.embedding.to_act_by(len(floats), floats.device)
+        given = {forward: {"tau": tau} for forward in objective.forwards}
+    outputs = run_forwards(objective, run, lambda output: to_q(module, output))
+    terms = objective(outputs, batch, given)
     check_terms(objective, terms, len(floats))
     return terms[0]
 

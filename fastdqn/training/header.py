@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from fastdqn.config.config import Config
 from fastdqn.envs import EnvStream
+from fastdqn.learning.categorical_q_learning import CategoricalQLearning
 from fastdqn.learning.learner import Learner
+from fastdqn.learning.q_learning import QLearning
+from fastdqn.learning.quantile_q_learning import QuantileQLearning
 from fastdqn.networks.encoder import needs_encoder
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.replay.memory_plan import MemoryPlan, format_bytes
@@ -41,6 +44,7 @@ def header(
         "network": f"{type(torso).__name__}, {parameters:,} parameters, {learner.precision}, "
         f"{learner.device} ({device_name(learner.device)}), {learner.mode}"
         + (" (the first updates wait for the compiler)" if learner.mode != "eager" else ""),
+        "algorithm": _algorithm(config, learner),
         "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
         f"without learning",
         "updates": f"{c.expected_updates:,} with batches of {c.batch_size}; replay ratio "
@@ -52,6 +56,29 @@ def header(
         "replay": f"{plan.capacity:,} rows, {format_bytes(plan.total)}, n-step {c.n_step}, "
         + (f"prioritized, alpha {c.priority_alpha:g}, {beta}" if c.prioritized else "uniform"),
     }
+
+
+def _algorithm(c: Config, learner: Learner) -> str:
+    """What is learned of the return, and how; an objective of the caller's by its name."""
+    kinds = {
+        "scalar": (QLearning, "DQN"),
+        "c51": (
+            CategoricalQLearning,
+            f"C51 ({c.atoms} values from {c.value_min:g} to {c.value_max:g})",
+        ),
+        "qr": (QuantileQLearning, f"QR-DQN ({c.quantiles} quantiles)"),
+        "iqn": (
+            QuantileQLearning,
+            f"IQN ({c.iqn_samples}, {c.iqn_target_samples} and {c.iqn_policy_samples} fractions)",
+        ),
+    }
+    kind, name = kinds[c.head]
+    if type(learner.objective) is not kind:
+        return f"{type(learner.objective).__name__}, your objective"
+    parts = [f"Munchausen {name}" if c.munchausen else name]
+    parts += [word for word in ("double", "dueling") if getattr(c, word)]
+    parts += [f"noisy layers (sigma {c.noisy_sigma:g})"] if c.noisy else []
+    return ", ".join(parts)
 
 
 def _is_shown(learner: Learner, envs: EnvStream) -> bool:

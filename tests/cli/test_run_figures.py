@@ -230,8 +230,8 @@ def test_the_header_and_the_first_steps_come_before_the_first_row(tmp_path):
     assert title == "CartPole-v1, seed 1"
     rows = dict(line.split(maxsplit=1) for line in header.splitlines())
     assert list(rows) == [
-        "envs", "observed", "network", "schedule", "updates", "target", "epsilon", "replay",
-        "files",
+        "envs", "observed", "network", "algorithm", "schedule", "updates", "target", "epsilon",
+        "replay", "files",
     ]  # fmt: skip
     assert "CartPole-v1, 4 side by side" in rows["envs"]
     for word in ("fp32", "eager", "cpu"):
@@ -250,12 +250,12 @@ def test_the_command_line_shows_the_header_and_progress_without_a_row(tmp_path):
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(12)]
+        lines = [process.stdout.readline() for _ in range(13)]
         process.terminate()
         process.communicate(timeout=60)
     assert lines[0] == "CartPole-v1, seed 1\n" and lines[1].startswith("envs ")
-    assert lines[9] == f"files       {tmp_path / 'run'}\n"
-    assert lines[10].strip().startswith("8/3,000,000 ("), "the first step"
+    assert lines[10] == f"files       {tmp_path / 'run'}\n"
+    assert lines[11].strip().startswith("8/3,000,000 ("), "the first step"
     assert re.search(r"/3,000,000 \(.*[1-9] steps/s", lines[11]), "and its speed, before a row"
 
 

@@ -12,13 +12,17 @@ from torch import nn
 import fastdqn
 from fastdqn.acting.policy import Policy
 from fastdqn.errors import ConfigError
+from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.input_gradients import (
     float_form,
     input_gradient,
 )
 from fastdqn.learning.learner import Learner
+from fastdqn.learning.objectives import Outputs, Transitions
 from fastdqn.learning.perturbation import perturbation_saliency, positions
 from fastdqn.networks.make import make_network
+
+FIELDS = ("action", "reward", "discount", "next_observation")
 
 
 class SmallConv(nn.Module):
@@ -212,6 +216,44 @@ def test_the_loss_of_a_linear_network_by_hand():
     assert huber.tolist() == [[1.0, 2.0]]
     wide = input_gradient(network, **arguments, of="loss", huber_delta=10.0)
     assert wide.tolist() == [[2.5, 5.0]]
+
+
+@pytest.mark.parametrize("head", ["c51", "qr", "iqn"])
+@pytest.mark.parametrize("cvar", [1.0, 0.5])
+def test_distributions_have_gradients_of_their_q_and_of_their_loss(head, cvar):
+    """Deterministic: mean weights, and the fractions that evaluation acts by."""
+    torch.manual_seed(0)
+    details = {"quantiles": 3} if head == "qr" else {}
+    if head == "iqn":
+        details = {"iqn_policy_samples": 4, "iqn_cvar": cvar}
+    network = make_network((5,), 3, hidden_sizes=(8,), head=head, noisy=True, **details).double()
+    t = transition((5,), seed=2)
+
+    def q(x):
+        return network.q_values(network(x))
+
+    def q_taken(x):
+        return q(x).gather(1, t["action"].unsqueeze(1)).squeeze(1)
+
+    def loss(x):
+        batch = Transitions(x, *(t[name] for name in FIELDS))
+        objective = objective_for(network)
+        outputs = {
+            forward: network(x if forward.state == "s" else t["next_observation"])
+            for forward in objective.forwards
+        }
+        tau = (torch.arange(4, dtype=torch.float64) + 0.5) / 4 * cvar
+        given = {forward: {"tau": tau.expand(len(x), 4)} for forward in outputs}
+        given = given if head == "iqn" else {}
+        return objective(Outputs(outputs, network.q_values), batch, given)[0]
+
+    with torch.no_grad():
+        expected = [finite_differences(f, t["observation"]) for f in (q_taken, loss)]
+    for of, slope in zip(("q", "loss"), expected, strict=True):
+        more = {} if of == "q" else {name: t[name] for name in FIELDS[1:]}
+        found = input_gradient(network, t["observation"], t["action"], of, **more)
+        torch.testing.assert_close(found, slope, rtol=1e-4, atol=1e-7)
+        assert found.abs().max() > 1e-4
 
 
 # --- bytes ----------------------------------------------------------------------------------------
