@@ -2,154 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from fastdqn.config.atari_presets import (
+    C51_ATARI,
+    DATA_EFFICIENT_ATARI,
+    DOUBLE_DUELING_PER_ATARI,
+    DQN_ATARI,
+    IQN_ATARI,
+    MUNCHAUSEN_ATARI,
+    PONG,
+    QR_ATARI,
+    RAINBOW_ATARI,
+)
 from fastdqn.config.config import Config
 from fastdqn.errors import ConfigError, nearest
 
 # Config's defaults, chosen from about a dozen settings tried on seeds 11 to 15; 499 to 500 on each
 # of seeds 11 to 18. What each part of it contributes was not ablated.
 _CARTPOLE = Config()
-
-# Mnih et al. 2015: batch 32, one update per 4 env steps, a replay of 1M, target every 10k updates,
-# epsilon 1 -> 0.1 over 1M frames after 50k random steps (here 0.01 over 1M env steps, as later
-# work has it). Adam 6.25e-5 with epsilon 1.5e-4 is Hessel et al. 2018; the paper's RMSprop is one
-# flag away.
-_DQN_ATARI = Config(
-    env_id="ALE/Pong-v5",
-    num_envs=16,
-    frame_stack=4,
-    reward_clip=1.0,
-    total_env_steps=10_000_000,
-    network="nature",
-    hidden_sizes=(512,),
-    learning_starts_env_steps=50_000,
-    update_period_env_steps=4.0,
-    batch_size=32,
-    n_step=1,
-    double=False,
-    loss="huber",
-    learning_rate=6.25e-5,
-    learning_rate_final=None,
-    max_grad_norm=None,
-    optimizer_epsilon=1.5e-4,
-    target_period_updates=10_000,
-    epsilon_start=1.0,
-    epsilon_end=0.01,
-    epsilon_duration_env_steps=1_000_000,
-    replay_capacity=1_000_000,
-    eval_episodes=16,
-    eval_num_envs=16,
-    eval_epsilon=0.001,
-    log_period_env_steps=10_000,
-    checkpoint_period_env_steps=1_000_000,
-)
-
-# van Hasselt 2016 + Wang 2016 + Schaul 2016: clipped gradients and a quarter of DQN's step size
-# belong to the last two.
-_DOUBLE_DUELING_PER_ATARI = _DQN_ATARI.replace(
-    double=True,
-    dueling=True,
-    prioritized=True,
-    priority_alpha=0.6,
-    priority_beta_start=0.4,
-    priority_beta_end=1.0,
-    max_grad_norm=10.0,
-)
-
-# --- the value-based menu -----------------------------------------------------------------------
-# Each with the numbers of its paper, or of Dopamine or DQN Zoo where the paper is silent, on the
-# protocol of `dqn-atari`: sticky actions, 16 envs where those step one. All count env steps and
-# updates; a target of 2,000 updates is 8,000 env steps, or 32,000 frames.
-
-# Dopamine's, of which the others differ in little: Adam's epsilon of .01 / 32, gradients as they
-# are, a target of 2,000 updates, epsilon annealed over 250,000 env steps after 20,000, padded
-# convolutions, Xavier's weights. With an epsilon of that size the scale of the first weights
-# decides the size of a step, so the initialisation belongs to the rate.
-_DOPAMINE = _DQN_ATARI.replace(
-    num_envs=16,
-    learning_starts_env_steps=20_000,
-    epsilon_duration_env_steps=250_000,
-    target_period_updates=2_000,
-    optimizer_epsilon=3.125e-4,
-    padding="same",
-    init="xavier",
-)
-
-# Bellemare 2017; rate and epsilon are Adam's in Dopamine and DQN Zoo.
-_C51_ATARI = _DOPAMINE.replace(head="c51", learning_rate=2.5e-4)
-
-# Dabney 2018a: uniform replay, 1-step returns. Dopamine's curves called QR-DQN have n = 3 and a
-# prioritized replay without importance weights.
-_QR_ATARI = _DOPAMINE.replace(head="qr", learning_rate=5e-5)
-
-# Dabney 2018b, with Dopamine's 64, 64 and 32 fractions; DQN Zoo chooses by 64. Dopamine's n is 3.
-_IQN_ATARI = _DOPAMINE.replace(head="iqn", learning_rate=5e-5)
-
-# Vieillard 2020, M-IQN: that of its two agents that is best.
-_MUNCHAUSEN_ATARI = _IQN_ATARI.replace(munchausen=True)
-
-# Hessel 2018, table 1: all six parts. The replay's exponent of importance weights goes from 0.4 to
-# 1; the noise explores alone. Its noise of 0.5 is said to be for GPUs; DQN Zoo and Dopamine have
-# 0.1. A gradient's norm of 10 is DQN Zoo's. Weights are torch's, which are those of the noisy
-# layers, too.
-_RAINBOW_ATARI = _DQN_ATARI.replace(
-    head="c51",
-    double=True,
-    dueling=True,
-    noisy=True,
-    noisy_sigma=0.5,
-    prioritized=True,
-    priority_alpha=0.5,
-    n_step=3,
-    max_grad_norm=10.0,
-    learning_starts_env_steps=20_000,
-    target_period_updates=2_000,
-    epsilon_start=0.0,
-    epsilon_end=0.0,
-)
-
-# van Hasselt 2019, "data-efficient Rainbow": Rainbow of which every env step is an update, with
-# 20-step returns and a network of a sixth of the work, for 100,000 env steps. The protocol is that
-# of Atari-100k: no sticky actions, a lost life is terminal; but FIRE is pressed after a reset. One
-# env, for an update after every step.
-_DATA_EFFICIENT_ATARI = _RAINBOW_ATARI.replace(
-    atari_protocol="classic",
-    num_envs=1,
-    network="der",
-    hidden_sizes=(256,),
-    noisy_sigma=0.1,
-    n_step=20,
-    learning_rate=1e-4,
-    learning_starts_env_steps=1_600,
-    update_period_env_steps=1.0,
-    total_env_steps=100_000,
-    replay_capacity=100_000,
-    eval_episodes=100,
-    eval_num_envs=10,
-    log_period_env_steps=1_000,
-    checkpoint_period_env_steps=None,
-)
-
-# For an ordinary computer. Of Dopamine's published curves none rises sooner on Pong than that of
-# QR-DQN with 3-step returns and a prioritized replay: a mean of 11.7 in training between 4M and 5M
-# frames, which is this preset's length, where DQN is at -11.2 and Rainbow at -14.2. Unlike there,
-# the convolutions are not padded, which halves the time, Adam's epsilon is small, epsilon is
-# annealed sooner, and importance weights count. Not run to its end yet.
-_PONG = _QR_ATARI.replace(
-    num_envs=8,
-    padding="valid",
-    n_step=3,
-    prioritized=True,
-    priority_alpha=0.5,
-    learning_rate=1e-4,
-    optimizer_epsilon=1e-5,
-    max_grad_norm=10.0,
-    total_env_steps=1_250_000,
-    learning_starts_env_steps=10_000,
-    epsilon_duration_env_steps=100_000,
-    replay_capacity=250_000,
-    eval_episodes=32,
-    checkpoint_period_env_steps=250_000,
-)
 
 # --- systems that people start from -------------------------------------------------------------
 # Network, loss, optimizer and rate, buffer, target and reward rule are those of the texts. What a
@@ -352,56 +223,123 @@ _IMAGES = Config(
     replay_capacity=100_000,
 )
 
+
+class _Preset(NamedTuple):
+    """A recipe and what is said of it."""
+
+    config: Config
+    what: str
+    when: str  # to take it, and what it costs
+
+
 _PRESETS = {
-    "cartpole": (
+    "cartpole": _Preset(
         _CARTPOLE,
         "CartPole-v1 from its state, solved in one to three minutes on 2 CPU cores",
+        "To see whether an installation works.",
     ),
-    "dqn-atari": (_DQN_ATARI, "DQN with the schedule of Mnih 2015 (Nature CNN, replay of 1M)"),
-    "double-dueling-per-atari": (
-        _DOUBLE_DUELING_PER_ATARI,
+    "dqn-atari": _Preset(
+        DQN_ATARI,
+        "DQN with the schedule of Mnih 2015 (Nature CNN, replay of 1M)",
+        "As the plain baseline, against which the others are told apart; the cheapest update.",
+    ),
+    "double-dueling-per-atari": _Preset(
+        DOUBLE_DUELING_PER_ATARI,
         "double Q, dueling head and prioritized replay on the same schedule",
+        "For the three parts of 2016 together. Twice the hidden layer, and priorities.",
     ),
-    "c51-atari": (_C51_ATARI, "the distribution of the return over 51 values (Bellemare 2017)"),
-    "qr-atari": (_QR_ATARI, "its distribution by 200 quantiles (Dabney 2018a)"),
-    "iqn-atari": (_IQN_ATARI, "its quantile function, any fraction of it (Dabney 2018b); slowest"),
-    "munchausen-atari": (
-        _MUNCHAUSEN_ATARI,
+    "c51-atari": _Preset(
+        C51_ATARI,
+        "the distribution of the return over 51 values (Bellemare 2017)",
+        "For Rainbow's loss alone. Slow to start, strong in the end; returns must lie within its "
+        "values, so clip rewards.",
+    ),
+    "qr-atari": _Preset(
+        QR_ATARI,
+        "its distribution by 200 quantiles (Dabney 2018a)",
+        "For a distribution that needs no bounds: the one to try first.",
+    ),
+    "iqn-atari": _Preset(
+        IQN_ATARI,
+        "its quantile function, any fraction of it (Dabney 2018b)",
+        "For more return per frame, or to act with care of risk (iqn_cvar). Its hidden layers run "
+        "for every fraction: on a CPU an update takes several times as long.",
+    ),
+    "munchausen-atari": _Preset(
+        MUNCHAUSEN_ATARI,
         "M-IQN: iqn-atari with a soft policy in reward and target (Vieillard 2020)",
+        "For the most return of a single change. One more forward than iqn-atari; "
+        "munchausen_policy = 'online' saves it.",
     ),
-    "rainbow-atari": (
-        _RAINBOW_ATARI,
+    "rainbow-atari": _Preset(
+        RAINBOW_ATARI,
         "Rainbow, all six parts (Hessel 2018): C51, double, dueling, noise, priorities, 3 steps",
+        "To compare with Rainbow, or where epsilon explores badly. The doubled hidden layer is "
+        "noisy, so it has four times the weights.",
     ),
-    "data-efficient-atari": (
-        _DATA_EFFICIENT_ATARI,
+    "data-efficient-atari": _Preset(
+        DATA_EFFICIENT_ATARI,
         "Rainbow for 100,000 env steps, an update after each (van Hasselt 2019)",
+        "Where frames are dear, and to compare on Atari-100k: two hours of play, learned in "
+        "minutes.",
     ),
-    "pong": (_PONG, "Pong from frames on an ordinary computer"),
-    "cartpole-mlp": (_CARTPOLE_MLP, "a book's first DQN: a small MLP without a target network"),
-    "cartpole-pixels": (
+    "pong": _Preset(
+        PONG,
+        "Pong from frames on an ordinary computer",
+        "For a first pixel agent without a GPU: qr-atari with 3 steps and priorities, for 5 "
+        "million frames.",
+    ),
+    "cartpole-mlp": _Preset(
+        _CARTPOLE_MLP,
+        "a book's first DQN: a small MLP without a target network",
+        "To follow that text.",
+    ),
+    "cartpole-pixels": _Preset(
         _CARTPOLE_PIXELS,
         "PyTorch's tutorial: CartPole from the difference of two screens",
+        "To follow that text; some minutes on a CPU.",
     ),
-    "cartpole-batchnorm": (
+    "cartpole-batchnorm": _Preset(
         _CARTPOLE_BATCHNORM,
         "CartPole by an MLP with batch normalisation; takes noise and a target position",
+        "For the tutorial's rules on states; batches of 512.",
     ),
-    "catch": (_CATCH, "catch falling balls, from small frames: a pixel agent in about a minute"),
-    "classic": (_CLASSIC, "any env with vectors or categories: classic control, LunarLander, Taxi"),
-    "small-images": (_SMALL_IMAGES, "any env with images below 36 x 36: MiniGrid, MinAtar"),
-    "images": (_IMAGES, "any env with larger images, as they are; Atari has presets of its own"),
+    "catch": _Preset(
+        _CATCH,
+        "catch falling balls, from small frames: a pixel agent in about a minute",
+        "To try an algorithm on pixels before an hour goes into it.",
+    ),
+    "classic": _Preset(
+        _CLASSIC,
+        "any env with vectors or categories: classic control, LunarLander, Taxi",
+        "Where an env of your own starts.",
+    ),
+    "small-images": _Preset(
+        _SMALL_IMAGES,
+        "any env with images below 36 x 36: MiniGrid, MinAtar",
+        "Where an env of your own starts.",
+    ),
+    "images": _Preset(
+        _IMAGES,
+        "any env with larger images, as they are; Atari has presets of its own",
+        "Where an env of your own starts; a replay of 2 GB for 84 x 84 pixels in colour.",
+    ),
 }
 
 
 def presets() -> dict[str, Config]:
     """Every preset by name."""
-    return {name: config for name, (config, _) in _PRESETS.items()}
+    return {name: preset.config for name, preset in _PRESETS.items()}
 
 
 def describe_presets() -> dict[str, str]:
     """One line about each preset, by name."""
-    return {name: line for name, (_, line) in _PRESETS.items()}
+    return {name: preset.what for name, preset in _PRESETS.items()}
+
+
+def advise_presets() -> dict[str, str]:
+    """When to take each preset, and what it costs, by name."""
+    return {name: preset.when for name, preset in _PRESETS.items()}
 
 
 def preset(name: str) -> Config:
@@ -417,4 +355,4 @@ def preset(name: str) -> Config:
             f"There is no preset {name!r}{nearest(name, known)}; the presets are "
             f"{', '.join(known)}."
         )
-    return _PRESETS[name][0]
+    return _PRESETS[name].config
