@@ -251,8 +251,8 @@ _PRESETS = {
     "c51-atari": _Preset(
         C51_ATARI,
         "the distribution of the return over 51 values (Bellemare 2017)",
-        "For Rainbow's loss alone. Slow to start, strong in the end; returns must lie within its "
-        "values, so clip rewards.",
+        "For Rainbow's loss alone. Slow to start, strong in the end; returns beyond its values "
+        "(-10 to 10) count as these, so rewards are clipped.",
     ),
     "qr-atari": _Preset(
         QR_ATARI,
