@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fastdqn.config.arguments import check_like_fields
 from fastdqn.config.groups import LearningFields
+from fastdqn.errors import ConfigError
 from fastdqn.learning.distribution_losses import categorical_target, cross_entropy_loss
 from fastdqn.learning.objectives import (
     ONLINE_S,
@@ -43,13 +44,22 @@ class CategoricalQLearning:
     def __call__(
         self, outputs: Outputs, batch: Transitions, randoms: Randoms
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, ``E Z(s, a) - E target``, and the loss again as priority, each [B]."""
+        """Loss, ``E Z(s, a) - E target``, and the loss again as priority, each [B].
+
+        Raises:
+            ConfigError: Where the network's head is of another kind, or has other atoms.
+        """
         best = outputs.q(ONLINE_S2 if self.double else TARGET_S2).argmax(dim=1)
         following = of_action(outputs[TARGET_S2], best).softmax(dim=1)
         target = categorical_target(
             following, batch.reward, batch.discount, self.values.value_min, self.values.value_max
         )
         logits = of_action(outputs[ONLINE_S], batch.action)
+        if logits.shape[1] != self.values.atoms:
+            raise ConfigError(
+                f"The network has {logits.shape[1]} atoms, and the objective's values have "
+                f"{self.values.atoms}; pass it the network's values."
+            )
         loss = cross_entropy_loss(logits, target)
         expected = (target * self.values.support(target.device)).sum(dim=1)
         td = self.values.q_values(logits) - expected

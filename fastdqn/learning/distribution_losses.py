@@ -68,7 +68,7 @@ def cross_entropy_loss(logits: Tensor, target: Tensor) -> Tensor:
         target: m, probabilities, [B, N].
     """
     check_shapes(logits=(logits, "B N"), target=(target, "B N"))
-    return -(target * logits.log_softmax(dim=1)).sum(dim=1)
+    return -(target.detach() * logits.log_softmax(dim=1)).sum(dim=1)
 
 
 def quantile_huber_loss(
@@ -85,16 +85,17 @@ def quantile_huber_loss(
         fractions: tau, [N] or [B, N].
         delta: kappa of the papers: where the Huber loss turns linear.
     """
+    shared = isinstance(fractions, Tensor) and fractions.dim() == 1
     check_shapes(
         quantiles=(quantiles, "B N"),
         target=(target, "B M"),
-        fractions=(fractions, "N" if fractions.dim() == 1 else "B N"),
+        fractions=(fractions, "N" if shared else "B N"),
     )
     if type(delta) is not float or not delta > 0:
         delta = check_argument("delta", delta, float, ABOVE_ZERO)
     if pays(quantiles, target):
         return sorted_quantile_huber_loss(quantiles, target, fractions, delta)
-    error = target.unsqueeze(1) - quantiles.unsqueeze(2)  # [B, N, M]
+    error = target.detach().unsqueeze(1) - quantiles.unsqueeze(2)  # [B, N, M]
     weight = (fractions.unsqueeze(-1) - (error.detach() < 0).to(error.dtype)).abs()
     huber = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
     return (weight * huber).mean(dim=2).sum(dim=1) / delta

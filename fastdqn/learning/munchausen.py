@@ -78,11 +78,11 @@ def soft_value(q: Tensor, values: Tensor, temperature: float = 0.03) -> Tensor:
     Returns:
         [B] or [B, N].
     """
-    shape = "B A" if values.dim() == 2 else "B A N"
-    check_shapes(q=(q, "B A"), values=(values, shape))
+    scalar = isinstance(values, Tensor) and values.dim() == 2
+    check_shapes(q=(q, "B A"), values=(values, "B A" if scalar else "B A N"))
     log_policy = scaled_log_policy(q, temperature)
     policy = (log_policy / temperature).exp()
     entropy = -(policy * log_policy).sum(dim=1)
-    if values.dim() == 2:
+    if scalar:
         return (policy * values).sum(dim=1) + entropy
     return (policy.unsqueeze(2) * values).sum(dim=1) + entropy.unsqueeze(1)

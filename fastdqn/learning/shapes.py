@@ -41,6 +41,16 @@ def check_shapes(**tensors: tuple[Any, str]) -> None:
 
 
 def of_action(values: Tensor, action: Tensor) -> Tensor:
-    """The numbers of one action of each sample: [B, A, N] and int64 [B] to [B, N]."""
+    """The numbers of one action of each sample: [B, A, N] and int64 [B] to [B, N].
+
+    Raises:
+        ConfigError: Where they are no distributions but Q itself.
+    """
+    if values.dim() != 3:
+        raise ConfigError(
+            f"The network's output has shape {list(values.shape)}, and this objective needs a "
+            f"distribution for each action, [B, A, N]; use a network with head = 'c51', 'qr' or "
+            f"'iqn'."
+        )
     index = action.view(-1, 1, 1).expand(-1, 1, values.shape[-1])
     return values.gather(1, index).squeeze(1)

@@ -40,7 +40,8 @@ class CosineEmbedding(nn.Module):
 
     def forward(self, tau: Tensor) -> Tensor:
         """Fractions [B, N] to features [B N, F]."""
-        waves = torch.arange(self.first, self.first + self.cosines, device=tau.device) * math.pi
+        last = self.first + self.cosines
+        waves = torch.arange(self.first, last, dtype=tau.dtype, device=tau.device) * math.pi
         cosines = torch.cos(tau.flatten().unsqueeze(1) * waves)
         return F.relu(self.linear(cosines.to(self.linear.weight.dtype)))
 
