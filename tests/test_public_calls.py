@@ -14,14 +14,25 @@ from fastdqn import Actor, Batch, Config, Learner, Policy, ReplayBuffer
 from fastdqn.acting.evaluation import evaluate
 from fastdqn.config.presets import preset
 from fastdqn.learning import losses
+from fastdqn.learning.categorical_q_learning import CategoricalQLearning
+from fastdqn.learning.choose_objective import objective_for
+from fastdqn.learning.distribution_losses import (
+    categorical_target,
+    cross_entropy_loss,
+    quantile_huber_loss,
+)
+from fastdqn.learning.munchausen import Munchausen, munchausen_bonus, soft_value
 from fastdqn.learning.perturbation import perturbation_saliency
 from fastdqn.learning.q_learning import QLearning
+from fastdqn.learning.quantile_q_learning import QuantileQLearning
 from fastdqn.networks.make import make_network
+from fastdqn.networks.values import CategoricalValues
 from fastdqn.plotting.many_runs import plot_curves
 from fastdqn.plotting.one_run import plot_returns
 from fastdqn.training.schedules import exponential_schedule, linear_schedule
 
 B, A, N = 4, 3, 2
+P = torch.full((B, 2), 0.5)
 Q, ONES, ACTION = torch.zeros(B, A), torch.ones(B), torch.zeros(B, dtype=torch.int64)
 COLUMN = torch.ones(B, 1)
 FRAMES = torch.zeros(B, 6)
@@ -40,8 +51,12 @@ def batch(**changes):
     return Batch(**{**fields, **changes})
 
 
-def update(batch):
-    Learner(net()).update(batch)
+def head_of(kind):
+    return make_network((6,), A, head=kind, hidden_sizes=(4,), atoms=11)
+
+
+def update(batch, objective=None, network=None):
+    Learner(network or net(), objective=objective).update(batch)
 
 
 def replay(rows=6):
@@ -110,6 +125,25 @@ CALLS = [
     (losses.mse_loss, (np.ones(4),), "td_error .* ndarray"),
     (QLearning, {"loss": "mae"}, "loss = 'mae'"),
     (QLearning, {"huber_delta": -1.0}, "huber_delta = -1"),
+    # Of distributions and soft policies.
+    (categorical_target, (P, COLUMN, ONES, -1.0, 1.0), r"reward .* \[4, 1\]"),
+    (categorical_target, (P, ONES, ONES, 1.0, -1.0), "value_min = 1"),
+    (cross_entropy_loss, (P, P[:, :1]), r"target .* \[4, 1\]"),
+    (quantile_huber_loss, (P, Q, ONES[:3]), r"fractions .* \[3\]"),
+    (quantile_huber_loss, (P, Q, [0.5]), "fractions is list"),
+    (quantile_huber_loss, (P, Q, ONES[:2], -1.0), "delta = -1"),
+    (munchausen_bonus, (Q, COLUMN.long()), r"action .* \[4, 1\]"),
+    (soft_value, (Q, [1.0]), "values is list"),
+    (Munchausen, {"temperature": 0.0}, "munchausen_temperature = 0"),
+    (Munchausen, {"policy": "both"}, "munchausen_policy = 'both'"),
+    (CategoricalQLearning, (CategoricalValues(),), {"double": 1}, "double = 1"),
+    (QuantileQLearning, {"huber_delta": 0.0}, "huber_delta = 0"),
+    (QuantileQLearning, {"samples": 0}, "iqn_samples = 0"),
+    (QuantileQLearning, {"policy_samples": "8"}, "iqn_policy_samples = '8'"),
+    (objective_for, (head_of("c51"),), {"munchausen": Munchausen()}, "munchausen is not defined"),
+    (objective_for, (head_of("qr"),), {"loss": "mse"}, "loss = 'mse' is for Q itself"),
+    (update, (batch(), QuantileQLearning()), r"\[4, 3\].*use a network with head = 'c51'"),
+    (update, (batch(), CategoricalQLearning(CategoricalValues()), head_of("c51")), "11 atoms"),
     # The learner.
     (Learner, (nn.Linear,), "an instance"),
     (Learner, (net,), "a function"),
@@ -219,6 +253,12 @@ CALLS = [
     (make_network, ((6,), A), {"hidden_sizes": (0,)}, "hidden_sizes"),
     (make_network, ((6,), A), {"frame_stack": 0}, "frame_stack = 0"),
     (make_network, ((36, 36), A), {"kind": "impala", "impala_width": 0}, "impala_width = 0"),
+    (make_network, ((6,), A), {"head": "c52"}, "head = 'c52' must be one of"),
+    (make_network, ((6,), A), {"head": "c51", "atoms": 1}, "atoms = 1 is out of range"),
+    (make_network, ((6,), A), {"quantile": 8}, "quantile is no argument .*quantiles"),
+    (make_network, ((6,), A), {"noisy": 1}, "noisy = 1"),
+    (make_network, ((6,), A), {"padding": "same"}, "padding = 'same' is for network = 'nature'"),
+    (make_network, ((6,), A), {"init": "zeros"}, "init = 'zeros' must be one of"),
     (gradient, ("frames",), "observation is str"),
     (gradient, (FRAMES[:, :5],), "does not take"),
     (gradient, (FRAMES.long(),), "int64"),

@@ -1,8 +1,8 @@
 """The losses of the value-based menu as the papers write them: one sample, Python floats, loops.
 
 A sample is a dictionary: ``action``, ``reward``, ``discount``, and what each forward made, by
-action: ``online_s``, ``online_s2``, ``target_s``, ``target_s2``, and ``choice``, which is the target
-network on s2 with fractions of its own. ``tau`` are the fractions of ``online_s``.
+action: ``online_s``, ``online_s2``, ``target_s``, ``target_s2``, and ``choice``, which is the
+target network on s2 with fractions of its own. ``tau`` are the fractions of ``online_s``.
 """
 
 import math
@@ -15,6 +15,10 @@ def argmax(values):
 
 def mean(values):
     return math.fsum(values) / len(values)
+
+
+def dot(xs, ys):
+    return math.fsum(x * y for x, y in zip(xs, ys, strict=True))
 
 
 def log_softmax(logits):
@@ -37,10 +41,7 @@ def scalar(sample, *, double, loss="huber", delta=1.0, soft=None):
     if soft is not None:
         whose = sample["target_s" if soft["policy"] == "target" else "online_s"]
         reward += bonus(whose, sample["action"], soft)
-        pi, log_pi = policy(following, soft["temperature"])
-        value = math.fsum(
-            p * (q - soft["temperature"] * log) for p, q, log in zip(pi, following, log_pi)
-        )
+        value = soft_value(following, following, soft["temperature"])
     else:
         value = following[argmax(sample["online_s2" if double else "target_s2"])]
     td = sample["online_s"][sample["action"]] - (reward + sample["discount"] * value)
@@ -59,7 +60,7 @@ def project(probabilities, reward, discount, value_min, value_max):
     count = len(probabilities)
     step = (value_max - value_min) / (count - 1)
     found = [0.0] * count
-    for z, p in zip(atoms(value_min, value_max, count), probabilities):
+    for z, p in zip(atoms(value_min, value_max, count), probabilities, strict=True):
         moved = min(max(reward + discount * z, value_min), value_max)
         place = min(max((moved - value_min) / step, 0.0), count - 1.0)
         low, high = math.floor(place), math.ceil(place)
@@ -72,11 +73,11 @@ def project(probabilities, reward, discount, value_min, value_max):
 
 
 def cross_entropy(logits, target):
-    return -math.fsum(m * log for m, log in zip(target, log_softmax(logits)))
+    return -dot(target, log_softmax(logits))
 
 
 def expectation(logits, values):
-    return math.fsum(z * math.exp(log) for z, log in zip(values, log_softmax(logits)))
+    return dot(values, [math.exp(log) for log in log_softmax(logits)])
 
 
 def categorical(sample, *, double, value_min, value_max):
@@ -88,7 +89,7 @@ def categorical(sample, *, double, value_min, value_max):
     following = [math.exp(log) for log in log_softmax(sample["target_s2"][best])]
     target = project(following, sample["reward"], sample["discount"], value_min, value_max)
     loss = cross_entropy(predicted, target)
-    td = expectation(predicted, z) - math.fsum(m * x for m, x in zip(target, z))
+    td = expectation(predicted, z) - dot(target, z)
     return loss, td, loss
 
 
@@ -122,12 +123,9 @@ def quantile(sample, *, double, kappa, implicit, soft=None):
     else:
         whose = sample["target_s" if soft["policy"] == "target" else "online_s"]
         reward += bonus([mean(z) for z in whose], sample["action"], soft)
-        pi, log_pi = policy([mean(z) for z in sample[by_target]], soft["temperature"])
+        q = [mean(z) for z in sample[by_target]]
         values = [
-            math.fsum(
-                pi[a] * (following[a][j] - soft["temperature"] * log_pi[a]) for a in range(len(pi))
-            )
-            for j in range(len(following[0]))
+            soft_value(q, column, soft["temperature"]) for column in zip(*following, strict=True)
         ]
     target = [reward + sample["discount"] * z for z in values]
     fractions = sample["tau"] if implicit else midpoints(len(predicted))
@@ -142,6 +140,14 @@ def policy(q, temperature):
     """pi and log pi of ``softmax(q / t)``."""
     log_pi = log_softmax([x / temperature for x in q])
     return [math.exp(log) for log in log_pi], log_pi
+
+
+def soft_value(q, values, temperature):
+    """``sum_a pi(a|s) (value of a - t log pi(a|s))``, the soft value in eq. 1."""
+    pi, log_pi = policy(q, temperature)
+    return math.fsum(
+        p * (v - temperature * log) for p, v, log in zip(pi, values, log_pi, strict=True)
+    )
 
 
 def bonus(q, action, soft):
@@ -173,7 +179,7 @@ def noisy_linear(x, weight, bias, weight_sigma, bias_sigma, noise_in, noise_out)
 def cosine_features(tau, weight, bias, first):
     """One fraction through Dabney 2018b, eq. 4."""
     found = []
-    for row, b in zip(weight, bias):
+    for row, b in zip(weight, bias, strict=True):
         waves = (w * math.cos(math.pi * (first + k) * tau) for k, w in enumerate(row))
         found.append(max(0.0, math.fsum(waves) + b))
     return found

@@ -120,8 +120,8 @@ def test_both_forms_of_the_projection_agree_and_keep_mass_and_mean(
     assert min(found) >= 0 and math.fsum(found) == pytest.approx(1, abs=1e-12)
     moved = [reward + discount * z for z in menu_oracle.atoms(*support, count)]
     if support[0] <= min(moved) and max(moved) <= support[1]:
-        mean = math.fsum(m * z for m, z in zip(found, menu_oracle.atoms(*support, count)))
-        assert mean == pytest.approx(math.fsum(x * y for x, y in zip(p, moved)), abs=1e-9)
+        mean = menu_oracle.dot(found, menu_oracle.atoms(*support, count))
+        assert mean == pytest.approx(menu_oracle.dot(p, moved), abs=1e-9)
 
 
 def test_samples_of_a_batch_do_not_mix():
@@ -129,7 +129,7 @@ def test_samples_of_a_batch_do_not_mix():
     samples = [
         (random_probabilities(rng, 4), rng.gauss(0, 2), rng.choice([0.0, 0.9])) for _ in range(6)
     ]
-    p, reward, discount = (doubles(column) for column in zip(*samples))
+    p, reward, discount = (doubles(column) for column in zip(*samples, strict=True))
     found = categorical_target(p, reward, discount, -2.0, 3.0)
     for row, sample in zip(found.tolist(), samples, strict=True):
         assert row == pytest.approx(target_of(*sample, -2.0, 3.0), abs=1e-15)
@@ -193,9 +193,7 @@ def test_cross_entropy_is_the_formula(batch, count):
 )
 def test_quantile_huber_by_hand(quantiles, target, fractions, delta, expected):
     for shape in (fractions, [fractions]):
-        loss = quantile_huber_loss(
-            doubles([quantiles]), doubles([target]), doubles(shape), delta
-        )
+        loss = quantile_huber_loss(doubles([quantiles]), doubles([target]), doubles(shape), delta)
         assert loss.tolist() == [pytest.approx(expected, rel=1e-15)]
     assert menu_oracle.quantile_huber(quantiles, target, fractions, delta) == expected
 

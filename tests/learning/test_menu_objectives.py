@@ -295,8 +295,8 @@ FAULTS = {
         q_learning, "soft_value(following, following, self.munchausen.temperature)",
         "following.amax(1)", "munchausen"),
     "Munchausen: the bonus discounted": (
-        q_learning, "batch.reward + bonus(self.munchausen, outputs, batch) + batch.discount * value",
-        "batch.reward + batch.discount * (value + bonus(self.munchausen, outputs, batch))",
+        q_learning, "+ bonus(self.munchausen, outputs, batch) + batch.discount * value",
+        "+ batch.discount * (value + bonus(self.munchausen, outputs, batch))",
         "munchausen"),
     "Munchausen: discount forgotten": (
         q_learning, "+ batch.discount * value", "+ value", "munchausen"),
@@ -344,9 +344,7 @@ def test_quantiles_the_wrong_way_round_show_where_n_is_not_that_of_the_target(mo
 def by_hand(objective, to_q, made, reward, discount):
     """One sample, whose action is the second of two."""
     x = torch.zeros(1, 1)
-    batch = Transitions(
-        x, torch.tensor([1]), torch.tensor([reward]), torch.tensor([discount]), x
-    )
+    batch = Transitions(x, torch.tensor([1]), torch.tensor([reward]), torch.tensor([discount]), x)
     outputs = {forward: torch.tensor([made[NAMES[forward]]]) for forward in objective.forwards}
     return [term.item() for term in objective(Outputs(outputs, to_q), batch, {})]
 

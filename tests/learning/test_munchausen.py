@@ -27,11 +27,6 @@ def oracle_bonus(q, action, alpha, temperature, clip):
     return menu_oracle.bonus(q, action, soft)
 
 
-def oracle_soft_value(q, values, temperature):
-    pi, log_pi = menu_oracle.policy(q, temperature)
-    return math.fsum(p * (v - temperature * log) for p, v, log in zip(pi, values, log_pi))
-
-
 # --- by hand -------------------------------------------------------------------------------------
 
 LOG3, LOG4 = math.log(3), math.log(4)
@@ -116,7 +111,7 @@ def test_they_are_the_formulas(seed, batch, actions, quantiles, temperature, cli
     found = soft_value(table, doubles(values), temperature)
     for b, row in enumerate(found.tolist()):
         wanted = [
-            oracle_soft_value(q[b], [values[b][a][j] for a in range(actions)], temperature)
+            menu_oracle.soft_value(q[b], [values[b][a][j] for a in range(actions)], temperature)
             for j in range(quantiles)
         ]
         assert row == pytest.approx(wanted, rel=1e-9, abs=1e-12)

@@ -61,8 +61,10 @@ def test_rows_follow_one_another():
     assert torch.equal(made(tau), alone)
 
 
-@pytest.mark.parametrize(("cvar", "expected"), [(1.0, [0.125, 0.375, 0.625, 0.875]),
-                                                (0.5, [0.0625, 0.1875, 0.3125, 0.4375])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cvar", "expected"),
+    [(1.0, [0.125, 0.375, 0.625, 0.875]), (0.5, [0.0625, 0.1875, 0.3125, 0.4375])],
+)
 def test_fractions_to_act_by_are_midpoints(cvar, expected):
     made = CosineEmbedding(3, samples=4, cvar=cvar)
     found = made.to_act_by(2, torch.device("cpu"))

@@ -112,7 +112,9 @@ def test_gradients_are_those_of_finite_differences():
             return torch.func.functional_call(layer, named, (x, noise))
 
         x = normal(4, 4).requires_grad_()
-        assert torch.autograd.gradcheck(run, (x, *(p.detach().requires_grad_() for p in parameters)))
+        assert torch.autograd.gradcheck(
+            run, (x, *(p.detach().requires_grad_() for p in parameters))
+        )
     assert set(names) == {"weight", "bias", "weight_sigma", "bias_sigma"}
 
 
