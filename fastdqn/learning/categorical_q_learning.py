@@ -57,8 +57,8 @@ class CategoricalQLearning:
         logits = of_action(outputs[ONLINE_S], batch.action)
         if logits.shape[1] != self.values.atoms:
             raise ConfigError(
-                f"The network has {logits.shape[1]} atoms, and the objective's values have "
-                f"{self.values.atoms}; pass it the network's values."
+                f"The network has {logits.shape[1]} atoms and the objective's values have "
+                f"{self.values.atoms}; use the same."
             )
         loss = cross_entropy_loss(logits, target)
         expected = (target * self.values.support(target.device)).sum(dim=1)

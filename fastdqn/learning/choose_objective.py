@@ -6,7 +6,7 @@ from torch import nn
 
 from fastdqn.errors import ConfigError
 from fastdqn.learning.categorical_q_learning import CategoricalQLearning
-from fastdqn.learning.munchausen import Munchausen
+from fastdqn.learning.munchausen import Munchausen, check_munchausen
 from fastdqn.learning.objectives import Objective
 from fastdqn.learning.q_learning import QLearning
 from fastdqn.learning.quantile_q_learning import QuantileQLearning
@@ -36,6 +36,7 @@ def objective_for(
     Raises:
         ConfigError: Where they do not go together, or a number is out of range.
     """
+    check_munchausen(munchausen)
     values = network.values if isinstance(network, QNetwork) else None
     if isinstance(values, CategoricalValues | QuantileValues) and loss != "huber":
         raise ConfigError(

@@ -7,12 +7,15 @@ largest q taken out first: at t = 0.03 and |q| of 10 the exponents are in the hu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastdqn.config.arguments import check_like_fields
+from fastdqn.config.checks import shown
 from fastdqn.config.groups import LearningFields
+from fastdqn.errors import ConfigError
 from fastdqn.learning.shapes import check_shapes
 
 
@@ -39,6 +42,15 @@ class Munchausen:
         """Check all of them."""
         named = {f"munchausen_{name}": value for name, value in vars(self).items()}
         check_like_fields(LearningFields, **named)
+
+
+def check_munchausen(munchausen: Any) -> None:
+    """Refuse, by a ConfigError, what is neither a :class:`Munchausen` nor None."""
+    if munchausen is not None and not isinstance(munchausen, Munchausen):
+        raise ConfigError(
+            f"munchausen = {shown(munchausen)} has the wrong type; use "
+            f"fastdqn.learning.munchausen.Munchausen(alpha=0.9), or leave it out."
+        )
 
 
 def scaled_log_policy(q: Tensor, temperature: float) -> Tensor:

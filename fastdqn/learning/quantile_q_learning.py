@@ -10,7 +10,7 @@ from torch import Tensor
 from fastdqn.config.arguments import check_like_fields
 from fastdqn.config.groups import LearningFields, NetworkFields
 from fastdqn.learning.distribution_losses import quantile_huber_loss
-from fastdqn.learning.munchausen import Munchausen, soft_value
+from fastdqn.learning.munchausen import Munchausen, check_munchausen, soft_value
 from fastdqn.learning.objectives import (
     ONLINE_S,
     ONLINE_S2,
@@ -63,6 +63,7 @@ class QuantileQLearning:
         policy_samples: int = 32,
     ) -> None:
         check_like_fields(LearningFields, double=double, huber_delta=huber_delta)
+        check_munchausen(munchausen)
         check_like_fields(
             NetworkFields,
             iqn_samples=samples,

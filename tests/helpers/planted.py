@@ -12,7 +12,7 @@ def plant(monkeypatch, module, right, wrong):
     made = ModuleType(module.__name__)
     made.__file__ = module.__file__
     exec(compile(source.replace(right, wrong), module.__file__, "exec"), made.__dict__)
-    users = [user for name, user in sys.modules.items() if name.startswith("fastdqn.learning")]
+    users = [user for name, user in sys.modules.items() if name.startswith("fastdqn.")]
     for name, real in list(vars(module).items()):
         if getattr(real, "__module__", None) == module.__name__:
             for user in users:

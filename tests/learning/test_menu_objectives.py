@@ -153,10 +153,10 @@ def tensors_of(samples, dtype=torch.float64):
     return {forward: column(name) for forward, name in NAMES.items()}, batch, column("tau")
 
 
-def terms_of(kind, samples, objective=None, **changed):
+def terms_of(kind, samples, objective=None, dtype=torch.float64, **changed):
     """Loss, TD error and priority of what it asks for, and of nothing else."""
     objective = kind.build() if objective is None else objective
-    made, batch, tau = tensors_of(samples)
+    made, batch, tau = tensors_of(samples, dtype)
     made = {**made, **changed.get("made", {})}
     outputs = Outputs({f: made[f] for f in objective.forwards}, kind.values(6).q_values)
     # As UpdateDraws hands them over: every forward has its own, of its own number.
@@ -165,18 +165,18 @@ def terms_of(kind, samples, objective=None, **changed):
     return objective(outputs, batch, randoms if kind.head == "iqn" else {})
 
 
-def compare(kind, samples):
+def compare(kind, samples, dtype=torch.float64):
     """AssertionError where a term of a sample is another than in the transcription."""
-    found = terms_of(kind, samples)
+    relative = 1e-6 if dtype == torch.float64 else 2e-5
+    found = terms_of(kind, samples, dtype=dtype)
     expected = [kind.oracle(sample) for sample in samples]
     for index, term in enumerate(found):
         wanted = [terms[index] for terms in expected]
         # Differences cancel: their error is measured against what they are made of.
-        absolute = 1e-6 * (1 + max(map(abs, wanted))) if index == 1 else 1e-12
-        if index == 2 and kind.head == "scalar":
-            absolute = 1e-6
-        assert term.dtype == torch.float64 and term.shape == (len(samples),)
-        assert term.tolist() == pytest.approx(wanted, rel=1e-6, abs=absolute)
+        differs = index == 1 or kind.head == "scalar" or dtype == torch.float32
+        absolute = relative * (1 + max(map(abs, wanted))) if differs else 1e-12
+        assert term.dtype == dtype and term.shape == (len(samples),)
+        assert term.tolist() == pytest.approx(wanted, rel=relative, abs=absolute)
     assert not found[2].requires_grad
 
 
@@ -185,6 +185,7 @@ def compare(kind, samples):
 def test_every_term_is_that_of_the_paper(name, size):
     for seed in range(3):
         compare(KINDS[name], case_of(KINDS[name].head, size, seed))
+    compare(KINDS[name], case_of(KINDS[name].head, size), torch.float32)
 
 
 # --- faults --------------------------------------------------------------------------------------
@@ -596,7 +597,9 @@ def test_distributions_of_a_network_that_makes_none_are_refused(name):
 
 def test_other_atoms_than_the_network_has_are_refused():
     objective = categorical_q_learning.CategoricalQLearning(CategoricalValues(LOW, HIGH, 51))
-    with pytest.raises(ConfigError, match=r"6 atoms, and the objective's values have 51; pass it"):
+    with pytest.raises(
+        ConfigError, match=r"6 atoms and the objective's values have 51; use the same"
+    ):
         terms_of(KINDS["c51"], case_of("c51", "some"), objective)
 
 

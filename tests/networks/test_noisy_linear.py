@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from helpers import menu_oracle
+from helpers.planted import plant
 from torch import nn
 
+from fastdqn.networks import noisy_linear
 from fastdqn.networks.draws import Draw, draw_all
 from fastdqn.networks.make import make_network
 from fastdqn.networks.noisy_linear import NoisyLinear
@@ -20,7 +22,7 @@ def normal(*shape, seed=0):
 def layer_of(inputs=4, outputs=3):
     """In float64, nothing of it regular."""
     torch.manual_seed(0)
-    layer = NoisyLinear(inputs, outputs).double()
+    layer = noisy_linear.NoisyLinear(inputs, outputs).double()
     with torch.no_grad():
         layer.weight_sigma.copy_(normal(outputs, inputs, seed=1))
         layer.bias_sigma.copy_(normal(outputs, seed=2))
@@ -65,8 +67,7 @@ def test_one_draw_for_all_rows_is_the_formula(batch):
         assert output == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize(("batch", "rows"), [(1, 1), (6, 6), (6, 3), (6, 1), (6, 2)])
-def test_noise_of_each_row_is_that_row_by_itself(batch, rows):
+def check_rows(batch, rows):
     layer, x = layer_of(), normal(batch, 4)
     noise = noise_of(layer, rows)
     found = layer(x, noise)
@@ -76,6 +77,30 @@ def test_noise_of_each_row_is_that_row_by_itself(batch, rows):
         torch.testing.assert_close(found[b : b + 1], layer(x[b : b + 1], alone))
         expected = by_oracle(layer, x[b], alone["noise.in"], alone["noise.out"])
         assert found[b].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(1, 1), (6, 6), (6, 3), (6, 1), (6, 2)])
+def test_noise_of_each_row_is_that_row_by_itself(batch, rows):
+    check_rows(batch, rows)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("noise.sign() * noise.abs().sqrt()", "noise"),
+        ("noise.sign() * noise.abs().sqrt()", "noise.abs().sqrt()"),
+        ("mean + outward *", "mean +"),
+        ("input * inward", "input"),
+        ("self.weight_sigma, self.bias_sigma)", "self.weight_sigma, self.bias_sigma * 0)"),
+        (".expand(-1, len(rows) // len(noise), -1).flatten(0, 1)",
+         ".expand(-1, len(rows) // len(noise), -1).transpose(0, 1).flatten(0, 1)"),
+    ],
+    ids=["no f", "no sign", "no noise out", "no noise in", "bias without noise", "interleaved"],
+)  # fmt: skip
+def test_a_planted_fault_is_found(right, wrong, monkeypatch):
+    plant(monkeypatch, noisy_linear, right, wrong)
+    with pytest.raises(AssertionError):
+        check_rows(6, 2)
 
 
 @pytest.mark.parametrize("rows", [None, 5])
