@@ -132,6 +132,7 @@ CALLS = [
     (quantile_huber_loss, (P, Q, ONES[:3]), r"fractions .* \[3\]"),
     (quantile_huber_loss, (P, Q, [0.5]), "fractions is list"),
     (quantile_huber_loss, (P, Q, ONES[:2], -1.0), "delta = -1"),
+    (quantile_huber_loss, (P, Q, ONES[:2], float("inf")), "delta = inf"),
     (munchausen_bonus, (Q, COLUMN.long()), r"action .* \[4, 1\]"),
     (soft_value, (Q, [1.0]), "values is list"),
     (Munchausen, {"temperature": 0.0}, "munchausen_temperature = 0"),

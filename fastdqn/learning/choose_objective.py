@@ -21,7 +21,9 @@ def objective_for(
     loss: str = "huber",
     huber_delta: float = 1.0,
     munchausen: Munchausen | None = None,
-    **samples: int,
+    samples: int = 64,
+    target_samples: int = 64,
+    policy_samples: int = 32,
 ) -> Objective:
     """Q-learning on what a network's head makes; on Q itself for a network of somebody else's.
 
@@ -32,6 +34,8 @@ def objective_for(
         huber_delta: Likewise, and kappa of quantiles.
         munchausen: Likewise.
         samples: As for :class:`fastdqn.learning.quantile_q_learning.QuantileQLearning`.
+        target_samples: Likewise.
+        policy_samples: Likewise.
 
     Raises:
         ConfigError: Where they do not go together, or a number is out of range.
@@ -56,6 +60,8 @@ def objective_for(
             huber_delta=huber_delta,
             munchausen=munchausen,
             implicit=network.implicit,
-            **samples,
+            samples=samples,
+            target_samples=target_samples,
+            policy_samples=policy_samples,
         )
     return QLearning(double=double, loss=loss, huber_delta=huber_delta, munchausen=munchausen)

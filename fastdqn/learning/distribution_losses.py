@@ -6,6 +6,8 @@ gradient, and all raise ConfigError where shapes do not belong together.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,7 +93,7 @@ def quantile_huber_loss(
         target=(target, "B M"),
         fractions=(fractions, "N" if shared else "B N"),
     )
-    if type(delta) is not float or not delta > 0:
+    if type(delta) is not float or not 0 < delta < math.inf:
         delta = check_argument("delta", delta, float, ABOVE_ZERO)
     if pays(quantiles, target):
         return sorted_quantile_huber_loss(quantiles, target, fractions, delta)
