@@ -12,7 +12,9 @@ import fastdqn.replay.buffer
 import fastdqn.replay.buffer_torch
 import fastdqn.replay.captured_add
 from fastdqn.acting.actor import Actor
+from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
+from fastdqn.learning.munchausen import Munchausen
 from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.staging import HostStaging, as_tensor
@@ -30,8 +32,14 @@ def tensors_of(value):
             yield from tensors_of(item)
 
 
-def make_parts(stack, n_step=1, kind="auto", batch_norm=False, mode="eager", **learner):
+SIZES = {"atoms": 5, "quantiles": 4, "iqn_cosines": 4, "iqn_policy_samples": 3}
+SAMPLES = {"samples": 4, "target_samples": 2, "policy_samples": 3}
+
+
+def make_parts(stack, n_step=1, kind="auto", mode="eager", network=None, **learner):
+    """``network`` are arguments of ``make_network``, what is left those of the learner."""
     n, prioritized = 4, learner.pop("prioritized", True)
+    munchausen = Munchausen() if learner.pop("munchausen", False) else None
     shape, dtype, high = ((36, 36), np.uint8, 255) if stack else ((3,), np.float32, 1)
     space = Box(0, high, shape, dtype)
     fast = {"mode": mode, "compile_backend": "aot_eager"}
@@ -44,10 +52,10 @@ def make_parts(stack, n_step=1, kind="auto", batch_norm=False, mode="eager", **l
         network = RandomQ(shape[0], 3)
         learner["objective"] = FourForwards()
     else:
-        network = make_network(
-            shape, 3, frame_stack=stack, image=bool(stack), hidden_sizes=(16,), dueling=True,
-            kind=kind, batch_norm=batch_norm,
-        )  # fmt: skip
+        options = {"hidden_sizes": (16,), "dueling": True, **SIZES, **(network or {})}
+        network = make_network(shape, 3, frame_stack=stack, image=bool(stack), kind=kind, **options)
+        if munchausen or network.values.numbers or network.implicit:
+            learner["objective"] = objective_for(network, munchausen=munchausen, **SAMPLES)
     learner = Learner(network, **{"precision": "fp32", "updates_per_launch": 2, **fast, **learner})
     actor = Actor(learner.acting_network, n, **fast)
     episodes = EpisodeStatistics(n, 10)
@@ -121,7 +129,16 @@ CASES = {
     "mse": {"stack": None, "loss": "mse"},
     "bf16": {"stack": 4, "precision": "bf16"},
     "rmsprop": {"stack": None, "optimizer": "rmsprop", "max_grad_norm": 1.0},
-    "batch norm": {"stack": None, "kind": "mlp", "batch_norm": True},
+    "batch norm": {"stack": None, "kind": "mlp", "network": {"batch_norm": True}},
     "random numbers": {"stack": None, "kind": "random"},
     "residual": {"stack": 4, "kind": "impala", "prioritized": False},
-}
+    "c51": {"stack": None, "network": {"head": "c51", "dueling": False}},
+    "qr": {"stack": None, "network": {"head": "qr"}},
+    "iqn": {"stack": None, "network": {"head": "iqn", "iqn_cvar": 0.5}},
+    "munchausen": {"stack": None, "network": {"head": "iqn"}, "munchausen": True},
+    "noisy": {"stack": None, "network": {"noisy": True}},
+    "rainbow": {"stack": None, "n_step": 3, "network": {"head": "c51", "noisy": True}},
+    "low noise": {
+        "stack": 4, "kind": "der", "precision": "bf16", "network": {"head": "iqn", "noisy": True},
+    },
+}  # fmt: skip

@@ -27,7 +27,7 @@ def numbers(parts):
     return list(tensors_of([part.state_dict() for part in (replay, learner, actor)]))
 
 
-def run(parts, launch, rounds=6):
+def run(parts, launch, rounds=4):
     """Updates, rows, actions, schedules; everything that was seen."""
     replay, learner, actor, _, make_step = parts
     seen = []
@@ -57,7 +57,7 @@ def assert_same(ours, theirs):
         assert torch.equal(one, other)
 
 
-EVERY = [(case, 4) for case in CASES] + [(c, k) for c in ("n-step", "uniform") for k in (1, 16)]
+EVERY = [(case, 4) for case in CASES] + [(c, k) for c in ("rainbow", "uniform") for k in (1, 16)]
 
 
 @pytest.mark.parametrize(("case", "launch"), EVERY)
