@@ -20,6 +20,8 @@ class Case:
     default_on: tuple[str, ...] = NOWHERE
     family: str = ""
     """Cases of one family are timed in turns, and share their replay."""
+    against: str = ""
+    """The case of its family whose time is the unit of this one's."""
 
     @property
     def group(self) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from itertools import product
 
 from fastdqn.bench.case import BOTH, CPU, CUDA, IMPALA_WIDTHS, NOWHERE, Case
+from fastdqn.bench.menu_cases import menu_cases
 
 
 def all_cases() -> Iterator[Case]:
     """In the order in which they run."""
-    for group in (_ceil, _env, _act, _per, _gather, _net, _adam, _update, _e2e, _peer):
+    for group in (_ceil, _env, _act, _per, _gather, _net, _adam, _update, menu_cases, _e2e, _peer):
         yield from group()
 
 
@@ -229,7 +230,13 @@ def _update() -> Iterator[Case]:
         yield Case(
             name=f"update/{net}/B{batch}/{mode}/K{launch}",
             line=f"{_NETS[net]}, double Q: {many}, {mode}",
-            params={"net": net, "batch_size": batch, "mode": mode, "launch": launch},
+            params={
+                "net": net,
+                "batch_size": batch,
+                "mode": mode,
+                "launch": launch,
+                "prioritized": net == "nature_per",
+            },
             default_on=default,
             family=f"update/{net.removesuffix('_per')}/B{batch}",
         )

@@ -9,7 +9,16 @@ import torch
 from gymnasium.spaces import Box
 
 from fastdqn.bench.case import IMPALA_WIDTHS
-from fastdqn.bench.floors import FRAME, STACK, NetworkWork, impala_work, mlp_work, nature_work
+from fastdqn.bench.floors import (
+    DER,
+    FRAME,
+    STACK,
+    NetworkWork,
+    impala_work,
+    mlp_work,
+    nature_work,
+    strided_work,
+)
 from fastdqn.bench.random_replay import fill_random
 from fastdqn.bench.workload import UnavailableError
 from fastdqn.networks.make import make_network
@@ -20,7 +29,8 @@ from fastdqn.system.devices import has_bf16, resolve_device
 from fastdqn.system.host import keep_freed_memory, usable_cpus
 
 NUM_ACTIONS = {"nature": 18, "mlp": 2}
-HIDDEN_SIZES = {"nature": (512,), "mlp": (120, 84)}  # the former of every net on images
+HIDDEN_SIZES = {"nature": (512,), "mlp": (120, 84), "der": (256,)}  # nature's of other images
+_NUMBERS = {"scalar": 1, "c51": 51, "qr": 200, "iqn": 1}  # of each action, by head
 
 
 def is_mlp(net: str) -> bool:
@@ -76,19 +86,19 @@ class Context:
         """On the device."""
         return torch.Generator(self.device).manual_seed(seed)
 
-    def network(self, net: str, seed: int = 0) -> QNetwork:
-        """A new network on the device."""
+    def network(self, net: str, seed: int = 0, **options: Any) -> QNetwork:
+        """A new network on the device; options as for :func:`make_network`."""
         mlp, width = is_mlp(net), IMPALA_WIDTHS.get(net)
+        options = {"dueling": net == "nature_duel", "impala_width": width or 1, **options}
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             network = make_network(
                 (4,) if mlp else FRAME,
                 NUM_ACTIONS["mlp" if mlp else "nature"],
-                kind="mlp" if mlp else "impala" if width else "nature",
+                kind="mlp" if mlp else "impala" if width else "der" if net == "der" else "nature",
                 frame_stack=None if mlp else STACK,
-                hidden_sizes=HIDDEN_SIZES["mlp" if mlp else "nature"],
-                dueling=net == "nature_duel",
-                impala_width=width or 1,
+                hidden_sizes=HIDDEN_SIZES["mlp"] if mlp else _hidden_sizes(net),
+                **options,
             )
         return network.to(self.device)
 
@@ -147,10 +157,17 @@ class Context:
         return replay
 
 
-def network_work(net: str) -> NetworkWork:
-    """FLOP and bytes of a net of the catalogue."""
+def _hidden_sizes(net: str) -> tuple[int, ...]:
+    return HIDDEN_SIZES.get(net, HIDDEN_SIZES["nature"])
+
+
+def network_work(net: str, *, head: str = "scalar", **options: Any) -> NetworkWork:
+    """FLOP and bytes of a net of the catalogue; options as for :func:`strided_work`."""
     if is_mlp(net):
         return mlp_work(4, HIDDEN_SIZES["mlp"], NUM_ACTIONS["mlp"])
     if net in IMPALA_WIDTHS:
         return impala_work(NUM_ACTIONS["nature"], IMPALA_WIDTHS[net])
-    return nature_work(NUM_ACTIONS["nature"], dueling=net == "nature_duel")
+    options["numbers"] = _NUMBERS[head]
+    if net == "der":
+        return strided_work(DER, NUM_ACTIONS["nature"], hidden=HIDDEN_SIZES["der"][0], **options)
+    return nature_work(NUM_ACTIONS["nature"], **{"dueling": net == "nature_duel", **options})

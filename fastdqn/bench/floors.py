@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from fastdqn.bench.workload import Floor
 
@@ -19,6 +20,8 @@ FRAME = (84, 84)
 STACK = 4
 FRAME_BYTES = math.prod(FRAME)
 OPTIMIZER_BYTES_PER_PARAMETER = 28
+
+Plan = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,14 @@ class NetworkWork:
 
     def update(self, batch_size: int, *, double: bool, precision: str) -> Floor:
         """One update: two or three forwards, one backward, Adam."""
-        forwards = 3 if double else 2
-        flop = batch_size * (forwards * self.forward_flop + self.backward_flop)
+        return self.update_beside([self] * (2 if double else 1), batch_size, precision)
+
+    def update_beside(
+        self, others: Sequence[NetworkWork], batch_size: int, precision: str
+    ) -> Floor:
+        """One update of this network: the other forwards that it takes, its own, and Adam."""
+        forwards = sum(work.forward_flop for work in (*others, self))
+        flop = batch_size * (forwards + self.backward_flop)
         return Floor(flop, self._bytes(2 * batch_size, OPTIMIZER_BYTES_PER_PARAMETER), precision)
 
     def forward(self, batch_size: int, *, backward: bool, precision: str) -> Floor:
@@ -56,16 +65,58 @@ class NetworkWork:
         return observations * self.observation_bytes + per_parameter * self.parameters
 
 
-def nature_work(num_actions: int, *, dueling: bool = False, hidden: int = 512) -> NetworkWork:
-    """The CNN of Mnih 2015 on [4, 84, 84]; dueling has two streams of ``hidden``."""
-    convolutions = [(20 * 20, 32, 4 * 8 * 8), (9 * 9, 64, 32 * 4 * 4), (7 * 7, 64, 64 * 3 * 3)]
-    features = 7 * 7 * 64
+# Channels, kernel and stride of each convolution.
+NATURE: Plan = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+DER: Plan = ((32, 5, 5), (64, 5, 5))
+
+
+def nature_work(num_actions: int, *, hidden: int = 512, **options: Any) -> NetworkWork:
+    """The CNN of Mnih 2015; options as for :func:`strided_work`."""
+    return strided_work(NATURE, num_actions, hidden=hidden, **options)
+
+
+def strided_work(
+    plan: Plan,
+    num_actions: int,
+    *,
+    hidden: int,
+    padding: str = "valid",
+    dueling: bool = False,
+    numbers: int = 1,
+    noisy: bool = False,
+    fractions: int | None = None,
+    cosines: int = 64,
+) -> NetworkWork:
+    """Convolutions on [4, 84, 84] and one hidden layer.
+
+    Args:
+        plan: The convolutions.
+        num_actions: A.
+        hidden: Units; dueling has two streams of so many.
+        padding: ``valid`` or ``same``.
+        dueling: Of V and A.
+        numbers: Of the return's distribution, for each action.
+        noisy: The hidden layer and the head have a second weight, multiplied like the first.
+        fractions: Of implicit quantiles: so often run the layers behind the convolutions, each
+            on features of ``cosines``, too. None: there are none.
+        cosines: Of a fraction.
+    """
+    macs, weights, side, inputs = [], 0, FRAME[0], STACK
+    for channels, kernel, stride in plan:
+        side = -(-side // stride) if padding == "same" else (side - kernel) // stride + 1
+        macs.append(side * side * channels * inputs * kernel**2)
+        weights += channels * inputs * kernel**2 + channels
+        inputs = channels
+    features = side * side * inputs
     width = hidden * 2 if dueling else hidden
-    outputs = num_actions + 1 if dueling else num_actions
-    macs = [math.prod(layer) for layer in convolutions]
-    weights = sum(out * inputs + out for _, out, inputs in convolutions)
-    weights += features * width + width + hidden * outputs + outputs
-    return NetworkWork((*macs, features * width, hidden * outputs), weights, STACK * FRAME_BYTES)
+    outputs = numbers * (num_actions + 1 if dueling else num_actions)
+    rows, twice = fractions or 1, 2 if noisy else 1
+    macs += [rows * twice * features * width, rows * twice * hidden * outputs]
+    weights += twice * (features * width + width + hidden * outputs + outputs)
+    if fractions is not None:
+        macs[0] += rows * cosines * features  # its inputs have no gradient either
+        weights += cosines * features + features
+    return NetworkWork(tuple(macs), weights, STACK * FRAME_BYTES)
 
 
 def impala_work(num_actions: int, width: int, *, hidden: int = 512) -> NetworkWork:

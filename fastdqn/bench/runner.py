@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ def _run_family(
         for name, workload in ready.items():
             records[name].update(describe(workload, timings[name], ceilings))
             records[name]["peak_bytes"] = memory.peaks.get(name)
-        _add_ratios(records)
+        _add_ratios(records, {case.name: case.against for case in family})
     finally:
         for workload in ready.values():
             workload.close()
@@ -175,9 +175,18 @@ def _note_ceiling(record: Record, ceilings: dict[str, float]) -> None:
             ceilings[precision] = record["rates"]["flop_per_s"]
 
 
-def _add_ratios(records: dict[str, Record]) -> None:
-    """How many times as fast as each peer of the family the others are."""
+def _add_ratios(records: dict[str, Record], against: Mapping[str, str]) -> None:
+    """How many times as fast as each peer of the family the others are, or as long as one takes.
+
+    Args:
+        records: Of a family, by name.
+        against: By name the case whose time is the unit of another's, or nothing.
+    """
     done = [r for r in records.values() if r["status"] == "ok"]
+    for record in done:
+        unit = records.get(against[record["name"]])
+        if unit in done:
+            record["times_as_long_as"] = {unit["name"]: _ratio(unit, record)}
     peers = [r for r in done if r["group"] == "peer"]
     for record in done:
         if record["group"] == "peer":

@@ -92,7 +92,19 @@ def _against_peer(record: Record) -> str | None:
     if len(ratios) > 1:  # without the spreads, which are in the JSON
         return ", ".join(f"{r['median']:.2f} x {name.split('/')[1]}" for name, r in ratios.items())
     ((name, r),) = ratios.items()
-    return f"{r['median']:.2f} ({r['low']:.2f} .. {r['high']:.2f}) x {name.split('/')[1]}"
+    return f"{_with_spread(r)} x {name.split('/')[1]}"
+
+
+def _against_case(record: Record) -> str | None:
+    ratios = record.get("times_as_long_as")
+    if not ratios:
+        return None
+    ((name, r),) = ratios.items()
+    return f"{_with_spread(r)} x {name.rpartition('/')[2]}"
+
+
+def _with_spread(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f} .. {ratio['high']:.2f})"
 
 
 def _memory(record: Record) -> str | None:
@@ -119,6 +131,7 @@ COLUMNS: dict[str, Callable[[Record], str | None]] = {
     "compile s": _detail("compile_s", ".1f"),
     "peak memory": _memory,
     "times as fast": _against_peer,
+    "times as long": _against_case,
 }
 _ONLY_IN = {
     "peak memory": ("update", "e2e"),

@@ -189,6 +189,32 @@ def test_a_wrong_update_is_not_timed(monkeypatch, fault):
     assert records["update/mlp/B128/eager/K8"]["status"] == "ok"
 
 
+@pytest.mark.parametrize("fault", [None, "noise of another update", "another network"])
+def test_an_option_that_does_something_else_is_not_timed(monkeypatch, fault):
+    if fault == "noise of another update":
+        original = update.Learner.__init__
+
+        def advanced(self, *args, **options):
+            original(self, *args, **options)
+            if options.get("precision") is None:
+                self._draws.draw(4, self.generator)
+
+        monkeypatch.setattr(update.Learner, "__init__", advanced)
+    elif fault:
+        made = Context.network
+
+        def without_noise(self, net, **options):
+            return made(self, net, **{**options, "noisy": False})
+
+        monkeypatch.setattr(Context, "network", without_noise)
+    (record,) = _run("update/menu/der").values()
+    assert record["status"] == ("failed" if fault else "ok"), record.get("reason")
+    if fault == "another network":
+        assert record["reason"].endswith("wrong result: 598,953 parameters, not 1,143,410")
+    elif fault:
+        assert "wrong result: change of the parameters" in record["reason"]
+
+
 def test_a_residual_network_with_a_wrong_layer_is_not_timed(monkeypatch):
     right = _run("net/fwdbwd/impala1/B32/fp32", "adam/flat/impala1", "update/impala1/B32/eager")
     assert [record["status"] for record in right.values()] == ["ok"] * 3

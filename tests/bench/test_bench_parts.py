@@ -10,6 +10,7 @@ from fastdqn.bench import case_list, catalogue, compare, table
 from fastdqn.bench.fingerprint import differences
 from fastdqn.bench.floors import floor_seconds, impala_work, mlp_work, nature_work
 from fastdqn.bench.harness import measure, percentile, repeats_per_window, summarise, warm_up
+from fastdqn.bench.runner import _add_ratios
 from fastdqn.bench.workload import Floor, Workload
 from fastdqn.errors import ConfigError
 
@@ -166,6 +167,48 @@ def test_residual_networks_have_the_parameters_and_flop_of_their_layers(width, m
 
 
 @pytest.mark.parametrize(
+    ("net", "options", "mflop"),
+    [
+        ("nature", {"head": "c51"}, 19.6),
+        ("nature", {"head": "qr", "dueling": True}, 25.8),
+        ("nature", {"head": "iqn"}, 247.9),
+        ("nature", {"noisy": True, "dueling": True}, 28.4),
+        ("nature", {"padding": "same"}, 32.0),
+        ("der", {"head": "c51", "dueling": True, "noisy": True}, 4.7),
+    ],
+)
+def test_options_of_a_network_have_the_parameters_and_flop_of_their_layers(net, options, mflop):
+    """What torch counts, forward and backward, beside the bench's floors and round figures."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from fastdqn.bench.context import Context, network_work
+
+    network = Context("cpu", smoke=True).network(net, **options).double()
+    implicit = options.get("head") == "iqn"
+    randoms = {
+        name: torch.zeros(draw.shape, dtype=torch.float64)
+        for name, draw in network.random_shapes(1, 64).items()
+    }
+    with FlopCounterMode(display=False) as forward:
+        output = network(torch.zeros(1, 4, 84, 84, dtype=torch.uint8), randoms)
+    with FlopCounterMode(display=False) as backward:
+        output.sum().backward()
+    work = network_work(net, **options, fractions=64 if implicit else None)
+    assert work.parameters == sum(p.numel() for p in network.parameters())
+    assert work.forward_flop == forward.get_total_flops()
+    assert work.forward_flop / 1e6 == pytest.approx(mflop, abs=0.1)
+    assert work.backward_flop == backward.get_total_flops()
+
+
+def test_forwards_of_an_update_that_differ():
+    trained, other = mlp_work(4, (3,), 2), mlp_work(4, (5,), 2)
+    floor = trained.update_beside([other, other], 10, "fp32")
+    assert floor.flop == 10 * (2 * 60 + 36 + 48)
+    assert floor.bytes == 2 * 10 * 16 + 28 * trained.parameters
+
+
+@pytest.mark.parametrize(
     ("width", "double", "single", "megabytes"),
     [(1, 544, 434, 59 + 14), (2, 2_071, 1_654, 122 + 14), (4, 8_076, 6_454, 266 + 14)],
 )
@@ -264,6 +307,29 @@ def test_families_hold_what_is_compared_together():
     grouped = [[case.name for case in family] for family in catalogue.families(chosen)]
     assert ["ceil/copy"] in grouped
     assert ["update/nature/B32/eager/K1", "peer/eager_like/nature/B32"] in grouped
+
+
+def test_options_of_the_algorithm_are_set_beside_double_q_learning():
+    cases = catalogue.select(["update/menu"], "cpu")
+    (family,) = catalogue.families(cases)
+    assert family[0].name == "update/menu/double" and len(family) == 11
+    assert {case.against for case in family[1:]} == {"update/menu/double"}
+
+    us = {"median": 2.0, "p10": 1.0, "p90": 4.0}
+    record = {"group": "update", "status": "ok", "rates": {}, "details": {}, "us": us}
+    records = {
+        "a": {**record, "name": "a"},
+        "b/c": {**record, "name": "b/c", "us": {"median": 3.0, "p10": 2.0, "p90": 5.0}},
+        "d": {**record, "name": "d", "status": "failed"},
+    }
+    _add_ratios(records, {"a": "b/c", "b/c": "", "d": "b/c"})
+    assert records["a"]["times_as_long_as"] == {"b/c": {"median": 2 / 3, "low": 0.2, "high": 2.0}}
+    assert "times_as_long_as" not in {**records["b/c"], **records["d"]}
+    header, rows = table.grid(list(records.values()), "update")
+    column = header.index("times as long")
+    assert [row[column] for row in rows] == ["0.67 (0.20 .. 2.00) x c", ""]
+    _add_ratios(records, {"a": "d", "b/c": "gone", "d": ""})
+    assert "times_as_long_as" not in records["b/c"]
 
 
 def test_one_of_each_drops_sizes_only():

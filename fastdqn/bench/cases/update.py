@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-import copy
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from fastdqn.bench.checks import expect_close
+from fastdqn.bench.checks import expect, expect_close
 from fastdqn.bench.context import Context, network_work
+from fastdqn.bench.floors import NetworkWork
 from fastdqn.bench.workload import UnavailableError, Workload
+from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
+from fastdqn.learning.munchausen import Munchausen
+from fastdqn.learning.objectives import Forward, Objective, first_trained
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.compilation import unchanged
 
 # Hessel 2018, as in the presets for Atari. It also keeps the first steps of Adam from being mere
 # signs, so that two ways of computing one gradient can be compared by the steps they lead to.
-_OPTIMIZER = {"learning_rate": 6.25e-5, "optimizer_epsilon": 1.5e-4}
+_OPTIMIZER: dict[str, Any] = {"learning_rate": 6.25e-5, "optimizer_epsilon": 1.5e-4}
 _BETA = 0.6
 # Of the change of all parameters, in the 2-norm. float32 convolutions are TF32 on CUDA.
 _TOLERANCE = {"fp32": 5e-2, "bf16": 0.3}
 
 
-def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int) -> Workload:
+def make(
+    context: Context,
+    *,
+    net: str,
+    batch_size: int,
+    mode: str,
+    launch: int,
+    options: Mapping[str, Any] | None = None,
+    munchausen: bool = False,
+    prioritized: bool = False,
+    n_step: int = 1,
+) -> Workload:
     """The workload of one ``update/`` case: a repeat is one call of K updates.
+
+    ``options`` are the network's. The learner and the one that it is checked against draw the same
+    random numbers, where they draw any: both have the same seed.
 
     ``compile_s`` is the time of the first call. What an earlier learner of the process has compiled
     already is not compiled again, so it belongs to the first case of a family.
@@ -32,15 +50,25 @@ def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int)
     _require(context, mode)
     batch_size = context.small(batch_size, 4)
     replay = context.replay(
-        net, prioritized=net == "nature_per", mode="eager" if mode == "eager" else "auto"
+        net, prioritized=prioritized, n_step=n_step, mode="eager" if mode == "eager" else "auto"
     )
-    options: dict[str, Any] = {"device": context.device, **_OPTIMIZER}
-    network = context.network(net)
-    options["updates_per_launch"] = launch
-    reference = Learner(copy.deepcopy(network), mode="eager", precision="fp32", **options)
-    if context.smoke:  # the same tracing without minutes of code generation
-        options["compile_backend"] = "aot_eager"
-    learner = Learner(network, mode=mode, **options)
+    options = options or {}
+
+    def make_learner(**more: Any) -> Learner:
+        network = context.network(net, **options)
+        objective = objective_for(network, munchausen=Munchausen()) if munchausen else None
+        return Learner(
+            network,
+            objective=objective,
+            updates_per_launch=launch,
+            device=context.device,
+            **_OPTIMIZER,
+            **more,
+        )
+
+    # In a smoke run the same tracing without minutes of code generation.
+    learner = make_learner(mode=mode, compile_backend="aot_eager" if context.smoke else "inductor")
+    work, others = _forwards(learner.objective, net, options)
     details: dict[str, Any] = {
         "precision": learner.precision,
         "mode": learner.mode,
@@ -53,6 +81,9 @@ def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int)
             learner.update_from(replay, launch, batch_size=batch_size, beta=_BETA)
 
     def check() -> None:
+        parameters = sum(p.numel() for p in learner.network.parameters())
+        expect(parameters == work.parameters, f"{parameters:,} parameters, not {work.parameters:,}")
+        reference = make_learner(mode="eager", precision="fp32")
         before = learner.flat.data.clone()
         with unchanged(_written(replay), [replay.generator]):
             expected = reference.update_from(replay, launch, batch_size=batch_size, beta=_BETA)
@@ -61,7 +92,7 @@ def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int)
         began = time.perf_counter()
         actual = learner.update_from(replay, launch, batch_size=batch_size, beta=_BETA)
         context.synchronize()
-        if mode != "eager":
+        if learner.mode != "eager":
             details["compile_s"] = time.perf_counter() - began
         tolerance = _TOLERANCE[learner.precision]
         if actual is not None:
@@ -80,10 +111,22 @@ def make(context: Context, *, net: str, batch_size: int, mode: str, launch: int)
         unit="update",
         units=launch,
         counts={"updates": 1, "samples": batch_size},
-        floor=network_work(net).update(batch_size, double=True, precision=precision),
+        floor=work.update_beside(others, batch_size, precision),
         threads=context.threads(net),
         details=details,
     )
+
+
+def _forwards(
+    objective: Objective, net: str, options: Mapping[str, Any]
+) -> tuple[NetworkWork, list[NetworkWork]]:
+    """The forward that trains, and the others of an update."""
+    samples: Mapping[Forward, int] = getattr(objective, "samples", {})
+    works = {
+        forward: network_work(net, **options, fractions=samples.get(forward))
+        for forward in objective.forwards
+    }
+    return works.pop(first_trained(objective)), list(works.values())
 
 
 def _require(context: Context, mode: str) -> None:
@@ -106,5 +149,5 @@ def eager_learner(context: Context, net: str) -> Learner:
         precision="fp32",
         loss="huber",
         device=context.device,
-        **_OPTIMIZER,  # type: ignore[arg-type]
+        **_OPTIMIZER,
     )
