@@ -40,7 +40,7 @@ class _SortedLoss(torch.autograd.Function):
         ctx: Any, quantiles: Tensor, target: Tensor, fractions: Tensor, delta: float
     ) -> Tensor:
         # float64: differences of sums of squares.
-        y, theta, tau = target.double().sort(dim=1).values, quantiles.double(), fractions.double()
+        y, theta, tau = target.sort(dim=1).values.double(), quantiles.double(), fractions.double()
         zero = y.new_zeros(len(y), 1)
         sums = torch.cat((zero, y.cumsum(dim=1)), dim=1)
         squares = torch.cat((zero, y.square().cumsum(dim=1)), dim=1)
