@@ -12,9 +12,11 @@ pytestmark = [
 
 VARIANTS = (
     "plain", "uniform", "rmsprop", "rmsprop plain", "clamped", "mse", "polyak", "no target",
-    "n-step", "no stack", "batch norm", "a launch", "a launch, uniform",
+    "n-step", "no stack", "batch norm", "c51", "qr", "iqn", "munchausen", "noisy",
+    "rainbow", "a launch", "a launch, uniform", "a launch, noisy",
 )  # fmt: skip
 AROUND = 3  # beta, the seed and the offset of the generator that draws
+OF_ANOTHER = 2  # generator, which noise is drawn from
 
 
 @pytest.fixture(scope="module")
@@ -36,5 +38,7 @@ def test_a_variant_keeps_the_laws(results, name):
 def test_a_launch_is_so_many_updates(results):
     nodes = {name: result["graph"] for name, result in results[0].items()}
     assert nodes["a launch"] - AROUND == 4 * (nodes["plain"] - AROUND)
+    noisy = AROUND + OF_ANOTHER
+    assert nodes["a launch, noisy"] - noisy == 4 * (nodes["noisy"] - noisy)
     # A uniform replay draws once for all of them.
     assert nodes["a launch, uniform"] - AROUND < 4 * (nodes["uniform"] - AROUND)

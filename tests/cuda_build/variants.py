@@ -26,8 +26,15 @@ VARIANTS = {
     "n-step": {"n_step": 5},
     "no stack": {"frame_stack": None},
     "batch norm": {"batch_norm": True},
+    "c51": {"head": "c51"},
+    "qr": {"head": "qr"},
+    "iqn": {"head": "iqn", "iqn_cvar": 0.5},
+    "munchausen": {"munchausen": True, "munchausen_policy": "online", "head": "iqn"},
+    "noisy": {"noisy": True},
+    "rainbow": {"head": "c51", "noisy": True, "n_step": 3},
     "a launch": {"updates_per_launch": None},  # of what a vector step owes
     "a launch, uniform": {"updates_per_launch": None, "prioritized": False},
+    "a launch, noisy": {"updates_per_launch": None, "noisy": True},
 }
 
 results = {}

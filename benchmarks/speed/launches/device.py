@@ -70,7 +70,13 @@ class _Generator(torch.Generator):
     """Of the device by name; draws nothing."""
 
     def __new__(cls, device: Any = "cpu") -> _Generator:
-        return super().__new__(cls, "cpu")
+        made = super().__new__(cls, "cpu")
+        made.named = torch.device(device)
+        return made
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return self.named
 
 
 def install() -> None:
@@ -122,11 +128,16 @@ def _patch_torch() -> None:
 
 def _patch_constructors() -> None:
     """Fakes know neither pinned memory nor generators of a device."""
-    rand, zeros = torch.rand, torch.zeros
+    zeros = torch.zeros
     _device_constructors()  # keeps the real ones, for `with device:`
 
-    def rand_without(*size: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-        return rand(*size, **kwargs)
+    def without_generator(draw: Any) -> Any:
+        def drawn(*size: Any, generator: Any = None, **kwargs: Any) -> Tensor:
+            WATCH.draws(generator)
+            made: Tensor = draw(*size, **kwargs)
+            return made
+
+        return drawn
 
     def zeros_pinned(*size: Any, pin_memory: bool = False, **kwargs: Any) -> Tensor:
         made = zeros(*size, **kwargs)
@@ -135,7 +146,8 @@ def _patch_constructors() -> None:
             _KEPT.append(made)  # or another would get the address
         return made
 
-    torch.rand, torch.zeros = rand_without, zeros_pinned
+    torch.rand, torch.randn = without_generator(torch.rand), without_generator(torch.randn)
+    torch.zeros = zeros_pinned
 
 
 _KEPT: list[Tensor] = []

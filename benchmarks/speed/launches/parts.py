@@ -22,6 +22,7 @@ from fastdqn.training.build import build_learner, build_network, replay_argument
 from fastdqn.types import TimeStep
 
 _ACTIONS = 6  # Pong's
+_DOUBLE = {"double": True}
 CASES: dict[str, Config] = {
     name: preset(recipe).replace(updates_per_launch=1, **changes)
     for name, (recipe, changes) in {
@@ -30,6 +31,17 @@ CASES: dict[str, Config] = {
         "prioritized": ("double-dueling-per-atari", {}),
         "prioritized-n3": ("double-dueling-per-atari", {"n_step": 3}),
         "prioritized-256": ("double-dueling-per-atari", {"batch_size": 256}),
+        "double": ("dqn-atari", _DOUBLE),
+        "c51": ("dqn-atari", {**_DOUBLE, "head": "c51"}),
+        "qr": ("dqn-atari", {**_DOUBLE, "head": "qr"}),
+        "iqn": ("dqn-atari", {**_DOUBLE, "head": "iqn"}),
+        "munchausen": ("dqn-atari", {"munchausen": True}),
+        "munchausen-iqn": ("dqn-atari", {"head": "iqn", "munchausen": True}),
+        "noisy": ("dqn-atari", {**_DOUBLE, "noisy": True}),
+        "dueling": ("dqn-atari", {**_DOUBLE, "dueling": True}),
+        "rainbow": ("rainbow-atari", {}),
+        "der": ("data-efficient-atari", {}),
+        "same": ("dqn-atari", {**_DOUBLE, "padding": "same"}),
         "impala": ("double-dueling-per-atari", {"network": "impala"}),
         "impala-256": ("double-dueling-per-atari", {"network": "impala", "batch_size": 256}),
     }.items()
@@ -58,7 +70,7 @@ def measure(call: Callable[[], Any], warm_up: int = 2) -> Cost:
     nodes = Counter(WATCH.outside)
     for graph in WATCH.launched:
         nodes.update(graph.nodes)
-        if graph.draws:  # it is told the generator's seed and offset before
+        for _ in graph.drawn_from:  # it is told each generator's seed and offset before
             fill = "", Node("aten", "fill_ of a generator's state")
             nodes[fill] += 2
             WATCH.outside[fill] += 2
@@ -107,6 +119,7 @@ class Run:
             (self.actor, "act_from", "act"),
             (self.replay, "latest", "newest stacks alone"),
             (self.replay, "sample", "draw"),
+            (self.learner._draws, "draw", "random numbers"),
             (self.learner, "_gradients", "gradients"),
             (self.learner, "_apply", "apply"),
             (self.replay, "update_priorities", "write-back"),

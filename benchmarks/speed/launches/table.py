@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-_UPDATE = ("draw", "gradients", "apply", "write-back")
+_UPDATE = ("draw", "random numbers", "gradients", "apply", "write-back")
 _ALONE = ("target sync", "add", "add of two rows", "act", "newest stacks alone")
 
 Kinds = Counter[str]

@@ -35,13 +35,13 @@ class Graph:
 
     def __init__(self) -> None:
         self.nodes: Tally = Counter()
-        self.draws = False  # random numbers
+        self.drawn_from: set[int] = set()  # generators, by identity
 
     def register_generator_state(self, generator: torch.Generator) -> None:
         """Nothing is drawn here."""
 
     def replay(self) -> None:
-        """Launch it; a graph that draws is first told how far its generator has come."""
+        """Launch it; one that draws is first told how far each of its generators has come."""
         WATCH.launched.append(self)
 
 
@@ -105,6 +105,11 @@ class Watch(TorchDispatchMode):
             tally = self.outside if self.capturing is None else self.capturing.nodes
             tally[self.part, node] += 1
 
+    def draws(self, generator: Any) -> None:
+        """Random numbers are drawn."""
+        if self.capturing is not None:
+            self.capturing.drawn_from.add(id(generator))
+
     def report(self, law: str) -> None:
         """A broken law and the line of the project that broke it."""
         own = [f for f in traceback.extract_stack() if _is_project(f.filename)]
@@ -141,8 +146,6 @@ class Watch(TorchDispatchMode):
         if self.counting and on_device(tensors + made):
             for node in nodes_of(function, args, kwargs, result):
                 self.launch(node)
-            if self.capturing is not None and packet in (aten.rand, aten.randint, aten.randn):
-                self.capturing.draws = True
         return result
 
     def _check(self, packet: Any, args: Any, tensors: list[Tensor]) -> None:
