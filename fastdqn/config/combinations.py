@@ -54,7 +54,7 @@ def check_pairs(config: Config) -> None:
     if not wanted or any(not 1 <= size <= 65_536 for size in c.hidden_sizes):
         refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
     if c.value_min >= c.value_max:
-        refuse("value_min", f"must be below value_max = {c.value_max}")
+        refuse("value_min", f"is not below value_max = {c.value_max}; lower it")
     if c.batch_norm and c.batch_size < 2:
         refuse("batch_norm", "needs a variance, so a batch_size of 2 or more")
     stack = c.frame_stack or 1

@@ -321,7 +321,7 @@ def test_a_preset_of_the_menu_has_the_published_numbers(name):
     [
         ({"head": "c51", "munchausen": True}, "munchausen = True is not defined for head = 'c51'"),
         ({"munchausen": True, "double": True}, "double = True has no next action to choose"),
-        ({"head": "c51", "value_min": 10.0}, r"value_min = 10\.0 must be below value_max = 10\.0"),
+        ({"head": "c51", "value_min": 10.0}, r"value_min = 10\.0 is not below value_max = 10\.0"),
         ({"head": "qr", "loss": "mse"}, "loss = 'mse' is for head = 'scalar', not 'qr'"),
         ({"head": "c51", "huber_delta": 2.0}, r"huber_delta = 2\.0 has no effect"),
         ({"quantiles": 10}, "quantiles = 10 is for head = 'qr', not 'scalar'"),
