@@ -53,7 +53,11 @@ MENU: dict[str, tuple[str, dict[str, Any]]] = {
             "priority_alpha": 0.5,
         },
     ),
-    "der": ("double DQN, the torso of data-efficient Rainbow", {"network": "der"}),
+    # Unpadded it sees 25 of 36 rows, and not the paddle's.
+    "der": (
+        "double DQN, the torso of data-efficient Rainbow",
+        {"network": "der", "padding": "same"},
+    ),
     "same-xavier": ("double DQN, padded, Xavier's weights", {"padding": "same", "init": "xavier"}),
 }
 

@@ -9,6 +9,8 @@ class DataEfficientCNN(StridedCNN):
     """Two convolutions of 5 x 5 with stride 5 and one hidden layer, of 256 units in the paper.
 
     On 84 x 84 they make 576 features, where the Nature network makes 3,136: a sixth of its work.
+    Where strides do not divide a size, what is left over at the right and below is not seen: of 84
+    pixels the last 9, of 36 the last 11. ``padding="same"`` shows them.
     """
 
     PLAN = ((32, 5, 5), (64, 5, 5))
