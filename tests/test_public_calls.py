@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from helpers.head_details import of_head
 from helpers.short_runs import envs, tiny
 from torch import nn
 
@@ -52,7 +53,7 @@ def batch(**changes):
 
 
 def head_of(kind):
-    return make_network((6,), A, head=kind, hidden_sizes=(4,), atoms=11)
+    return make_network((6,), A, head=kind, hidden_sizes=(4,), **of_head(kind, {"atoms": 11}))
 
 
 def update(batch, objective=None, network=None):
@@ -147,7 +148,7 @@ CALLS = [
     (QuantileQLearning, {"munchausen": {"alpha": 0.9}}, "munchausen = .* wrong type"),
     (objective_for, (head_of("qr"),), {"loss": "mse"}, "loss = 'mse' is for Q itself"),
     (update, (batch(), QuantileQLearning()), r"\[4, 3\].*use a network with head = 'c51'"),
-    (update, (batch(), CategoricalQLearning(CategoricalValues()), head_of("c51")), "11 atoms"),
+    (update, (batch(), CategoricalQLearning(CategoricalValues()), head_of("c51")), "atoms=11"),
     # The learner.
     (Learner, (nn.Linear,), "an instance"),
     (Learner, (net,), "a function"),

@@ -57,8 +57,9 @@ DOUBLE_DUELING_PER_ATARI = DQN_ATARI.replace(
 
 # Dopamine's, of which the others differ in little: Adam's epsilon of .01 / 32, gradients as they
 # are, a target of 2,000 updates, epsilon annealed over 250,000 env steps after 20,000, padded
-# convolutions, Xavier's weights. With an epsilon of that size the scale of the first weights
-# decides the size of a step, so the initialisation belongs to the rate.
+# convolutions, weights by their fan in (its DQN alone has Xavier's). With an epsilon of that size
+# the scale of the first weights decides the size of a step, so the initialisation belongs to the
+# rate.
 _DOPAMINE = DQN_ATARI.replace(
     num_envs=16,
     learning_starts_env_steps=20_000,
@@ -66,7 +67,7 @@ _DOPAMINE = DQN_ATARI.replace(
     target_period_updates=2_000,
     optimizer_epsilon=3.125e-4,
     padding="same",
-    init="xavier",
+    init="fan_in",
 )
 
 # Bellemare 2017; rate and epsilon are Adam's in Dopamine and DQN Zoo.
@@ -100,6 +101,7 @@ RAINBOW_ATARI = DQN_ATARI.replace(
     target_period_updates=2_000,
     epsilon_start=0.0,
     epsilon_end=0.0,
+    eval_epsilon=0.0,
 )
 
 # van Hasselt 2019, "data-efficient Rainbow": Rainbow of which every env step is an update, with
@@ -120,6 +122,7 @@ DATA_EFFICIENT_ATARI = RAINBOW_ATARI.replace(
     replay_capacity=100_000,
     eval_episodes=100,
     eval_num_envs=10,
+    eval_epsilon=0.001,
     log_period_env_steps=1_000,
     checkpoint_period_env_steps=None,
 )

@@ -136,7 +136,7 @@ _DETAILS = [
     _Detail(
         "padding",
         lambda c: c.network in ("auto", "nature", "der"),
-        "is for network = 'nature' or 'der', not {network}; leave it out or use network = 'nature'",
+        "is for network = 'nature' or 'der', not {network}; leave it out",
     ),
     _Detail(
         "munchausen",

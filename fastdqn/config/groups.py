@@ -145,11 +145,11 @@ class NetworkFields:
     """... and the last: what returns lie beyond counts as these."""
     quantiles: Annotated[int, Range(1, 65_536)] = 200
     """Quantiles of head qr (N)."""
-    iqn_samples: Annotated[int, Range(1, 65_536)] = 64
+    iqn_samples: Annotated[int, Range(1, 4_096)] = 64
     """Fractions of head iqn for each transition of an update (N)."""
-    iqn_target_samples: Annotated[int, Range(1, 65_536)] = 64
+    iqn_target_samples: Annotated[int, Range(1, 4_096)] = 64
     """Those of its target (N')."""
-    iqn_policy_samples: Annotated[int, Range(1, 65_536)] = 32
+    iqn_policy_samples: Annotated[int, Range(1, 4_096)] = 32
     """Those by which actions are chosen (K); in evaluation they are midpoints."""
     iqn_cosines: Annotated[int, Range(1, 65_536)] = 64
     """Cosines that a fraction is described by."""
@@ -163,9 +163,10 @@ class NetworkFields:
     0.1."""
     padding: Literal["valid", "same"] = "valid"
     """Of the convolutions of networks nature and der: same pads with zeros, as Dopamine does."""
-    init: Literal["torch", "xavier", "orthogonal"] = "torch"
-    """How weights are drawn. xavier, with biases of 0, is Dopamine's; with a large
-    optimizer_epsilon their scale decides the size of a step. Noisy layers keep their own."""
+    init: Literal["torch", "xavier", "fan_in", "orthogonal"] = "torch"
+    """How weights are drawn. xavier is Dopamine's for DQN, fan_in for c51, qr and iqn, both with
+    biases of 0. With a large optimizer_epsilon their scale decides the size of a step. Noisy layers
+    keep their own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,5 +62,6 @@ class CategoricalQLearning:
             )
         loss = cross_entropy_loss(logits, target)
         expected = (target * self.values.support(target.device)).sum(dim=1)
-        td = self.values.q_values(logits) - expected
+        q = outputs.q(ONLINE_S).detach()
+        td = q.gather(1, batch.action.unsqueeze(1)).squeeze(1) - expected
         return loss, td, loss.detach()

@@ -11,7 +11,31 @@ from fastdqn.learning.objectives import Objective
 from fastdqn.learning.q_learning import QLearning
 from fastdqn.learning.quantile_q_learning import QuantileQLearning
 from fastdqn.networks.q_network import QNetwork
-from fastdqn.networks.values import CategoricalValues, QuantileValues
+from fastdqn.networks.values import CategoricalValues, QuantileValues, Values
+
+
+def check_goes_with(network: nn.Module, objective: Objective) -> None:
+    """Refuse, by a ConfigError, one of ours on a head of ours of another kind.
+
+    Shapes may agree where meanings do not: 51 quantiles are no 51 atoms.
+    """
+    if not isinstance(network, QNetwork):
+        return
+    wanted: Values | None = None
+    if isinstance(objective, CategoricalQLearning):
+        wanted = objective.values
+    elif isinstance(objective, QuantileQLearning):
+        fits = isinstance(network.values, QuantileValues)
+        if fits and objective.implicit == network.implicit:
+            return
+        wanted = QuantileValues(None) if objective.implicit else QuantileValues()
+    if wanted is not None and network.values != wanted:
+        raise ConfigError(
+            f"The objective ({type(objective).__name__}) is for {wanted}"
+            f"{', implicit' if getattr(objective, 'implicit', False) else ''}, and the network's "
+            f"head makes {network.values}; leave the objective out to get the one that goes with "
+            f"the head."
+        )
 
 
 def objective_for(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fastdqn.errors import ConfigError
 from fastdqn.learning.objectives import Forward, Objective
 from fastdqn.networks.draws import Draw, draw_all
 
@@ -29,6 +30,14 @@ class UpdateDraws:
         self._forwards: tuple[Forward, ...] = ()
         if self._shapes is not None and self._shapes(1):
             self._forwards = tuple(objective.forwards)
+            try:
+                list(self._each(1))
+            except TypeError as error:
+                raise ConfigError(
+                    f"The objective ({type(objective).__name__}) wants quantile fractions of a "
+                    f"number of its own, and the network's random_shapes does not take it "
+                    f"({error}); give it a second argument, samples."
+                ) from error
 
     def __bool__(self) -> bool:
         return bool(self._forwards)

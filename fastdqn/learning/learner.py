@@ -23,7 +23,7 @@ from fastdqn.config.ranges import Range
 from fastdqn.config.seeds import subseed
 from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.learning.bf16 import Bfloat16Twin
-from fastdqn.learning.choose_objective import objective_for
+from fastdqn.learning.choose_objective import check_goes_with, objective_for
 from fastdqn.learning.draws import UpdateDraws
 from fastdqn.learning.first_batch import (
     Shapes,
@@ -170,6 +170,7 @@ class Learner:
             network, double=double, loss=loss, huber_delta=huber_delta
         )
         check_forwards(self.objective)
+        check_goes_with(network, self.objective)
         self.device = resolve_device(device)
         self.mode = resolve_mode(
             mode,

@@ -62,13 +62,16 @@ class Outputs:
 
     def __init__(self, values: Mapping[Forward, Tensor], to_q: Callable[[Tensor], Tensor]) -> None:
         self._values, self._to_q = values, to_q
+        self._q: dict[Forward, Tensor] = {}  # of distributions it costs something
 
     def __getitem__(self, forward: Forward) -> Tensor:
         return self._values[forward]
 
     def q(self, forward: Forward) -> Tensor:
         """Q, [B, A]; for actions, selection and statistics whatever the head."""
-        return self._to_q(self._values[forward])
+        if forward not in self._q:
+            self._q[forward] = self._to_q(self._values[forward])
+        return self._q[forward]
 
 
 class Objective(Protocol):

@@ -39,8 +39,10 @@ class _SortedLoss(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, quantiles: Tensor, target: Tensor, fractions: Tensor, delta: float
     ) -> Tensor:
-        # float64: differences of sums of squares.
+        # float64, around the middle: differences of sums of squares.
         y, theta, tau = target.sort(dim=1).values.double(), quantiles.double(), fractions.double()
+        middle = y.mean(dim=1, keepdim=True)
+        y, theta = y - middle, theta - middle
         zero = y.new_zeros(len(y), 1)
         sums = torch.cat((zero, y.cumsum(dim=1)), dim=1)
         squares = torch.cat((zero, y.square().cumsum(dim=1)), dim=1)

@@ -13,10 +13,12 @@ from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.spec import NetworkSpec, resolve_torso
 
 _COUNTS = Range(1, 2**31)
-_DETAILS = [
-    "atoms", "value_min", "value_max", "quantiles", "iqn_cosines", "iqn_policy_samples",
-    "iqn_cvar", "noisy_sigma", "padding", "init",
-]  # fmt: skip
+_OF_HEAD = {
+    "c51": ("atoms", "value_min", "value_max"),
+    "qr": ("quantiles",),
+    "iqn": ("iqn_cosines", "iqn_policy_samples", "iqn_cvar"),
+}
+_DETAILS = [*(n for names in _OF_HEAD.values() for n in names), "noisy_sigma", "padding", "init"]
 
 
 def make_network(
@@ -71,6 +73,13 @@ def make_network(
         if name not in _DETAILS:
             raise ConfigError(f"{name} is no argument of make_network{nearest(name, _DETAILS)}.")
     check_like_fields(NetworkFields, head=head, **more)
+    idle = {name for names in _OF_HEAD.values() for name in names} - set(_OF_HEAD.get(head, ()))
+    for name in sorted(idle & more.keys()):
+        raise ConfigError(f"{name} = {more[name]!r} has no effect with head = {head!r}; drop it.")
+    if "noisy_sigma" in more and not noisy:
+        raise ConfigError(
+            f"noisy_sigma = {more['noisy_sigma']!r} has no noise to scale; set noisy = True."
+        )
     if image is None:
         image = len(shape) >= 2
     spec = NetworkSpec(

@@ -69,6 +69,6 @@ class NoisyLinear(Linear):
 def _scaled(noise: Tensor, rows: Tensor) -> Tensor:
     """``f`` of the noise, in the precision of the rows and with one line for each of them."""
     scaled = (noise.sign() * noise.abs().sqrt()).to(rows.dtype)
-    if noise.dim() == 1 or len(noise) == len(rows):
+    if noise.dim() == 1 or noise.shape[0] == rows.shape[0]:
         return scaled
-    return scaled.unsqueeze(1).expand(-1, len(rows) // len(noise), -1).flatten(0, 1)
+    return scaled.unsqueeze(1).expand(-1, rows.shape[0] // noise.shape[0], -1).flatten(0, 1)

@@ -90,8 +90,9 @@ class QNetwork(nn.Module):
         """
         if self.encoder is not None:
             observation = self.encoder(observation)
+        batch = 0
         if self.implicit:
-            features = self._implicit_features(observation, randoms)
+            features, batch = self._implicit_features(observation, randoms)
         elif self._noisy_torso and randoms is not None:
             features = self.torso(observation, randoms)
         else:
@@ -104,24 +105,26 @@ class QNetwork(nn.Module):
         else:
             with torch.autocast(kind, enabled=False):
                 output = self._to_output(features.float(), randoms)
-        return output.unflatten(0, (len(observation), -1)).mT if self.implicit else output
+        return output.unflatten(0, (batch, -1)).transpose(1, 2) if self.implicit else output
 
     def _to_output(self, features: Tensor, randoms: Randoms | None) -> Tensor:
         if self._noisy_head and randoms is not None:
             return self.head(features, randoms)
         return self.head(features)
 
-    def _implicit_features(self, observation: Tensor, randoms: Randoms | None) -> Tensor:
-        """[B, ...] to [B N, H], the fractions of a row one after another."""
+    def _implicit_features(
+        self, observation: Tensor, randoms: Randoms | None
+    ) -> tuple[Tensor, int]:
+        """[B, ...] to [B N, H], the fractions of a row one after another; and B."""
         torso = self.torso
         assert isinstance(torso, Torso)
         body = torso.body(observation)
-        batch = len(body)
+        batch = body.shape[0]  # len() would be a constant to an exporter
         tau = None if randoms is None else randoms.get("tau")
         if tau is None:
             tau = self.embedding.to_act_by(batch, body.device)
         embedded = self.embedding(tau).unflatten(0, (batch, -1))
-        return torso.to_hidden((body.unsqueeze(1) * embedded).flatten(0, 1), randoms)
+        return torso.to_hidden((body.unsqueeze(1) * embedded).flatten(0, 1), randoms), batch
 
     def q_values(self, output: Tensor) -> Tensor:
         """Head output to Q, [B, A]."""

@@ -29,7 +29,8 @@ from fastdqn.networks.values import CategoricalValues, QuantileValues, ScalarVal
 
 _MOST = 2**31  # of any size, and more than any network has: it is read from files, too
 _MOST_DIMENSIONS, _MOST_LAYERS = 8, 1_000
-_MOST_NUMBERS = 65_536  # of one action's distribution
+_MOST_NUMBERS, _MOST_SAMPLES = 65_536, 4_096  # of one action's distribution; in one forward
+_LARGEST = 1e30  # value of an atom
 
 HEADS = ("scalar", "c51", "qr", "iqn")
 PADDINGS = ("valid", "same")
@@ -64,7 +65,7 @@ class NetworkSpec:
         noisy: Noise in the hidden layer after the body and in the head.
         noisy_sigma: Its deviation at the start, times the root of a layer's inputs.
         padding: Of nature's and der's convolutions: ``valid`` or ``same``.
-        init: How weights are drawn: ``torch``, ``xavier`` or ``orthogonal``.
+        init: How weights are drawn, by its name in :data:`fastdqn.networks.first_weights.INITS`.
     """
 
     frame_shape: tuple[int, ...]
@@ -113,7 +114,7 @@ class NetworkSpec:
         if self.padding != "valid" and not issubclass(kind, StridedCNN):
             raise ConfigError(
                 f"padding = {self.padding!r} is for network = 'nature' and 'der', not "
-                f"{self.torso!r}; leave it out or use network = 'nature'."
+                f"{self.torso!r}; leave it out."
             )
         torso = ImageAndVector.around(kind, self) if self.beside else kind.from_spec(self)
         values = self.values
@@ -278,14 +279,14 @@ class NetworkSpec:
             "normalize": type(data["normalize"]) is bool,
             "head": data["head"] in HEADS,
             "atoms": _is_size(data["atoms"], _MOST_NUMBERS) and data["atoms"] > 1,
-            "value_min": _is_number(data["value_min"]),
-            "value_max": _is_number(data["value_max"]) and data["value_max"] > data["value_min"],
+            "value_min": _is_number(data["value_min"], -_LARGEST, _LARGEST),
+            "value_max": _is_number(data["value_max"], -_LARGEST, _LARGEST),
             "quantiles": _is_size(data["quantiles"], _MOST_NUMBERS),
             "iqn_cosines": _is_size(data["iqn_cosines"], _MOST_NUMBERS),
-            "iqn_policy_samples": _is_size(data["iqn_policy_samples"], _MOST_NUMBERS),
-            "iqn_cvar": _is_number(data["iqn_cvar"]) and 0 < data["iqn_cvar"] <= 1,
+            "iqn_policy_samples": _is_size(data["iqn_policy_samples"], _MOST_SAMPLES),
+            "iqn_cvar": _is_number(data["iqn_cvar"], 0, 1) and data["iqn_cvar"] > 0,
             "noisy": type(data["noisy"]) is bool,
-            "noisy_sigma": _is_number(data["noisy_sigma"]),
+            "noisy_sigma": _is_number(data["noisy_sigma"], 0, 100),
             "padding": data["padding"] in PADDINGS,
             "init": data["init"] in INITS,
         }
@@ -331,8 +332,8 @@ def _is_size(value: Any, most: int = _MOST) -> bool:
     return type(value) is int and 1 <= value <= most
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return type(value) in (int, float) and low <= value <= high
 
 
 def _are_sizes(value: Any, most: int) -> bool:

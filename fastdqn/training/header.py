@@ -6,9 +6,12 @@ from fastdqn.config.config import Config
 from fastdqn.envs import EnvStream
 from fastdqn.learning.categorical_q_learning import CategoricalQLearning
 from fastdqn.learning.learner import Learner
+from fastdqn.learning.objectives import ONLINE_S, TARGET_S2
 from fastdqn.learning.q_learning import QLearning
 from fastdqn.learning.quantile_q_learning import QuantileQLearning
 from fastdqn.networks.encoder import needs_encoder
+from fastdqn.networks.heads import DuelingHead
+from fastdqn.networks.noisy_linear import NoisyLinear
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.replay.memory_plan import MemoryPlan, format_bytes
 from fastdqn.spaces import Spaces
@@ -44,7 +47,7 @@ def header(
         "network": f"{type(torso).__name__}, {parameters:,} parameters, {learner.precision}, "
         f"{learner.device} ({device_name(learner.device)}), {learner.mode}"
         + (" (the first updates wait for the compiler)" if learner.mode != "eager" else ""),
-        "algorithm": _algorithm(config, learner),
+        "algorithm": _algorithm(learner),
         "schedule": f"{c.total_env_steps:,} env steps, the first {c.learning_starts_env_steps:,} "
         f"without learning",
         "updates": f"{c.expected_updates:,} with batches of {c.batch_size}; replay ratio "
@@ -58,26 +61,29 @@ def header(
     }
 
 
-def _algorithm(c: Config, learner: Learner) -> str:
-    """What is learned of the return, and how; an objective of the caller's by its name."""
-    kinds = {
-        "scalar": (QLearning, "DQN"),
-        "c51": (
-            CategoricalQLearning,
-            f"C51 ({c.atoms} values from {c.value_min:g} to {c.value_max:g})",
-        ),
-        "qr": (QuantileQLearning, f"QR-DQN ({c.quantiles} quantiles)"),
-        "iqn": (
-            QuantileQLearning,
-            f"IQN ({c.iqn_samples}, {c.iqn_target_samples} and {c.iqn_policy_samples} fractions)",
-        ),
-    }
-    kind, name = kinds[c.head]
-    if type(learner.objective) is not kind:
-        return f"{type(learner.objective).__name__}, your objective"
-    parts = [f"Munchausen {name}" if c.munchausen else name]
-    parts += [word for word in ("double", "dueling") if getattr(c, word)]
-    parts += [f"noisy layers (sigma {c.noisy_sigma:g})"] if c.noisy else []
+def _algorithm(learner: Learner) -> str:
+    """What is learned of the return, and how, of what really learns."""
+    objective, network = learner.objective, learner.network
+    if isinstance(objective, CategoricalQLearning):
+        v = objective.values
+        name = f"C51 ({v.atoms} values from {v.value_min:g} to {v.value_max:g})"
+    elif isinstance(objective, QuantileQLearning) and objective.implicit:
+        learned, of_target = (objective.samples[forward] for forward in (ONLINE_S, TARGET_S2))
+        name = f"IQN ({learned} fractions, {of_target} of the target)"
+    elif isinstance(objective, QuantileQLearning):
+        name = "QR-DQN"
+        if isinstance(network, QNetwork) and network.values.numbers is not None:
+            name += f" ({network.values.numbers} quantiles)"
+    elif isinstance(objective, QLearning):
+        name = "DQN"
+    else:
+        return f"{type(objective).__name__}, an objective of yours"
+    soft = getattr(objective, "munchausen", None) is not None
+    parts = [f"Munchausen {name}" if soft else name]
+    parts += ["double"] if objective.double else []
+    parts += ["dueling"] if any(isinstance(m, DuelingHead) for m in network.modules()) else []
+    noisy = [m.sigma for m in network.modules() if isinstance(m, NoisyLinear)]
+    parts += [f"noisy layers (sigma {noisy[0]:g})"] if noisy else []
     return ", ".join(parts)
 
 

@@ -72,6 +72,10 @@ class Parts:
             raise ConfigError("eval_envs must be other envs than envs: evaluation resets them.")
         if envs is not None and eval_envs is None:
             check_unevaluated(config)
+        if objective is not None and config.munchausen:
+            raise ConfigError(
+                "munchausen = True has no effect beside an objective of your own; leave it out."
+            )
         refuse_held(config)  # before anything is made
         warm = find_initial(config)
         self.device = resolve_device(config.device)

@@ -56,9 +56,10 @@ def train(
             [B, A]. It is trained in place, but for what is frozen (``requires_grad = False``) and
             for what Q does not depend on. It is tried on a fake batch before anything is made; lazy
             layers get their shapes so. Of a compiled module, the one inside is trained.
-        objective: What to minimise, in the place of ``config.double``, ``loss`` and
-            ``huber_delta`` (see :class:`fastdqn.learning.objectives.Objective`). A run that is
-            resumed needs it again.
+        objective: What to minimise, in the place of ``config.double``, ``loss``,
+            ``huber_delta``, ``iqn_samples`` and ``iqn_target_samples``; beside ``munchausen`` it is
+            refused (see :class:`fastdqn.learning.objectives.Objective`). A run that is resumed
+            needs it again.
         initial: Instead of ``config.initial``.
         on_log: Called with every row of metrics.csv; True stops the run. Or an
             :class:`fastdqn.training.observer.Observer`, which is told more, and more often.

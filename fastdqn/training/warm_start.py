@@ -89,7 +89,9 @@ def load_initial(config: Config, network: nn.Module, spaces: Spaces, own_network
         )
     own = {name: (tuple(t.shape), t.dtype) for name, t in network.state_dict().items()}
     here = None if own_network else _settings(network_spec(config, spaces))
-    left_out = _left_out(config, saved, own, here, spaces.num_actions)
+    left_out = _left_out(
+        config, saved, own, here, spaces.num_actions, other_values=_other_values(saved, network)
+    )
     _copy(network, [name for name in own if name not in left_out], saved)
     initial = Initial(saved.path, left_out)
     if left_out:
@@ -103,6 +105,8 @@ def _left_out(
     own: Mapping[str, Any],
     here: Mapping[str, Any] | None,
     num_actions: int,
+    *,
+    other_values: bool,
 ) -> tuple[str, ...]:
     """Names of ``own`` that keep their fresh values; ConfigError where the rest does not fit.
 
@@ -112,13 +116,14 @@ def _left_out(
         own: Shape and dtype of each parameter and buffer of the new network.
         here: Settings that describe the new network, if any do.
         num_actions: Of the new network.
+        other_values: Whether the heads' numbers stand for different things.
     """
     initial = f"initial = {config.initial!r}"
     given = {name: (tensor.shape, tensor.dtype) for name, tensor in saved.tensors.items()}
     there = None if saved.network is None else _settings(saved.network)
     names = own.keys() | given.keys()
     differing = [] if here is None or there is None else [k for k in here if here[k] != there[k]]
-    other_meaning = not set(differing).isdisjoint(_MEANING)
+    other_meaning = not set(differing).isdisjoint(_MEANING) or other_values
     unlike = sorted(
         name
         for name in names
@@ -154,6 +159,12 @@ def _left_out(
             f"{initial} has {what}; set initial_torso_only = True to take all but the head."
         )
     return ()
+
+
+def _other_values(saved: SavedNetwork, network: nn.Module) -> bool:
+    """Whether the numbers of two heads stand for different things, as far as both say so."""
+    values = getattr(network, "values", None)
+    return saved.network is not None and values is not None and values != saved.network.values
 
 
 def _settings(spec: NetworkSpec) -> dict[str, Any]:

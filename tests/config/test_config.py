@@ -278,7 +278,7 @@ DOPAMINE = {
     "batch_size": 32, "update_period_env_steps": 4.0, "target_period_updates": 2_000,
     "learning_starts_env_steps": 20_000, "replay_capacity": 1_000_000, "gamma": 0.99,
     "reward_clip": 1.0, "optimizer_epsilon": 0.01 / 32, "epsilon_end": 0.01, "n_step": 1,
-    "epsilon_duration_env_steps": 250_000, "padding": "same", "init": "xavier",
+    "epsilon_duration_env_steps": 250_000, "padding": "same", "init": "fan_in",
     "prioritized": False, "double": False, "max_grad_norm": None, "dueling": False, "noisy": False,
 }  # fmt: skip
 IQN = {"iqn_samples": 64, "iqn_target_samples": 64, "iqn_policy_samples": 32, "iqn_cosines": 64}
@@ -301,11 +301,13 @@ PUBLISHED = {
     "rainbow-atari": {
         **RAINBOW, "learning_rate": 6.25e-5, "n_step": 3, "noisy_sigma": 0.5,
         "learning_starts_env_steps": 20_000, "update_period_env_steps": 4.0, "hidden_sizes": (512,),
+        "eval_epsilon": 0.0,
     },
     "data-efficient-atari": {
         **RAINBOW, "learning_rate": 1e-4, "n_step": 20, "noisy_sigma": 0.1, "network": "der",
         "hidden_sizes": (256,), "learning_starts_env_steps": 1_600, "update_period_env_steps": 1.0,
         "total_env_steps": 100_000, "num_envs": 1, "atari_protocol": "classic",
+        "eval_epsilon": 0.001,
     },
 }  # fmt: skip
 

@@ -34,6 +34,8 @@ PLAIN = re.compile(
     (leave|set) (it|that|them|one of them)( out| None| to None)?( at 1)?
     leave it out to take all of the weights
     leave one out
+    leave the objective out to get the one that goes with the head
+    give it a second argument, samples
     leave that out: '{} {}'
     did you mean '--{}'\?
     use (a number from )?({}|[\d.]+) to ({}|[\d.]+)

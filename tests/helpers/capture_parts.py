@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from gymnasium.spaces import Box
+from helpers.head_details import of_head
 from helpers.random_network import FourForwards, RandomQ
 from helpers.tape import RepeatedStep, TapedStep
 
@@ -53,6 +54,7 @@ def make_parts(stack, n_step=1, kind="auto", mode="eager", network=None, **learn
         learner["objective"] = FourForwards()
     else:
         options = {"hidden_sizes": (16,), "dueling": True, **SIZES, **(network or {})}
+        options = of_head(options.get("head", "scalar"), options)
         network = make_network(shape, 3, frame_stack=stack, image=bool(stack), kind=kind, **options)
         if munchausen or network.values.numbers or network.implicit:
             learner["objective"] = objective_for(network, munchausen=munchausen, **SAMPLES)

@@ -226,8 +226,8 @@ FAULTS = {
     "C51: |td| as the priority": (
         categorical_q_learning, "td, loss.detach()", "td, td.detach().abs()", "c51"),
     "C51: td from the target's side": (
-        categorical_q_learning, "self.values.q_values(logits) - expected",
-        "expected - self.values.q_values(logits)", "c51"),
+        categorical_q_learning, "q.gather(1, batch.action.unsqueeze(1)).squeeze(1) - expected",
+        "expected - q.gather(1, batch.action.unsqueeze(1)).squeeze(1)", "c51"),
     "quantiles: the indicator's sign": (
         distribution_losses, "error.detach() < 0", "error.detach() > 0", "qr"),
     "quantiles: the error's sign": (

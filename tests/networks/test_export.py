@@ -33,6 +33,13 @@ NETWORKS = {
         (12, 13), 4, True, {"kind": "impala", "hidden_sizes": (64,), "dueling": True}
     ),
     "impala, colours": ((3, 12, 12), 2, True, {"kind": "impala", "hidden_sizes": (64,)}),
+    "der, padded, atoms, noisy": (
+        (36, 36), 2, True,
+        {"kind": "der", "hidden_sizes": (32,), "padding": "same", "head": "c51", "noisy": True},
+    ),
+    "mlp, implicit quantiles": (
+        (4,), None, False, {"kind": "mlp", "hidden_sizes": (32, 16), "head": "iqn"}
+    ),
     "batchnorm_cnn": ((3, 29, 30), None, True, {"kind": "batchnorm_cnn", "hidden_sizes": ()}),
     "batchnorm_cnn, floats, dueling": (
         (29, 29), 2, False, {"kind": "batchnorm_cnn", "hidden_sizes": (64,), "dueling": True}

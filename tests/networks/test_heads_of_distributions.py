@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from helpers import menu_oracle
+from helpers.head_details import of_head
 
 from fastdqn.errors import ConfigError
 from fastdqn.networks.draws import Draw
@@ -22,7 +23,7 @@ NUMBERS = {"c51": 5, "qr": 4, "iqn": 3}
 
 def make(head, **options):
     torch.manual_seed(0)
-    return make_network((3,), 2, head=head, **{**SMALL, **options})
+    return make_network((3,), 2, head=head, **of_head(head, {**SMALL, **options}))
 
 
 def frames(batch=4):

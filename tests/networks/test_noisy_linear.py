@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from helpers import menu_oracle
+from helpers.head_details import of_head
 from helpers.planted import plant
 from torch import nn
 
@@ -92,8 +93,8 @@ def test_noise_of_each_row_is_that_row_by_itself(batch, rows):
         ("mean + outward *", "mean +"),
         ("input * inward", "input"),
         ("self.weight_sigma, self.bias_sigma)", "self.weight_sigma, self.bias_sigma * 0)"),
-        (".expand(-1, len(rows) // len(noise), -1).flatten(0, 1)",
-         ".expand(-1, len(rows) // len(noise), -1).transpose(0, 1).flatten(0, 1)"),
+        (".expand(-1, rows.shape[0] // noise.shape[0], -1).flatten(0, 1)",
+         ".expand(-1, rows.shape[0] // noise.shape[0], -1).transpose(0, 1).flatten(0, 1)"),
     ],
     ids=["no f", "no sign", "no noise out", "no noise in", "bias without noise", "interleaved"],
 )  # fmt: skip
@@ -206,9 +207,8 @@ def test_the_noise_of_a_network_has_the_names_of_its_layers():
 @pytest.mark.parametrize("head", ["scalar", "c51", "qr", "iqn"])
 @pytest.mark.parametrize("dueling", [False, True])
 def test_each_env_acts_by_its_own_noise(head, dueling):
-    network = noisy(
-        head=head, dueling=dueling, atoms=5, quantiles=4, iqn_policy_samples=3, iqn_cosines=2
-    )
+    sizes = {"atoms": 5, "quantiles": 4, "iqn_policy_samples": 3, "iqn_cosines": 2}
+    network = noisy(head=head, dueling=dueling, **of_head(head, sizes))
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     randoms = random_of(network.acting_shapes(4))
     together = network(x, randoms)
@@ -222,7 +222,7 @@ def test_each_env_acts_by_its_own_noise(head, dueling):
 
 @pytest.mark.parametrize("head", ["scalar", "iqn"])
 def test_rows_of_a_batch_share_their_noise_in_an_update(head):
-    network = noisy(head=head, iqn_cosines=2)
+    network = noisy(head=head, **of_head(head, {"iqn_cosines": 2}))
     x = torch.randn(1, 3).expand(4, -1)
     randoms = random_of(network.random_shapes(4, 5) if head == "iqn" else network.random_shapes(4))
     if "tau" in randoms:

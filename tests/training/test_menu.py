@@ -1,8 +1,11 @@
 """The menu in whole runs: combinations, checkpoints, a run that goes on, weights of another run."""
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.vector import SyncVectorEnv
 from helpers.short_runs import (
     assert_same_checkpoint,
     envs,
@@ -21,10 +24,13 @@ from fastdqn.errors import ConfigError
 from fastdqn.learning.categorical_q_learning import CategoricalQLearning
 from fastdqn.learning.q_learning import QLearning
 from fastdqn.learning.quantile_q_learning import QuantileQLearning
+from fastdqn.networks.draws import Draw
 from fastdqn.networks.make import make_network
+from fastdqn.networks.values import CategoricalValues
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.training.build import as_stream, build_learner, build_network, replay_arguments
 from fastdqn.training.train import train
+from fastdqn.training.trainer import Trainer
 
 C51 = {"head": "c51", "atoms": 5, "value_min": -2.0, "value_max": 2.0}
 QR = {"head": "qr", "quantiles": 4}
@@ -217,3 +223,131 @@ def test_a_learner_takes_the_objective_of_its_network():
         fastdqn.Learner(make_network((3,), 2, head="qr"), loss="mse")
     with pytest.raises(ConfigError, match=r"atom is no argument of make_network.*atoms"):
         make_network((3,), 2, head="c51", atom=3)
+
+
+# --- what does not go together in Python ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("head", "objective"),
+    [
+        ({"head": "qr", "quantiles": 51}, CategoricalQLearning(CategoricalValues())),
+        ({"head": "c51", "value_max": 5.0}, CategoricalQLearning(CategoricalValues())),
+        ({"head": "c51"}, QuantileQLearning()),
+        ({"head": "qr"}, QuantileQLearning(implicit=True)),
+        ({"head": "iqn"}, QuantileQLearning()),
+        ({}, QuantileQLearning()),
+    ],
+)
+def test_an_objective_for_another_head_is_refused_although_shapes_agree(head, objective):
+    with pytest.raises(ConfigError, match=r"head makes .* leave the objective out"):
+        fastdqn.Learner(make_network((3,), 2, **head), objective=objective)
+    fastdqn.Learner(make_network((3,), 2, **head), objective=QLearning())  # of its mean
+
+
+def test_a_network_of_the_callers_may_have_implicit_quantiles():
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 2)
+
+        def random_shapes(self, batch_size, samples=3):
+            return {"tau": Draw("uniform", (batch_size, samples))}
+
+        def forward(self, observation, randoms=None):
+            tau = torch.full((len(observation), 3), 0.5) if randoms is None else randoms["tau"]
+            rows = observation.unsqueeze(1).expand(-1, tau.shape[1], -1)
+            return self.layer(torch.cat((rows, tau.unsqueeze(2)), dim=2)).mT
+
+        def q_values(self, output):
+            return output.mean(dim=2)
+
+    class Fixed(Own):
+        def random_shapes(self, batch_size):
+            return {"tau": Draw("uniform", (batch_size, 3))}
+
+    objective = QuantileQLearning(implicit=True, samples=5, target_samples=2)
+    learner = fastdqn.Learner(Own(), objective=objective, learning_rate=1e-2)
+    ones, action = torch.ones(4), torch.tensor([0, 1, 1, 0])
+    seen = torch.rand(4, 3)
+    batch = fastdqn.Batch(seen, action, ones, 0.9 * ones, seen, ones, action)
+    before = learner.flat.data.clone()
+    assert learner.update(batch).priority.shape == (4,)
+    assert not torch.equal(before, learner.flat.data)
+    with pytest.raises(ConfigError, match="give it a second argument, samples"):
+        fastdqn.Learner(Fixed(), objective=objective)
+
+
+def test_munchausen_beside_an_objective_of_ones_own_is_refused(tmp_path):
+    config = tiny(tmp_path / "run", munchausen=True)
+    with pytest.raises(ConfigError, match="munchausen = True has no effect beside an objective"):
+        train(config, envs=scripted(), objective=QLearning())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"head": "qr", "atoms": 5}, "atoms = 5 has no effect with head = 'qr'"),
+        ({"iqn_cvar": 0.1}, "iqn_cvar = 0.1 has no effect with head = 'scalar'"),
+        ({"noisy_sigma": 0.1}, "noisy_sigma = 0.1 has no noise to scale"),
+    ],
+)
+def test_details_of_another_head_are_refused(options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make_network((3,), 2, **options)
+
+
+def test_logits_are_not_taken_for_quantiles_by_a_network_that_was_passed(parent, tmp_path):
+    config = tiny(tmp_path / "child", initial=str(parent))
+    network = make_network((3,), 5, hidden_sizes=(16,), head="qr", quantiles=5)
+    with pytest.raises(ConfigError, match="initial_torso_only = True to take all but the head"):
+        train(config, envs=envs(), network=network)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "DQN, double"),
+        ({"munchausen": True, "dueling": True}, "Munchausen DQN, dueling"),
+        (C51 | NOISY, "C51 (5 values from -2 to 2), double, noisy layers (sigma 0.5)"),
+        (QR, "QR-DQN (4 quantiles), double"),
+        (IQN, "IQN (3 fractions, 5 of the target), double"),
+    ],
+)
+def test_the_header_says_what_is_learned(changes, text, tmp_path):
+    trainer = Trainer(tiny(tmp_path / "run", **changes), scripted())
+    try:
+        rows = dict(line.split(maxsplit=1) for line in trainer.header().splitlines())
+        assert rows["algorithm"] == text
+    finally:
+        trainer.close()
+
+
+@pytest.mark.parametrize("changes", [IQN, {**IQN, **NOISY, "dueling": True}, C51 | NOISY])
+def test_an_image_and_a_vector_go_with_every_head(changes, tmp_path):
+    """A batch is counted by its rows, not by the parts of an observation."""
+    config = tiny(tmp_path / "run", **SHORT, **changes, network="small_cnn", num_envs=4)
+    result = train(config, envs=SyncVectorEnv([PictureAndVector] * 4))
+    assert result.summary["updates"] == 2
+    policy = fastdqn.load(result.run_dir, device="cpu")
+    observation, _ = SyncVectorEnv([PictureAndVector] * 3).reset(seed=0)
+    assert policy.act(observation).shape == (3,)
+
+
+class PictureAndVector(gymnasium.Env):
+    """A picture of 8 x 8 and three numbers; five steps."""
+
+    observation_space = Dict(
+        image=Box(0, 255, (8, 8, 1), np.uint8), numbers=Box(-1, 1, (3,), np.float32)
+    )
+    action_space = Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 5
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.left -= 1
+        return self.observation_space.sample(), float(action), self.left == 0, False, {}
