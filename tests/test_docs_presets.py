@@ -30,3 +30,13 @@ def test_the_table_of_catch_is_that_of_the_result_file():
     assert {row["task"] for row in rows} == set(MENU)
     assert table(rows) in PAGE
     assert f"The bar is {BAR:g}." in PAGE
+
+
+def test_the_costs_are_those_of_the_result_file():
+    record = json.loads((ROOT / "benchmarks" / "results" / "bench-menu.json").read_text())
+    told = [line.split(" | ")[1:3] for line in PAGE.splitlines() if re.match(r"\| .* ms \| ", line)]
+    found = []
+    for case in record["cases"]:
+        ratio = case.get("times_as_long_as", {}).get("update/menu/double", {"median": 1.0})
+        found.append([f"{case['us']['median'] / 1000:.1f} ms", f"{ratio['median']:.2f}"])
+    assert told == found
