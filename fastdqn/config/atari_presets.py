@@ -53,7 +53,7 @@ DOUBLE_DUELING_PER_ATARI = DQN_ATARI.replace(
 # --- the value-based menu ------------------------------------------------------------------------
 # Each with the numbers of its paper, or of Dopamine or DQN Zoo where the paper is silent, on the
 # protocol of `dqn-atari`: sticky actions, 16 envs where those step one. All count env steps and
-# updates; a target of 2,000 updates is 8,000 env steps, or 32,000 frames.
+# updates; at an update per 4 env steps a target of 2,000 updates is 32,000 frames.
 
 # Dopamine's, of which the others differ in little: Adam's epsilon of .01 / 32, gradients as they
 # are, a target of 2,000 updates, epsilon annealed over 250,000 env steps after 20,000, padded
