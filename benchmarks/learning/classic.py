@@ -13,8 +13,6 @@ epsilon of 0.1: those rows are judged by a second evaluation at that epsilon.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -24,7 +22,6 @@ from typing import Any
 
 from benchmarks.learning import jobs
 from benchmarks.learning.jobs import KEPT, Row, shortened
-from benchmarks.result_file import RESULTS, write_result
 from fastdqn import Config, evaluate, load, presets, train
 from fastdqn.config.seeds import eval_seed
 from fastdqn.system.info import host_kind, versions
@@ -157,30 +154,15 @@ def table(rows: list[Row]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
+    args = jobs.parse("benchmarks.learning.classic", __doc__.splitlines()[0], list(TASKS), argv)
     if args.smoke:
         smoke(args.only)
         return
     missing = sorted({TASKS[name].package or "" for name in args.only if is_missing(TASKS[name])})
     if missing:
         raise SystemExit(f"First pip install {' '.join(missing)}, or choose others with --only.")
-    path = Path(args.out) if args.out else RESULTS / "classic.json"
-    rows = json.loads(path.read_text())["runs"] if path.exists() else []
-    todo = [(name, seed) for name in args.only for seed in args.seeds]
-    todo = [
-        (name, seed)
-        for name, seed in todo
-        if args.again or not jobs.is_done(rows, name, seed, TASKS[name].config)
-    ]
-    for row in jobs.run_all(run_apart, todo, args.jobs):
-        print(
-            f"{row['task']}, seed {row['seed']}: {row['reached']:.2f}, "
-            f"{'met' if row['met'] else 'not met'}, {row['wall_s']:.0f} s",
-            flush=True,
-        )
-        rows = jobs.with_row(rows, row, list(TASKS))
-        write_result("learning.classic", {"runs": rows}, args.out)
-    print(table(rows))
+    configs = {name: task.config for name, task in TASKS.items()}
+    print(table(jobs.measure("classic", args, run_apart, configs, "reached")))
 
 
 def smoke(names: list[str]) -> None:
@@ -192,20 +174,6 @@ def smoke(names: list[str]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             row = run(name, 1, scratch, smoke=True)
         print(f"{name}: {row['updates']} updates, {row['wall_s']:.1f} s", flush=True)
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning.classic", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--only", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--again", action="store_true", help="repeat what the file has already")
-    parser.add_argument("--smoke", action="store_true", help="some seconds, no claim, no file")
-    parser.add_argument("--out", help="where to write the JSON")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

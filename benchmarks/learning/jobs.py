@@ -6,18 +6,20 @@ directory and returns its row, with ``task`` and ``seed`` and what the row is of
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fastdqn
+from benchmarks.result_file import RESULTS, write_result
 from fastdqn import Config
 
 Row = dict[str, Any]
@@ -89,3 +91,62 @@ def run_all(
         runs = [pool.submit(one, name, seed) for name, seed in todo]
         for future in as_completed(runs):
             yield future.result()
+
+
+def parse(module: str, line: str, names: Sequence[str], argv: list[str] | None) -> Any:
+    """The command line of a module of runs.
+
+    Args:
+        module: Its full name.
+        line: What it answers.
+        names: Of its tasks.
+        argv: None: those of the process.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=line)
+    parser.add_argument("--only", nargs="+", choices=names, default=list(names))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--again", action="store_true", help="repeat what the file has already")
+    parser.add_argument("--smoke", action="store_true", help="some seconds, no claim, no file")
+    parser.add_argument("--out", help="where to write the JSON")
+    return parser.parse_args(argv)
+
+
+def measure(
+    name: str,
+    args: Any,
+    one: Callable[[str, int], Row],
+    configs: Mapping[str, Config],
+    reached: str,
+    more: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """Run what the result file lacks, and write it as each run ends.
+
+    Args:
+        name: Of the result file.
+        args: Those of :func:`parse`.
+        one: From a task and a seed to the row of its run.
+        configs: Of the tasks, in the order of the table.
+        reached: The number of a row that its bar is about.
+        more: What else the file holds.
+
+    Returns:
+        All rows of the file.
+    """
+    path = Path(args.out) if args.out else RESULTS / f"{name}.json"
+    rows = json.loads(path.read_text())["runs"] if path.exists() else []
+    todo = [
+        (task, seed)
+        for task in args.only
+        for seed in args.seeds
+        if args.again or not is_done(rows, task, seed, configs[task])
+    ]
+    for row in run_all(one, todo, args.jobs):
+        print(
+            f"{row['task']}, seed {row['seed']}: {row[reached]:.2f}, "
+            f"{'met' if row['met'] else 'not met'}, {row['wall_s']:.0f} s",
+            flush=True,
+        )
+        rows = with_row(rows, row, list(configs))
+        write_result(f"learning.{name}", {**(more or {}), "runs": rows}, args.out)
+    return rows

@@ -13,8 +13,6 @@ that is in it with the same configuration and the same code of fastdqn is not re
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +20,6 @@ from typing import Any
 
 from benchmarks.learning import jobs
 from benchmarks.learning.jobs import KEPT, Row, shortened
-from benchmarks.result_file import RESULTS, write_result
 from fastdqn import Config, presets, train
 from fastdqn.system.info import host_kind, versions
 
@@ -101,27 +98,13 @@ def table(rows: list[Row]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
+    args = jobs.parse("benchmarks.learning.menu", __doc__.splitlines()[0], list(MENU), argv)
     if args.smoke:
         smoke(args.only)
         return
-    path = Path(args.out) if args.out else RESULTS / "menu.json"
-    rows = json.loads(path.read_text())["runs"] if path.exists() else []
-    todo = [
-        (name, seed)
-        for name in args.only
-        for seed in args.seeds
-        if args.again or not jobs.is_done(rows, name, seed, config_of(name))
-    ]
-    for row in jobs.run_all(run_apart, todo, args.jobs):
-        print(
-            f"{row['task']}, seed {row['seed']}: {row['eval_return_mean']:.2f}, "
-            f"{'met' if row['met'] else 'not met'}, {row['wall_s']:.0f} s",
-            flush=True,
-        )
-        rows = jobs.with_row(rows, row, list(MENU))
-        write_result("learning.menu", {"bar": BAR, "runs": rows}, args.out)
-    print(table(rows))
+    configs = {name: config_of(name) for name in MENU}
+    more = {"bar": BAR}
+    print(table(jobs.measure("menu", args, run_apart, configs, "eval_return_mean", more)))
 
 
 def smoke(names: list[str]) -> None:
@@ -130,20 +113,6 @@ def smoke(names: list[str]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             row = run(name, 1, scratch, smoke=True)
         print(f"{name}: {row['updates']} updates, {row['wall_s']:.1f} s", flush=True)
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning.menu", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--only", nargs="+", choices=list(MENU), default=list(MENU))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--again", action="store_true", help="repeat what the file has already")
-    parser.add_argument("--smoke", action="store_true", help="some seconds, no claim, no file")
-    parser.add_argument("--out", help="where to write the JSON")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
