@@ -6,6 +6,7 @@ The learner draws them from a generator of its own, which it saves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class UpdateDraws:
     """
 
     def __init__(self, network: nn.Module, objective: Objective) -> None:
-        self._shapes = getattr(network, "random_shapes", None)
+        self._shapes: Any = getattr(network, "random_shapes", None)
         self._samples: Mapping[Forward, int] = getattr(objective, "samples", {})
         self._forwards: tuple[Forward, ...] = ()
         if self._shapes is not None and self._shapes(1):
@@ -58,8 +59,6 @@ class UpdateDraws:
         return found
 
     def _each(self, batch_size: int) -> Iterator[tuple[Forward, str, Draw]]:
-        if self._shapes is None:
-            return
         for forward in self._forwards:
             own = self._samples.get(forward)
             shapes: Mapping[str, Draw] = (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+
+from fastdqn.networks.draws import Randoms
 
 
 def to_q(network: nn.Module, output: Tensor) -> Tensor:
@@ -19,7 +21,7 @@ def forward_output(
     network: nn.Module,
     observation: Tensor,
     autocast: bool,
-    randoms: Mapping[str, Tensor] | None = None,
+    randoms: Randoms | None = None,
 ) -> Tensor:
     """What the network's head makes, float32.
 
@@ -45,7 +47,7 @@ def forward_q(
     network: nn.Module,
     observation: Tensor,
     autocast: bool,
-    randoms: Mapping[str, Tensor] | None = None,
+    randoms: Randoms | None = None,
 ) -> Tensor:
     """Q values, float32 [B, A]; arguments as for :func:`forward_output`."""
     return to_q(network, forward_output(network, observation, autocast, randoms))

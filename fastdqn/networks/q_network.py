@@ -54,7 +54,9 @@ class QNetwork(nn.Module):
         self.head = head
         self.values = values
         self.implicit = embedding is not None
-        self._noisy_torso, self._noisy_head = _name_noise(self, "torso"), _name_noise(self, "head")
+        torso_noise, head_noise = _name_noise(self, "torso"), _name_noise(self, "head")
+        self._noisy_torso, self._noisy_head = bool(torso_noise), bool(head_noise)
+        self._noise = torso_noise | head_noise  # every update asks
 
     def random_shapes(self, batch_size: int, samples: int | None = None) -> dict[str, Draw]:
         """The random numbers of a forward in an update: noise for all rows, fractions for each.
@@ -66,7 +68,7 @@ class QNetwork(nn.Module):
         shapes: dict[str, Draw] = {}
         if self.implicit:
             shapes["tau"] = Draw("uniform", (batch_size, samples or self.embedding.samples))
-        return shapes | self._noise(None)
+        return shapes | self._noise
 
     def acting_shapes(self, num_envs: int) -> dict[str, Draw]:
         """The random numbers of a forward that acts in training: each env has its own."""
@@ -74,11 +76,10 @@ class QNetwork(nn.Module):
         if self.implicit:
             size = (num_envs, self.embedding.samples)
             shapes["tau"] = Draw("uniform", size, self.embedding.cvar)
-        return shapes | self._noise(num_envs)
-
-    def _noise(self, rows: int | None) -> dict[str, Draw]:
-        noisy = (layer for layer in self.modules() if isinstance(layer, NoisyLinear))
-        return {name: draw for layer in noisy for name, draw in layer.draws(rows).items()}
+        for layer in self.modules():
+            if isinstance(layer, NoisyLinear):
+                shapes |= layer.draws(num_envs)
+        return shapes
 
     def forward(self, observation: Tensor, randoms: Randoms | None = None) -> Tensor:
         """Observation [B, ...] to head output, float32.
@@ -90,32 +91,31 @@ class QNetwork(nn.Module):
         """
         if self.encoder is not None:
             observation = self.encoder(observation)
-        batch = 0
         if self.implicit:
-            features, batch = self._implicit_features(observation, randoms)
-        elif self._noisy_torso and randoms is not None:
+            return self._implicit_output(observation, randoms)
+        if self._noisy_torso and randoms is not None:
             features = self.torso(observation, randoms)
         else:
             features = self.torso(observation)
+        return self._in_float32(features, randoms)
+
+    def _in_float32(self, features: Tensor, randoms: Randoms | None) -> Tensor:
+        """Features to the head's output, whatever precision they and the caller have."""
         kind = features.device.type
         if features.dtype == torch.bfloat16:
             features = features.float()
         if not torch.is_autocast_enabled(kind):
-            output = self._to_output(features, randoms)
-        else:
-            with torch.autocast(kind, enabled=False):
-                output = self._to_output(features.float(), randoms)
-        return output.unflatten(0, (batch, -1)).transpose(1, 2) if self.implicit else output
+            return self._to_output(features, randoms)
+        with torch.autocast(kind, enabled=False):
+            return self._to_output(features.float(), randoms)
 
     def _to_output(self, features: Tensor, randoms: Randoms | None) -> Tensor:
         if self._noisy_head and randoms is not None:
             return self.head(features, randoms)
         return self.head(features)
 
-    def _implicit_features(
-        self, observation: Tensor, randoms: Randoms | None
-    ) -> tuple[Tensor, int]:
-        """[B, ...] to [B N, H], the fractions of a row one after another; and B."""
+    def _implicit_output(self, observation: Tensor, randoms: Randoms | None) -> Tensor:
+        """[B, ...] to [B, A, N]; between, the fractions of a row are rows one after another."""
         torso = self.torso
         assert isinstance(torso, Torso)
         body = torso.body(observation)
@@ -124,7 +124,8 @@ class QNetwork(nn.Module):
         if tau is None:
             tau = self.embedding.to_act_by(batch, body.device)
         embedded = self.embedding(tau).unflatten(0, (batch, -1))
-        return torso.to_hidden((body.unsqueeze(1) * embedded).flatten(0, 1), randoms), batch
+        features = torso.to_hidden((body.unsqueeze(1) * embedded).flatten(0, 1), randoms)
+        return self._in_float32(features, randoms).unflatten(0, (batch, -1)).transpose(1, 2)
 
     def q_values(self, output: Tensor) -> Tensor:
         """Head output to Q, [B, A]."""
@@ -135,10 +136,11 @@ class QNetwork(nn.Module):
         return str(self.values)
 
 
-def _name_noise(network: nn.Module, part: str) -> bool:
-    """Give the noise of a part's layers their names; whether it has any."""
-    found = False
+def _name_noise(network: nn.Module, part: str) -> dict[str, Draw]:
+    """Give the noise of a part's layers their names; all of it, one draw for all rows."""
+    found: dict[str, Draw] = {}
     for name, layer in network.get_submodule(part).named_modules(prefix=part):
         if isinstance(layer, NoisyLinear):
-            layer.noise_name, found = name, True
+            layer.noise_name = name
+            found |= layer.draws()
     return found

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastdqn.config.arguments import check_like_fields
+from fastdqn.config.groups import NetworkFields
 from fastdqn.errors import ConfigError, cut_short
 from fastdqn.frame_format import FrameFormat
 from fastdqn.networks.cosine_embedding import CosineEmbedding
 from fastdqn.networks.encoder import FrameEncoder, needs_encoder
-from fastdqn.networks.first_weights import INITS, draw_first_weights
+from fastdqn.networks.first_weights import draw_first_weights
 from fastdqn.networks.heads import DuelingHead, LinearHead
 from fastdqn.networks.image_and_vector import VECTOR_FEATURES, ImageAndVector
 from fastdqn.networks.nature import NatureCNN
@@ -29,11 +31,13 @@ from fastdqn.networks.values import CategoricalValues, QuantileValues, ScalarVal
 
 _MOST = 2**31  # of any size, and more than any network has: it is read from files, too
 _MOST_DIMENSIONS, _MOST_LAYERS = 8, 1_000
-_MOST_NUMBERS, _MOST_SAMPLES = 65_536, 4_096  # of one action's distribution; in one forward
-_LARGEST = 1e30  # value of an atom
+# Of a spec and of a configuration, the same by name, type and range.
+_LIKE_FIELDS = (
+    "head", "atoms", "value_min", "value_max", "quantiles", "iqn_cosines", "iqn_policy_samples",
+    "iqn_cvar", "noisy", "noisy_sigma", "padding", "init",
+)  # fmt: skip
 
 HEADS = ("scalar", "c51", "qr", "iqn")
-PADDINGS = ("valid", "same")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,18 +281,7 @@ class NetworkSpec:
             "impala_width": _is_size(data["impala_width"]),
             "frame_dtype": data["frame_dtype"] in ("uint8", "float32"),
             "normalize": type(data["normalize"]) is bool,
-            "head": data["head"] in HEADS,
-            "atoms": _is_size(data["atoms"], _MOST_NUMBERS) and data["atoms"] > 1,
-            "value_min": _is_number(data["value_min"], -_LARGEST, _LARGEST),
-            "value_max": _is_number(data["value_max"], -_LARGEST, _LARGEST),
-            "quantiles": _is_size(data["quantiles"], _MOST_NUMBERS),
-            "iqn_cosines": _is_size(data["iqn_cosines"], _MOST_NUMBERS),
-            "iqn_policy_samples": _is_size(data["iqn_policy_samples"], _MOST_SAMPLES),
-            "iqn_cvar": _is_number(data["iqn_cvar"], 0, 1) and data["iqn_cvar"] > 0,
-            "noisy": type(data["noisy"]) is bool,
-            "noisy_sigma": _is_number(data["noisy_sigma"], 0, 100),
-            "padding": data["padding"] in PADDINGS,
-            "init": data["init"] in INITS,
+            **{name: _is_like_field(name, data[name]) for name in _LIKE_FIELDS},
         }
         for name, good in right.items():
             if not good:
@@ -328,12 +321,16 @@ def _check_packed(data: dict[str, Any], format: FrameFormat) -> None:
         )
 
 
-def _is_size(value: Any, most: int = _MOST) -> bool:
-    return type(value) is int and 1 <= value <= most
+def _is_like_field(name: str, value: Any) -> bool:
+    try:
+        check_like_fields(NetworkFields, **{name: value})
+    except ConfigError:
+        return False
+    return True
 
 
-def _is_number(value: Any, low: float, high: float) -> bool:
-    return type(value) in (int, float) and low <= value <= high
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= _MOST
 
 
 def _are_sizes(value: Any, most: int) -> bool:

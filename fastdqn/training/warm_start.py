@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fastdqn.training.load import SavedNetwork
 
 _HEAD = ("head.", "embedding.")  # an embedding of fractions belongs to the head that wants it
-_MEANING = ("head", "value_min", "value_max")  # another one may have the same shapes
 _MOST_NAMED = 8
 
 
@@ -123,11 +122,10 @@ def _left_out(
     there = None if saved.network is None else _settings(saved.network)
     names = own.keys() | given.keys()
     differing = [] if here is None or there is None else [k for k in here if here[k] != there[k]]
-    other_meaning = not set(differing).isdisjoint(_MEANING) or other_values
     unlike = sorted(
         name
         for name in names
-        if own.get(name) != given.get(name) or (other_meaning and name.startswith(_HEAD))
+        if own.get(name) != given.get(name) or (other_values and name.startswith(_HEAD))
     )
     unlike_torso = [name for name in unlike if not name.startswith(_HEAD)]
     torso = [name for name in own if not name.startswith(_HEAD)]
@@ -162,7 +160,7 @@ def _left_out(
 
 
 def _other_values(saved: SavedNetwork, network: nn.Module) -> bool:
-    """Whether the numbers of two heads stand for different things, as far as both say so."""
+    """Whether the numbers of two heads, maybe of one shape, stand for different things."""
     values = getattr(network, "values", None)
     return saved.network is not None and values is not None and values != saved.network.values
 
