@@ -256,7 +256,8 @@ def test_the_command_line_shows_the_header_and_progress_without_a_row(tmp_path):
     assert lines[0] == "CartPole-v1, seed 1\n" and lines[1].startswith("envs ")
     assert lines[10] == f"files       {tmp_path / 'run'}\n"
     assert lines[11].strip().startswith("8/3,000,000 ("), "the first step"
-    assert re.search(r"/3,000,000 \(.*[1-9] steps/s", lines[12]), "and its speed, before a row"
+    speed = re.search(r"/3,000,000 \(.* [1-9][\d,]* steps/s", lines[12])
+    assert speed, "and its speed, before a row"
 
 
 def test_summary_and_record_say_how_when_and_where(tmp_path, monkeypatch):
