@@ -67,9 +67,14 @@ _DETAILS = [
     ),
     _Detail(
         "atari_protocol atari_sticky_actions atari_full_action_space atari_frame_skip "
-        "atari_noop_max atari_max_episode_frames",
+        "atari_frame_size atari_noop_max atari_max_episode_frames",
         _on_ale,
         "has no effect with env_id = {env_id}; use an id that starts with ALE/, or leave it out",
+    ),
+    _Detail(
+        "atari_frame_size",
+        lambda c: c.env_kwargs.get("obs_type") != "ram",
+        "has no effect with env_kwargs = {env_kwargs}, which has no frames; leave it out",
     ),
     _Detail(
         "mode",

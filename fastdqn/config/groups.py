@@ -61,6 +61,9 @@ class EnvFields:
     """All 18 joystick actions instead of the game's own set."""
     atari_frame_skip: Annotated[int, Range(1, 1000)] = 4
     """Emulator frames per env step."""
+    atari_frame_size: Annotated[int, Range(8, 256)] = 84
+    """Rows and columns of a grey frame. Half of 84 is a quarter of the replay and of the work of
+    most convolutions; small things blur."""
     atari_noop_max: Annotated[int, Range(0, 10_000)] = 30
     """Up to this many no-ops (less one) after a reset."""
     atari_max_episode_frames: Annotated[int, Range(1, 2**31 - 1)] = 108_000

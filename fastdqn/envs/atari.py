@@ -37,6 +37,8 @@ class AtariProtocol:
     """Fewer than this many no-ops after a reset, drawn at random; 0: none."""
     frame_skip: int = 4
     """Frames per action; observations are the maximum of the last two."""
+    frame_size: int = 84
+    """Rows and columns to which a screen of 210 x 160 is scaled, by area."""
     max_episode_frames: int = 108_000
     """Truncate an episode after so many frames, without the no-ops of its reset."""
     full_action_space: bool = False
@@ -48,6 +50,7 @@ class AtariProtocol:
             "repeat_action_probability": (0.0, 1.0),
             "noop_max": (0, 10_000),
             "frame_skip": (1, 1_000),
+            "frame_size": (8, 256),
             "max_episode_frames": (1, 2**31 - 1),
         }
         for field, (low, high) in ranges.items():
@@ -163,7 +166,7 @@ def make_atari(
     seed: int | None = None,
     observation: ObservationOptions | None = None,
 ) -> AtariStream:
-    """The envs of ``ALE/<Game>-v5``, one grey frame of 84x84 per step, rewards as they are.
+    """The envs of ``ALE/<Game>-v5``, one grey frame per step, rewards as they are.
 
     Args:
         env_id: The id.
@@ -198,8 +201,8 @@ def make_atari(
             full_action_space=protocol.full_action_space,
             continuous=False,
             autoreset_mode=AutoresetMode.NEXT_STEP,
-            img_height=84,
-            img_width=84,
+            img_height=protocol.frame_size,
+            img_width=protocol.frame_size,
             grayscale=True,
             stack_num=1,
             frameskip=protocol.frame_skip,

@@ -20,8 +20,6 @@ from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.errors import EnvError
 from fastdqn.system.signals import before_workers
 
-_SIDE = 84
-
 
 class AtariGame(gymnasium.Env):
     """One game under an AtariProtocol, with the frames, rewards and ends of ALE's vector env.
@@ -34,7 +32,7 @@ class AtariGame(gymnasium.Env):
         protocol: The rules.
         mode: Of the game; None: its default.
         difficulty: Of the game; None: its default.
-        ram: Observations are the RAM, uint8 [128], instead of grey frames, uint8 [84, 84].
+        ram: Observations are the RAM, uint8 [128], instead of grey frames.
     """
 
     def __init__(
@@ -82,7 +80,7 @@ class AtariGame(gymnasium.Env):
         self._fire = next((a for a in self._actions if a.name == "FIRE"), None)
         self._protocol, self._ram = protocol, ram
         self._screens = [np.zeros(self._ale.getScreenDims(), np.uint8) for _ in range(2)]
-        shape = (self._ale.getRAMSize(),) if ram else (_SIDE, _SIDE)
+        shape = (self._ale.getRAMSize(),) if ram else (protocol.frame_size, protocol.frame_size)
         self.observation_space = Box(0, 255, shape, np.uint8)
         self.action_space = Discrete(len(self._actions))
         self._frames = self._lives = 0
@@ -136,7 +134,8 @@ class AtariGame(gymnasium.Env):
         newest, before = self._screens
         if self._protocol.frame_skip > 1:
             np.maximum(newest, before, out=newest)
-        return cv2.resize(newest, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+        side = self._protocol.frame_size
+        return cv2.resize(newest, (side, side), interpolation=cv2.INTER_AREA)
 
 
 class AtariGamesStream(GymnasiumStream):
@@ -191,11 +190,12 @@ def make_atari_games(
             f"{unknown[0]} does not apply to {env_id}, which takes mode, difficulty and obs_type; "
             f"set the rules with atari=AtariProtocol(...), or pass a VectorEnv."
         )
+    protocol = protocol or AtariProtocol.machado()
     obs_type = kwargs.pop("obs_type", None)
     if obs_type not in (None, "ram"):
         raise EnvError(
             f"obs_type = {obs_type!r} gives raw screens of 210x160; use 'ram', or leave it out for "
-            f"grey frames of {_SIDE}x{_SIDE}."
+            f"grey frames of {protocol.frame_size}x{protocol.frame_size}."
         )
     ram = obs_type == "ram"
     if not ram:
@@ -206,7 +206,6 @@ def make_atari_games(
                 f"{env_id} with a mode or a difficulty scales its screens with OpenCV; pip install "
                 f"opencv-python-headless, or use obs_type = 'ram'."
             ) from None
-    protocol = protocol or AtariProtocol.machado()
     game = registry[env_id].kwargs["game"]
     make = functools.partial(AtariGame, game, protocol, ram=ram, **kwargs)
     envs: VectorEnv

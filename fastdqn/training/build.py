@@ -59,6 +59,7 @@ def make_stream(
             **({} if sticky is None else {"repeat_action_probability": sticky}),
             noop_max=config.atari_noop_max,
             frame_skip=config.atari_frame_skip,
+            frame_size=config.atari_frame_size,
             max_episode_frames=config.atari_max_episode_frames,
             full_action_space=config.atari_full_action_space,
         )

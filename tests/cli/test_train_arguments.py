@@ -13,8 +13,8 @@ from fastdqn.config.presets import preset
 from fastdqn.errors import ConfigError
 
 OPTIONS = """
-    atari-frame-skip atari-full-action-space atari-max-episode-frames atari-noop-max
-    atari-protocol atari-sticky-actions atoms batch-norm batch-size checkpoint-keep
+    atari-frame-size atari-frame-skip atari-full-action-space atari-max-episode-frames
+    atari-noop-max atari-protocol atari-sticky-actions atoms batch-norm batch-size checkpoint-keep
     checkpoint-keep-best checkpoint-period-env-steps checkpoint-replay config deterministic
     device double dry-run dueling env-id env-kwargs env-threads env-vectorization
     epsilon-duration-env-steps epsilon-end epsilon-schedule epsilon-start eval-episodes

@@ -32,19 +32,22 @@ def soft(c):
     return c["munchausen"] and c["head"] != "c51"
 
 
+RAM = {"obs_type": "ram"}
+
 # When a field has an effect, down to the switches that decide; written anew from what each does.
 IN_USE = {
-    "env_kwargs": lambda c: not on_ale(c) or c["env_kwargs"] in ({}, {"mode": 1}),
+    "env_kwargs": lambda c: not on_ale(c) or c["env_kwargs"] in ({}, {"mode": 1}, RAM),
     "env_vectorization": lambda c: (
         not c["env_id"].startswith(("ALE/", "fastdqn/"))
         or c["env_vectorization"] == "vector_entry_point"
-        or (on_ale(c) and c["env_kwargs"] == {"mode": 1})
+        or (on_ale(c) and c["env_kwargs"] in ({"mode": 1}, RAM))
     ),
-    "env_threads": lambda c: on_ale(c) and c["env_kwargs"] != {"mode": 1},
+    "env_threads": lambda c: on_ale(c) and c["env_kwargs"] not in ({"mode": 1}, RAM),
     "atari_protocol": on_ale,
     "atari_sticky_actions": on_ale,
     "atari_full_action_space": on_ale,
     "atari_frame_skip": on_ale,
+    "atari_frame_size": lambda c: on_ale(c) and c["env_kwargs"] != RAM,
     "atari_noop_max": on_ale,
     "atari_max_episode_frames": on_ale,
     "mode": lambda c: (c["mode"], c["device"]) != ("graph", "cpu"),
@@ -104,13 +107,14 @@ IDLE_VALUES = {name: getattr(Config(), name) for name in IN_USE} | {"double": Fa
 # Values that no other check refuses.
 VALUES = {
     "env_id": ["CartPole-v1", "fastdqn/CartPole-v1", "ALE/Pong-v5"],
-    "env_kwargs": [{}, {"a": 1}, {"mode": 1}],
+    "env_kwargs": [{}, {"a": 1}, {"mode": 1}, RAM],
     "env_vectorization": ["auto", "sync", "vector_entry_point"],
     "env_threads": [None, 2],
     "atari_protocol": ["machado", "classic"],
     "atari_sticky_actions": [None, 0.5],
     "atari_full_action_space": [False, True],
     "atari_frame_skip": [4, 2],
+    "atari_frame_size": [84, 42],
     "atari_noop_max": [30, 0],
     "atari_max_episode_frames": [108_000, 600],
     "device": ["auto", "cpu"],
@@ -205,7 +209,7 @@ def test_the_table_and_the_oracle_name_the_same_fields():
     named = [name for detail in details._DETAILS for name in detail.names.split()]
     assert set(named) == set(IN_USE) <= {field.name for field in fields(Config)}
     # These have two switches, others one.
-    for name in ("checkpoint_keep_best", "replan_schedules", "double"):
+    for name in ("atari_frame_size", "checkpoint_keep_best", "replan_schedules", "double"):
         named.remove(name)
     assert len(named) == len(IN_USE)
 

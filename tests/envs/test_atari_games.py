@@ -38,6 +38,7 @@ def rows(stream: Any, steps: int) -> list[Any]:
         ("Breakout", CLASSIC(noop_max=1, max_episode_frames=151, frame_skip=3), 150),
         ("Pong", MACHADO(noop_max=0, max_episode_frames=402), 110),
         ("Freeway", MACHADO(noop_max=0, frame_skip=1, full_action_space=True), 20),
+        ("Pong", MACHADO(noop_max=0, frame_size=42, max_episode_frames=402), 110),
     ],
 )
 def test_the_rows_are_those_of_ales_vector_env(game: str, rules: Any, steps: int) -> None:

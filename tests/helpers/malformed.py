@@ -25,6 +25,7 @@ BAD = [
     ("atari_protocol", "modern"),
     ("atari_frame_skip", 0),
     ("atari_noop_max", -1),
+    ("atari_frame_size", 7),
     ("atari_max_episode_frames", 0),
     ("seed", -1),
     ("seed", 2**31),
@@ -202,6 +203,10 @@ IDLE = [
     (
         ["dqn-atari", "--env-id", "CartPole-v1", "--atari-noop-max", "0"],
         ["atari_noop_max = 0", "'CartPole-v1'"],
+    ),
+    (
+        ["dqn-atari", "--env-kwargs", '{"obs_type": "ram"}', "--atari-frame-size", "42"],
+        ["atari_frame_size = 42", "obs_type"],
     ),
     (
         ["cartpole-batchnorm", "--eval-episodes", "0", "--checkpoint-keep-best"],
