@@ -154,7 +154,8 @@ def table(rows: list[Row]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = jobs.parse("benchmarks.learning.classic", __doc__.splitlines()[0], list(TASKS), argv)
+    parser = jobs.parser("benchmarks.learning.classic", __doc__.splitlines()[0], list(TASKS))
+    args = parser.parse_args(argv)
     if args.smoke:
         smoke(args.only)
         return

@@ -93,23 +93,22 @@ def run_all(
             yield future.result()
 
 
-def parse(module: str, line: str, names: Sequence[str], argv: list[str] | None) -> Any:
+def parser(module: str, line: str, names: Sequence[str]) -> argparse.ArgumentParser:
     """The command line of a module of runs.
 
     Args:
         module: Its full name.
         line: What it answers.
         names: Of its tasks.
-        argv: None: those of the process.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=line)
-    parser.add_argument("--only", nargs="+", choices=names, default=list(names))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--again", action="store_true", help="repeat what the file has already")
-    parser.add_argument("--smoke", action="store_true", help="some seconds, no claim, no file")
-    parser.add_argument("--out", help="where to write the JSON")
-    return parser.parse_args(argv)
+    found = argparse.ArgumentParser(prog=f"python -m {module}", description=line)
+    found.add_argument("--only", nargs="+", choices=names, default=list(names))
+    found.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    found.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    found.add_argument("--again", action="store_true", help="repeat what the file has already")
+    found.add_argument("--smoke", action="store_true", help="some seconds, no claim, no file")
+    found.add_argument("--out", help="where to write the JSON")
+    return found
 
 
 def measure(
@@ -119,16 +118,21 @@ def measure(
     configs: Mapping[str, Config],
     reached: str,
     more: Mapping[str, Any] | None = None,
+    *,
+    seeds: Mapping[str, Sequence[int]] | None = None,
+    done: Callable[[Sequence[Row], str, int, Config], bool] = is_done,
 ) -> list[Row]:
     """Run what the result file lacks, and write it as each run ends.
 
     Args:
         name: Of the result file.
-        args: Those of :func:`parse`.
+        args: What :func:`parser` made of the command line.
         one: From a task and a seed to the row of its run.
         configs: Of the tasks, in the order of the table.
         reached: The number of a row that its bar is about.
         more: What else the file holds.
+        seeds: Of each task; None: ``args.seeds``.
+        done: Whether a run is among those rows.
 
     Returns:
         All rows of the file.
@@ -138,13 +142,13 @@ def measure(
     todo = [
         (task, seed)
         for task in args.only
-        for seed in args.seeds
-        if args.again or not is_done(rows, task, seed, configs[task])
+        for seed in (seeds[task] if seeds else args.seeds)
+        if args.again or not done(rows, task, seed, configs[task])
     ]
     for row in run_all(one, todo, args.jobs):
+        met = {True: "met", False: "not met", None: "stated"}[row["met"]]
         print(
-            f"{row['task']}, seed {row['seed']}: {row[reached]:.2f}, "
-            f"{'met' if row['met'] else 'not met'}, {row['wall_s']:.0f} s",
+            f"{row['task']}, seed {row['seed']}: {row[reached]:.2f}, {met}, {row['wall_s']:.0f} s",
             flush=True,
         )
         rows = with_row(rows, row, list(configs))

@@ -98,7 +98,8 @@ def table(rows: list[Row]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = jobs.parse("benchmarks.learning.menu", __doc__.splitlines()[0], list(MENU), argv)
+    parser = jobs.parser("benchmarks.learning.menu", __doc__.splitlines()[0], list(MENU))
+    args = parser.parse_args(argv)
     if args.smoke:
         smoke(args.only)
         return

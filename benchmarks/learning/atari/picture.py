@@ -1,0 +1,113 @@
+"""The curves of the result file over what is published, one panel a game."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.learning import jobs
+from benchmarks.learning.atari.curve import mean_return
+from benchmarks.learning.atari.rows import ROWS, Row
+from benchmarks.learning.atari.runs import FRAMES
+from benchmarks.learning.atari.scores import RANDOM_AND_HUMAN
+from benchmarks.learning.atari.table import number
+from fastdqn.plotting import style
+
+_POINTS = 25  # of a curve
+
+
+def draw(runs: Sequence[jobs.Row], path: Path) -> Path:
+    """Write the picture; its suffix is the format."""
+    here = {run["task"] for run in runs}
+    panels: dict[str, list[str]] = {}
+    for name, row in ROWS.items():
+        if name in here:
+            panels.setdefault(row.panel, []).append(name)
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    figure = style.new_figure(4.4 * columns, 3.5 * lines)
+    for place, (title, names) in enumerate(panels.items()):
+        axes = style.plain_axes(figure.add_subplot(lines, columns, place + 1))
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.tick_params(labelsize=8)
+        style.count_axis(axes.xaxis)
+        style.count_axis(axes.yaxis)
+        _published(axes, ROWS[names[0]])
+        for color, name in zip(style.PALETTE, names, strict=False):
+            _row(axes, ROWS[name], [run for run in runs if run["task"] == name], color)
+        axes.set_xlabel(_what_it_took(runs, names[0]), fontsize=8, color=style.GREY)
+        axes.legend(frameon=False, fontsize=7.5, loc="upper left")
+    return style.save(figure, path)
+
+
+def _published(axes: Any, row: Row) -> None:
+    """Bands where the published means lie, two standard deviations to each side."""
+    label: str | None = "published: mean, and 2 sd of its seeds"
+    for one in row.published:
+        shape = {"color": style.VERMILION, "linewidth": 1.2, "linestyle": "--", "zorder": 2}
+        config = row.config
+        end = config.total_env_steps * FRAMES
+        first, last = one.frames or (0, end)
+        if first >= end or (one.frames is None and row.window is not None):
+            continue
+        spread = 2 * (one.sd or 0.0)
+        if one.frames is None:
+            label_one = f"published score: {number(one.value)}"
+        else:
+            label_one, label = label, None
+        axes.plot([first, last], [one.value] * 2, label=label_one, **shape)
+        if spread:
+            axes.fill_between(
+                [first, last],
+                one.value - spread,
+                one.value + spread,
+                color=style.VERMILION,
+                alpha=0.15,
+                linewidth=0,
+                zorder=1,
+            )
+    random, _ = RANDOM_AND_HUMAN[row.game]
+    axes.axhline(random, color=style.GREY, linewidth=0.8, linestyle=":", label="random play")
+
+
+def _row(axes: Any, row: Row, own: Sequence[jobs.Row], color: str) -> None:
+    for run in own:
+        curve, last = run["curve"], run["env_steps"]
+        width = last / _POINTS
+        points = [
+            ((k + 0.5) * width * FRAMES, mean_return(curve, k * width, (k + 1) * width))
+            for k in range(_POINTS)
+        ]
+        label = f"{row.title.replace('`', '')}, training" if run is own[0] else None
+        axes.plot(*zip(*points, strict=True), color=color, linewidth=1.3, label=label, zorder=3)
+        if row.window is None:
+            axes.plot(
+                [last * FRAMES],
+                [run["value"]],
+                marker="D",
+                linestyle="",
+                color=color,
+                markeredgecolor="white",
+                label="final evaluation" if run is own[0] else None,
+                zorder=4,
+                clip_on=False,
+            )
+
+
+def _what_it_took(runs: Sequence[jobs.Row], name: str) -> str:
+    own = [run for run in runs if run["task"] == name]
+    minutes = sorted(run["wall_s"] / 60 for run in own)
+    seeds = f"{len(own)} seeds" if len(own) > 1 else "1 seed"
+    took = f"{minutes[0]:.0f}" if len(own) == 1 else f"{minutes[0]:.0f} to {minutes[-1]:.0f}"
+    return (
+        f"frames ({style.si(own[0]['env_steps'])} env steps, {style.si(own[0]['updates'])} "
+        f"updates)\n{seeds}, {took} min each on {_hardware(own[0])}"
+    )
+
+
+def _hardware(run: jobs.Row) -> str:
+    threads = run["torch_threads"]
+    if run["device"] != "cpu" and not run["device"].startswith("AMD"):
+        return str(run["device"])
+    return "one CPU thread" if threads == 1 else f"{threads} CPU threads"

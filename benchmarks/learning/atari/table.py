@@ -1,0 +1,94 @@
+"""The rows of the result file as Markdown, and what several games say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from benchmarks.learning import jobs
+from benchmarks.learning.atari.rows import ROWS, Row
+from benchmarks.learning.atari.scores import human_normalised, interquartile_mean, interval
+
+HUNDRED_K = "data-efficient-atari"  # the preset of the rows with several games
+
+
+def table(runs: Sequence[jobs.Row]) -> str:
+    """One line per row, and below it the scores over games."""
+    lines = [
+        "| agent | game | counted | published | here | env steps | updates | minutes | bar met |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in ROWS.items():
+        own = [run for run in runs if run["task"] == name]
+        if own:
+            lines.append(_line(row, own))
+    return "\n".join([*lines, "", *over_games(runs)]).rstrip()
+
+
+def _line(row: Row, own: Sequence[jobs.Row]) -> str:
+    first = row.published[0]
+    spread = "" if first.sd is None else f" ± {first.sd:g}"
+    minutes = ", ".join(f"{run['wall_s'] / 60:.0f}" for run in own)
+    judged = [run["met"] for run in own if run["met"] is not None]
+    met = f"{sum(judged)} of {len(judged)}" if judged else "stated"
+    return (
+        f"| {row.title} | {row.game} | {counted(row)} | {first.value:g}{spread} | "
+        f"{', '.join(number(run['value']) for run in own)} | {own[0]['env_steps']:,} | "
+        f"{own[0]['updates']:,} | {minutes} | {met} |"
+    )
+
+
+def counted(row: Row) -> str:
+    """Which episodes make the number."""
+    if row.window is None:
+        config = row.config
+        return f"{config.eval_episodes} final episodes, epsilon {config.eval_epsilon:g}"
+    first, last = (frames / 1e6 for frames in row.window)
+    return f"training, frames {first:g}M-{last:g}M"
+
+
+def number(value: float) -> str:
+    """With as many digits as say something."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+
+
+def over_games(runs: Sequence[jobs.Row]) -> list[str]:
+    """Ratios to the published scores and human-normalised means of the games of 100,000 steps."""
+    games = {row.game: (name, row) for name, row in ROWS.items() if row.preset == HUNDRED_K}
+    scores: dict[str, list[float]] = {}
+    ratios: list[float] = []
+    published: list[float] = []
+    for game, (name, row) in games.items():
+        values = [run["value"] for run in runs if run["task"] == name]
+        if not values:
+            continue
+        scores[game] = [human_normalised(game, value) for value in values]
+        published.append(human_normalised(game, row.published[0].value))
+        if row.bar is not None:
+            ratios.append(fmean(values) / row.published[0].value)
+    if not scores:
+        return []
+    everything = [score for values in scores.values() for score in values]
+    low, high = interval(scores)
+    lines = []
+    if ratios:
+        lines.append(
+            f"Mean of the ratios to the published score, games with a bar: {fmean(ratios):.2f}."
+        )
+    lines.append(
+        f"Human-normalised, {len(scores)} games, {len(everything)} runs: interquartile mean "
+        f"{interquartile_mean(everything):.3f} (95 % interval {low:.3f} to {high:.3f}), mean "
+        f"{fmean(fmean(values) for values in scores.values()):.3f}; published scores: "
+        f"{interquartile_mean(published):.3f} and {fmean(published):.3f}."
+    )
+    return lines
+
+
+def record(runs: Sequence[jobs.Row]) -> dict[str, Any]:
+    """What is published, for readers of the result file."""
+    return {
+        name: [{**vars(one), "frames": one.frames} for one in row.published]
+        for name, row in ROWS.items()
+        if any(run["task"] == name for run in runs)
+    }
