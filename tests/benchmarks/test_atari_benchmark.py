@@ -182,11 +182,6 @@ def test_a_call_runs_only_what_its_file_lacks_and_draws(tmp_path, monkeypatch, c
     assert (tmp_path / "atari.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_smoke_goes_through_a_row(capsys):
-    atari.main(["--smoke", "--only", "dqn-breakout"])
-    assert capsys.readouterr().out.startswith("dqn-breakout: 32 updates, ")
-
-
 def test_a_run_that_is_over_is_read_and_its_policy_kept(tmp_path):
     config = jobs.shortened(ROWS["pong"].config).replace(epsilon_duration_env_steps=128)
     row = run("pong", 3, tmp_path, config)
@@ -208,6 +203,6 @@ def test_a_run_that_is_over_is_read_and_its_policy_kept(tmp_path):
 
 def test_the_committed_results_are_those_of_the_rows():
     record = json.loads((atari.RESULTS / "atari.json").read_text())
-    for run in record["runs"]:
-        config = Config.from_json(json.dumps(run["config"]))
-        assert identity(config) == identity(ROWS[run["task"]].config), run["task"]
+    for row in record["runs"]:
+        config = Config.from_json(json.dumps(row["config"]))
+        assert identity(config) == identity(ROWS[row["task"]].config), row["task"]
