@@ -7,7 +7,8 @@ from fastdqn.config.config import Config
 # Mnih et al. 2015: batch 32, one update per 4 env steps, a replay of 1M, target every 10k updates,
 # epsilon 1 -> 0.1 over 1M frames after 50k random steps (here 0.01 over 1M env steps, as later
 # work has it). Adam 6.25e-5 with epsilon 1.5e-4 is Hessel et al. 2018; the paper's RMSprop is one
-# flag away.
+# flag away. Dopamine has Xavier's weights with these numbers, and at an epsilon of that size the
+# scale of the weights decides the size of a step: with torch's, Breakout is learned half as fast.
 DQN_ATARI = Config(
     env_id="ALE/Pong-v5",
     num_envs=16,
@@ -15,6 +16,7 @@ DQN_ATARI = Config(
     reward_clip=1.0,
     total_env_steps=10_000_000,
     network="nature",
+    init="xavier",
     hidden_sizes=(512,),
     learning_starts_env_steps=50_000,
     update_period_env_steps=4.0,
@@ -56,17 +58,15 @@ DOUBLE_DUELING_PER_ATARI = DQN_ATARI.replace(
 # updates; at an update per 4 env steps a target of 2,000 updates is 32,000 frames.
 
 # Dopamine's, of which the others differ in little: Adam's epsilon of .01 / 32, gradients as they
-# are, a target of 2,000 updates, epsilon annealed over 250,000 env steps after 20,000, padded
-# convolutions, weights by their fan in (its DQN alone has Xavier's). With an epsilon of that size
-# the scale of the first weights decides the size of a step, so the initialisation belongs to the
-# rate.
+# are, a target of 2,000 updates, epsilon annealed over 250,000 env steps after 20,000, weights by
+# their fan in (its DQN alone has Xavier's). Its convolutions are padded: that takes 1.7 times as
+# long, and on Breakout its curve is met without.
 _DOPAMINE = DQN_ATARI.replace(
     num_envs=16,
     learning_starts_env_steps=20_000,
     epsilon_duration_env_steps=250_000,
     target_period_updates=2_000,
     optimizer_epsilon=3.125e-4,
-    padding="same",
     init="fan_in",
 )
 
@@ -89,6 +89,7 @@ MUNCHAUSEN_ATARI = IQN_ATARI.replace(munchausen=True)
 # layers, too.
 RAINBOW_ATARI = DQN_ATARI.replace(
     head="c51",
+    init="torch",
     double=True,
     dueling=True,
     noisy=True,
@@ -130,11 +131,10 @@ DATA_EFFICIENT_ATARI = RAINBOW_ATARI.replace(
 # For an ordinary computer. Of Dopamine's published curves none rises sooner on Pong than that of
 # QR-DQN with 3-step returns and a prioritized replay: a mean of 11.7 in training between 4M and 5M
 # frames, which is this preset's length, where DQN is at -11.2 and Rainbow at -14.2. Unlike there,
-# the convolutions are not padded, which halves the time, Adam's epsilon is small, epsilon is
-# annealed sooner, and importance weights count. Not run to its end yet.
+# Adam's epsilon is small, epsilon is annealed sooner, and importance weights count. Not run to its
+# end yet.
 PONG = QR_ATARI.replace(
     num_envs=8,
-    padding="valid",
     n_step=3,
     prioritized=True,
     priority_alpha=0.5,

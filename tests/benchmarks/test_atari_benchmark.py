@@ -59,7 +59,9 @@ def test_rows_on_dopamines_protocol_are_its_agents():
         assert (config.learning_starts_env_steps, config.target_period_updates) == (20_000, 2_000)
         assert (config.epsilon_end, config.epsilon_duration_env_steps) == (0.01, 250_000)
         assert (config.batch_size, config.update_period_env_steps) == (32, 4)
-        assert config.padding == "same" and not config.double and config.max_grad_norm is None
+        assert config.padding == "valid" and not config.double and config.max_grad_norm is None
+    assert ROWS["dqn-breakout-padded"].config == dqn.replace(padding="same")
+    assert (qr.init, rainbow.init) == ("fan_in", "fan_in")
     assert (dqn.loss, dqn.init, dqn.learning_rate, dqn.optimizer_epsilon, dqn.n_step) == (
         "mse", "xavier", 6.25e-5, 1.5e-4, 1,
     )  # fmt: skip

@@ -278,7 +278,7 @@ DOPAMINE = {
     "batch_size": 32, "update_period_env_steps": 4.0, "target_period_updates": 2_000,
     "learning_starts_env_steps": 20_000, "replay_capacity": 1_000_000, "gamma": 0.99,
     "reward_clip": 1.0, "optimizer_epsilon": 0.01 / 32, "epsilon_end": 0.01, "n_step": 1,
-    "epsilon_duration_env_steps": 250_000, "padding": "same", "init": "fan_in",
+    "epsilon_duration_env_steps": 250_000, "padding": "valid", "init": "fan_in",
     "prioritized": False, "double": False, "max_grad_norm": None, "dueling": False, "noisy": False,
 }  # fmt: skip
 IQN = {"iqn_samples": 64, "iqn_target_samples": 64, "iqn_policy_samples": 32, "iqn_cosines": 64}
@@ -286,7 +286,7 @@ RAINBOW = {  # Hessel 2018, table 1
     "head": "c51", "atoms": 51, "value_min": -10.0, "value_max": 10.0, "dueling": True,
     "double": True, "noisy": True, "prioritized": True, "priority_alpha": 0.5,
     "priority_beta_start": 0.4, "priority_beta_end": 1.0, "epsilon_start": 0.0, "epsilon_end": 0.0,
-    "optimizer_epsilon": 1.5e-4, "batch_size": 32, "target_period_updates": 2_000,
+    "optimizer_epsilon": 1.5e-4, "batch_size": 32, "target_period_updates": 2_000, "init": "torch",
 }  # fmt: skip
 PUBLISHED = {
     "c51-atari": {**DOPAMINE, "head": "c51", "atoms": 51, "value_max": 10.0,

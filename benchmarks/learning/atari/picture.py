@@ -43,7 +43,7 @@ def draw(runs: Sequence[jobs.Row], path: Path) -> Path:
 
 def _published(axes: Any, row: Row) -> None:
     """Bands where the published means lie, two standard deviations to each side."""
-    label: str | None = "published: mean, and 2 sd of its seeds"
+    label: str | None = "published: mean of these frames, and 2 sd of its seeds"
     for one in row.published:
         shape = {"color": style.VERMILION, "linewidth": 1.2, "linestyle": "--", "zorder": 2}
         config = row.config
@@ -81,6 +81,10 @@ def _row(axes: Any, row: Row, own: Sequence[jobs.Row], color: str) -> None:
         ]
         label = f"{row.title.replace('`', '')}, training" if run is own[0] else None
         axes.plot(*zip(*points, strict=True), color=color, linewidth=1.3, label=label, zorder=3)
+        for one in row.published:
+            if row.window is not None and one.frames is not None:
+                mean = mean_return(curve, *(frames / FRAMES for frames in one.frames))
+                axes.plot(one.frames, [mean] * 2, color=color, linewidth=2.4, alpha=0.45)
         if row.window is None:
             axes.plot(
                 [last * FRAMES],
@@ -98,11 +102,11 @@ def _row(axes: Any, row: Row, own: Sequence[jobs.Row], color: str) -> None:
 def _what_it_took(runs: Sequence[jobs.Row], name: str) -> str:
     own = [run for run in runs if run["task"] == name]
     minutes = sorted(run["wall_s"] / 60 for run in own)
-    seeds = f"{len(own)} seeds" if len(own) > 1 else "1 seed"
+    seeds, each = (f"{len(own)} seeds", " each") if len(own) > 1 else ("1 seed", "")
     took = f"{minutes[0]:.0f}" if len(own) == 1 else f"{minutes[0]:.0f} to {minutes[-1]:.0f}"
     return (
         f"frames ({style.si(own[0]['env_steps'])} env steps, {style.si(own[0]['updates'])} "
-        f"updates)\n{seeds}, {took} min each on {_hardware(own[0])}"
+        f"updates)\n{seeds}, {took} min{each} on {_hardware(own[0])}"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from benchmarks.learning import jobs
 from benchmarks.learning.atari.curve import first_at, mean_return, read_curve
 from benchmarks.learning.atari.rows import ROWS, Row
 from fastdqn import Config
-from fastdqn.system.info import host_kind, versions
 
 # Where and on what a run is, not what it learns.
 _ELSEWHERE = (
@@ -33,7 +31,7 @@ def is_done(rows: Sequence[jobs.Row], name: str, seed: int, config: Config) -> b
     """Whether a row of this run is there, of the same configuration.
 
     Unlike in the shorter benchmarks the code may have changed: hours are not spent again for a
-    comment. The row holds a digest of the code that it ran on.
+    comment. The row holds the commit that it ran on.
     """
     return any(
         (row["task"], row["seed"]) == (name, seed) and identity_of(row) == identity(config)
@@ -84,9 +82,10 @@ def row_of(name: str, seed: int, directory: Path, config: Config) -> jobs.Row:
         raise SystemExit(f"{directory} holds a run of another configuration; move it away.")
     summary = json.loads((directory / "summary.json").read_text())
     curve = read_curve(directory / "metrics.csv", ran.stop_window)
-    found: jobs.Row = {"task": name, "seed": seed, "code": jobs.code(), "config": identity(ran)}
-    found |= {"date": time.strftime("%Y-%m-%d")}
-    found |= {"environment": {**host_kind(), "versions": versions()}}
+    found: jobs.Row = {"task": name, "seed": seed, "config": identity(ran)}
+    session = json.loads((directory / "run.json").read_text())["sessions"][-1]
+    found |= {"date": session["started"][:10], "git_commit": session["git_commit"]}
+    found |= {"environment": {**session["host"], "versions": session["versions"]}}
     found |= {key: summary[key] for key in jobs.KEPT} | {"curve": curve}
     found["value"] = value = value_of(ROWS[name], summary, curve)
     bar = ROWS[name].bar
