@@ -129,22 +129,28 @@ DATA_EFFICIENT_ATARI = RAINBOW_ATARI.replace(
 )
 
 # For an ordinary computer. Of Dopamine's published curves none rises sooner on Pong than that of
-# QR-DQN with 3-step returns and a prioritized replay: a mean of 11.7 in training between 4M and 5M
-# frames, which is this preset's length, where DQN is at -11.2 and Rainbow at -14.2. Unlike there,
-# Adam's epsilon is small, epsilon is annealed sooner, and importance weights count. Not run to its
-# end yet.
+# QR-DQN with 3-step returns and a prioritized replay, and with the residual network, whose kernels
+# of 3 x 3 see the ball: on frames of 42 x 42 an update takes three times as long as one of Nature
+# on 52 x 52, and training returns are at 0 after 160,000 env steps, where the latter's are at -19
+# (seed 11). Adam's epsilon is small, epsilon is annealed at once, importance weights count.
 PONG = QR_ATARI.replace(
     num_envs=8,
+    atari_frame_size=42,
+    network="impala",
+    hidden_sizes=(256,),
+    quantiles=50,
     n_step=3,
     prioritized=True,
     priority_alpha=0.5,
-    learning_rate=1e-4,
+    learning_rate=2e-4,
     optimizer_epsilon=1e-5,
     max_grad_norm=10.0,
-    total_env_steps=1_250_000,
+    target_period_updates=500,
+    total_env_steps=400_000,
     learning_starts_env_steps=10_000,
-    epsilon_duration_env_steps=100_000,
+    epsilon_duration_env_steps=50_000,
     replay_capacity=250_000,
-    eval_episodes=32,
-    checkpoint_period_env_steps=250_000,
+    eval_episodes=30,
+    eval_num_envs=10,
+    checkpoint_period_env_steps=100_000,
 )
