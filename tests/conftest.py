@@ -13,6 +13,12 @@ from fastdqn.system import loops
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Whatever a test before has set: one that trains by hand would wait for a busy core."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module", params=["loops", "torch"])
 def both_ways(request):
     """The replay on a CPU with Numba, and as it is on a GPU or without Numba."""

@@ -15,6 +15,7 @@ from benchmarks.learning.atari.table import number
 from fastdqn.plotting import style
 
 _POINTS = 25  # of a curve
+_PUBLISHED = "#000000"
 
 
 def draw(runs: Sequence[jobs.Row], path: Path) -> Path:
@@ -37,7 +38,7 @@ def draw(runs: Sequence[jobs.Row], path: Path) -> Path:
         for color, name in zip(style.PALETTE, names, strict=False):
             _row(axes, ROWS[name], [run for run in runs if run["task"] == name], color)
         axes.set_xlabel(_what_it_took(runs, names[0]), fontsize=8, color=style.GREY)
-        axes.legend(frameon=False, fontsize=7.5, loc="upper left")
+        axes.legend(frameon=False, fontsize=7.5, loc="best")
     return style.save(figure, path)
 
 
@@ -45,7 +46,7 @@ def _published(axes: Any, row: Row) -> None:
     """Bands where the published means lie, two standard deviations to each side."""
     label: str | None = "published: mean of these frames, and 2 sd of its seeds"
     for one in row.published:
-        shape = {"color": style.VERMILION, "linewidth": 1.2, "linestyle": "--", "zorder": 2}
+        shape = {"color": _PUBLISHED, "linewidth": 1.2, "linestyle": "--", "zorder": 2}
         config = row.config
         end = config.total_env_steps * FRAMES
         first, last = one.frames or (0, end)
@@ -62,7 +63,7 @@ def _published(axes: Any, row: Row) -> None:
                 [first, last],
                 one.value - spread,
                 one.value + spread,
-                color=style.VERMILION,
+                color=_PUBLISHED,
                 alpha=0.15,
                 linewidth=0,
                 zorder=1,
