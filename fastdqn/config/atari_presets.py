@@ -8,7 +8,7 @@ from fastdqn.config.config import Config
 # epsilon 1 -> 0.1 over 1M frames after 50k random steps (here 0.01 over 1M env steps, as later
 # work has it). Adam 6.25e-5 with epsilon 1.5e-4 is Hessel et al. 2018; the paper's RMSprop is one
 # flag away. Dopamine has Xavier's weights with these numbers, and at an epsilon of that size the
-# scale of the weights decides the size of a step: with torch's, Breakout is learned half as fast.
+# scale of the weights decides the size of a step.
 DQN_ATARI = Config(
     env_id="ALE/Pong-v5",
     num_envs=16,

@@ -35,7 +35,7 @@ def a_row(task="dqn-breakout", seed=1, value=6.2, met=True, **more):
     curve = curve_of([2, 0, 4], [1.0, None, 4.0])
     return {"task": task, "seed": seed, "config": config, "value": value, "met": met,
             "wall_s": 3_600.0, "env_steps": 3_000, "updates": 750, "torch_threads": 1,
-            "device": "cpu", "curve": curve, **more}  # fmt: skip
+            "device": "a CPU", "environment": {"cpu": "a CPU"}, "curve": curve, **more}  # fmt: skip
 
 
 # --- rows -----------------------------------------------------------------------------------------

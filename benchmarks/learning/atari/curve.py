@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fastdqn.errors import ConfigError
+from fastdqn.runs.reader import read_columns
 
 Curve = Mapping[str, Sequence[float | None]]
 """Columns ``env_steps``, ``updates``, ``wall_s``, at the end of each period, and of the training
@@ -27,21 +27,24 @@ def read_curve(metrics: Path, window: int) -> Curve:
     columns: dict[str, list[float | None]] = {
         name: [] for name in ("env_steps", "updates", "wall_s", "episodes", "return")
     }
+    found = read_columns(metrics)
     count, total = 0, 0.0
-    with metrics.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            now = int(row["episodes"])
-            if now > window:
-                raise ConfigError(f"{now} episodes are more than stop_window = {window}; raise it.")
-            sum_now = now * float(row["return_mean"]) if now else 0.0
-            new = now - count
-            columns["env_steps"].append(int(row["env_steps"]))
-            columns["updates"].append(int(row["updates"]))
-            columns["wall_s"].append(round(float(row["wall_s"]), 1))
-            columns["episodes"].append(new)
-            # metrics.csv has seven digits: what is left of the sums' is about three.
-            columns["return"].append(round((sum_now - total) / new, 3) if new else None)
-            count, total = now, sum_now
+    names = ("env_steps", "updates", "wall_s", "episodes", "return_mean")
+    for steps, updates, wall_s, episodes, mean in zip(
+        *(found.get(name, []) for name in names), strict=True
+    ):
+        now = int(episodes)
+        if now > window:
+            raise ConfigError(f"{now} episodes are more than stop_window = {window}; raise it.")
+        sum_now = now * mean if now else 0.0
+        new = now - count
+        columns["env_steps"].append(int(steps))
+        columns["updates"].append(int(updates))
+        columns["wall_s"].append(round(wall_s, 1))
+        columns["episodes"].append(new)
+        # metrics.csv has seven digits: what is left of the sums' is about three.
+        columns["return"].append(round((sum_now - total) / new, 3) if new else None)
+        count, total = now, sum_now
     return columns
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -43,31 +44,21 @@ def draw(runs: Sequence[jobs.Row], path: Path) -> Path:
 
 
 def _published(axes: Any, row: Row) -> None:
-    """Bands where the published means lie, two standard deviations to each side."""
-    label: str | None = "published: mean of these frames, and 2 sd of its seeds"
-    for one in row.published:
-        shape = {"color": _PUBLISHED, "linewidth": 1.2, "linestyle": "--", "zorder": 2}
-        config = row.config
-        end = config.total_env_steps * FRAMES
-        first, last = one.frames or (0, end)
-        if first >= end or (one.frames is None and row.window is not None):
-            continue
-        spread = 2 * (one.sd or 0.0)
-        if one.frames is None:
-            label_one = f"published score: {number(one.value)}"
-        else:
-            label_one, label = label, None
-        axes.plot([first, last], [one.value] * 2, label=label_one, **shape)
-        if spread:
-            axes.fill_between(
-                [first, last],
-                one.value - spread,
-                one.value + spread,
-                color=_PUBLISHED,
-                alpha=0.15,
-                linewidth=0,
-                zorder=1,
-            )
+    """Published scores as lines, and means of frames with two standard deviations to each side."""
+    end = row.config.total_env_steps * FRAMES
+    if row.window is None:
+        shown = [one for one in row.published if one.frames is None]
+        labels = [f"published score: {number(one.value)}" for one in shown]
+    else:
+        shown = [one for one in row.published if one.frames and one.frames[0] < end]
+        labels = ["published: mean of these frames, and 2 sd of its seeds"]
+    for one, label in zip_longest(shown, labels):
+        frames, spread = one.frames or (0, end), 2 * (one.sd or 0.0)
+        axes.plot(
+            frames, [one.value] * 2, color=_PUBLISHED, linewidth=1.2, linestyle="--", label=label
+        )
+        low, high = one.value - spread, one.value + spread
+        axes.fill_between(frames, low, high, color=_PUBLISHED, alpha=0.15, linewidth=0, zorder=1)
     random, _ = RANDOM_AND_HUMAN[row.game]
     axes.axhline(random, color=style.GREY, linewidth=0.8, linestyle=":", label="random play")
 
@@ -113,6 +104,6 @@ def _what_it_took(runs: Sequence[jobs.Row], name: str) -> str:
 
 def _hardware(run: jobs.Row) -> str:
     threads = run["torch_threads"]
-    if run["device"] != "cpu" and not run["device"].startswith("AMD"):
+    if run["device"] not in ("cpu", run["environment"]["cpu"]):
         return str(run["device"])
     return "one CPU thread" if threads == 1 else f"{threads} CPU threads"

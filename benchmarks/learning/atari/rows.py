@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -132,39 +132,37 @@ PONG_PUBLISHED = (
     ),
 )
 
+_PONG = Row(
+    title="preset `pong`",
+    preset="pong",
+    game="Pong",
+    changes=_RUN,
+    panel="Pong, preset pong",
+    published=PONG_PUBLISHED,
+    bar=18.0,
+)
+_BREAKOUT = Row(
+    title="DQN",
+    preset="dqn-atari",
+    changes=DOPAMINE_DQN,
+    seeds=(1, 2),
+    **_dopamine("Breakout", "DQN", (1.8, 0.1), (7.1, 0.8)),
+)
+
 ROWS: Mapping[str, Row] = MappingProxyType(
     {
-        "pong": Row(
-            title="preset `pong`",
-            preset="pong",
-            game="Pong",
-            changes=_RUN,
-            panel="Pong, preset pong",
-            published=PONG_PUBLISHED,
-            bar=18.0,
-        ),
-        "pong-classic": Row(
+        "pong": _PONG,
+        "pong-classic": replace(
+            _PONG,
             title="preset `pong`, classic protocol",
-            preset="pong",
-            game="Pong",
             changes=_RUN | {"atari_protocol": "classic"},
-            panel="Pong, preset pong",
-            published=PONG_PUBLISHED,
-            bar=18.0,
         ),
-        "dqn-breakout": Row(
-            title="DQN",
-            preset="dqn-atari",
-            changes=DOPAMINE_DQN,
-            seeds=(1, 2),
-            **_dopamine("Breakout", "DQN", (1.8, 0.1), (7.1, 0.8)),
-        ),
-        "dqn-breakout-padded": Row(
+        "dqn-breakout": _BREAKOUT,
+        "dqn-breakout-padded": replace(
+            _BREAKOUT,
             title="DQN, padded convolutions",
-            preset="dqn-atari",
             changes=DOPAMINE_DQN | {"padding": "same"},
             seeds=(1,),
-            **_dopamine("Breakout", "DQN", (1.8, 0.1), (7.1, 0.8)),
         ),
         "qr-pong": Row(
             title="QR-DQN",
