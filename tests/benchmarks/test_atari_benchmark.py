@@ -168,6 +168,17 @@ def test_the_table_says_what_was_counted_published_and_reached():
     assert "| -20.0 | 3,000 | 750 | 60 | stated |" in text
     assert "games with a bar: 0.94." in text, "the mean of 0.875 and 1"
     assert "3 games, 4 runs" in text
+    assert "came to" not in text, "no row says when"
+
+
+def test_the_table_says_when_training_came_to_the_bar():
+    there = {"env_steps": 320_000, "updates": 77_500, "wall_s": 3_000.0}
+    rows = [a_row("pong", 1, 19.5, True), a_row("pong", 2, 12.0, False)]
+    rows[0]["reached_at"], rows[1]["reached_at"] = there, None
+    assert (
+        "preset `pong`: the mean of 20 training episodes came to 18 first: "
+        "seed 1 after 320,000 env steps and 50 minutes; seed 2 never."
+    ) in table(rows)
 
 
 def test_a_call_runs_only_what_its_file_lacks_and_draws(tmp_path, monkeypatch, capsys):

@@ -23,7 +23,7 @@ def table(runs: Sequence[jobs.Row]) -> str:
         own = [run for run in runs if run["task"] == name]
         if own:
             lines.append(_line(row, own))
-    return "\n".join([*lines, "", *over_games(runs)]).rstrip()
+    return "\n".join([*lines, "", *when_reached(runs), *over_games(runs)]).rstrip()
 
 
 def _line(row: Row, own: Sequence[jobs.Row]) -> str:
@@ -51,6 +51,30 @@ def counted(row: Row) -> str:
 def number(value: float) -> str:
     """With as many digits as say something."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+
+
+def when_reached(runs: Sequence[jobs.Row]) -> list[str]:
+    """When the training returns of the rows of one game, evaluated at the end, came to their bar.
+
+    A paragraph per row.
+    """
+    lines = []
+    for name, row in ROWS.items():
+        own = [run for run in runs if run["task"] == name and "reached_at" in run]
+        if own and row.preset != HUNDRED_K:
+            each = "; ".join(f"seed {run['seed']} {_when(run['reached_at'])}" for run in own)
+            lines += [
+                f"{row.title}: the mean of 20 training episodes came to {row.bar:g} first: {each}.",
+                "",
+            ]
+    return lines
+
+
+def _when(reached: dict[str, Any] | None) -> str:
+    if reached is None:
+        return "never"
+    minutes = reached["wall_s"] / 60
+    return f"after {reached['env_steps']:,} env steps and {minutes:.0f} minutes"
 
 
 def over_games(runs: Sequence[jobs.Row]) -> list[str]:
