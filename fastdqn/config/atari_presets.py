@@ -132,7 +132,8 @@ DATA_EFFICIENT_ATARI = RAINBOW_ATARI.replace(
 # QR-DQN with 3-step returns and a prioritized replay, and with the residual network, whose kernels
 # of 3 x 3 see the ball: on frames of 42 x 42 an update takes three times as long as one of Nature
 # on 52 x 52, and training returns are at 0 after 160,000 env steps, where the latter's are at -19
-# (seed 11). Adam's epsilon is small, epsilon is annealed at once, importance weights count.
+# (seed 11). Adam's epsilon is small, epsilon is annealed at once, importance weights count. A rate
+# that falls from 4e-4 to a tenth returns 14 after 220,000 env steps, a constant 2e-4 6.
 PONG = QR_ATARI.replace(
     num_envs=8,
     atari_frame_size=42,
@@ -142,7 +143,8 @@ PONG = QR_ATARI.replace(
     n_step=3,
     prioritized=True,
     priority_alpha=0.5,
-    learning_rate=2e-4,
+    learning_rate=4e-4,
+    learning_rate_final=4e-5,
     optimizer_epsilon=1e-5,
     max_grad_norm=10.0,
     target_period_updates=500,
