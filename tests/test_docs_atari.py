@@ -1,6 +1,7 @@
 """The page on Atari says what the result file holds."""
 
 import json
+import math
 from pathlib import Path
 
 from benchmarks.learning.atari.curve import mean_return
@@ -8,7 +9,9 @@ from benchmarks.learning.atari.table import table
 from benchmarks.result_file import RESULTS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "atari.md").read_text(encoding="utf-8")
+TUNING = json.loads((RESULTS / "pong-tuning.json").read_text(encoding="utf-8"))["runs"]
 RUNS = json.loads((RESULTS / "atari.json").read_text(encoding="utf-8"))["runs"]
+FIRST = (80_000, 140_000, 200_000, 240_000)
 
 
 def test_the_table_is_that_of_the_result_file():
@@ -22,3 +25,16 @@ def test_the_comparison_of_padding_is_that_of_the_result_file():
         first = mean_return(run["curve"], 0, 250_000)
         line = f"| `init = xavier` | {padding} | {first:.2f} | {run['value']:.2f} |"
         assert f"{line} {run['env_steps'] / run['wall_s']:.0f} |" in PAGE
+
+
+def test_what_pong_was_chosen_from_is_that_of_the_result_file():
+    lines = PAGE.split("## Pong on an ordinary computer")[1].split("\n## ")[0].splitlines()
+    lines = [line for line in lines if line.startswith("| ")][1:]
+    for line, run in zip(lines, TUNING, strict=True):
+        curve, end = run["curve"], run["curve"]["env_steps"][-1]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        size, network = run["config"]["atari_frame_size"], run["config"]["network"]
+        assert cells[0] == f"{size} x {size}, `{network}`"
+        means = [mean_return(curve, first, first + 20_000) for first in FIRST]
+        assert cells[2:6] == ["-" if math.isnan(mean) else f"{mean:.1f}" for mean in means]
+        assert cells[6] == f"{end / curve['wall_s'][-1]:.0f}"
