@@ -35,6 +35,7 @@ def test_what_pong_was_chosen_from_is_that_of_the_result_file():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         size, network = run["config"]["atari_frame_size"], run["config"]["network"]
         assert cells[0] == f"{size} x {size}, `{network}`"
+        assert cells[2] == str(run["seed"])
         means = [mean_return(curve, first, first + 20_000) for first in FIRST]
-        assert cells[2:6] == ["-" if math.isnan(mean) else f"{mean:.1f}" for mean in means]
-        assert cells[6] == f"{end / curve['wall_s'][-1]:.0f}"
+        assert cells[3:7] == ["-" if math.isnan(mean) else f"{mean:.1f}" for mean in means]
+        assert cells[7] == f"{end / curve['wall_s'][-1]:.0f}"
