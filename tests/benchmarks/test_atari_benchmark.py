@@ -44,7 +44,7 @@ def a_row(task="dqn-breakout", seed=1, value=6.2, met=True, **more):
 def test_rows_have_one_thread_and_a_window_over_all_their_episodes():
     for name, row in ROWS.items():
         config = row.config
-        assert (config.torch_threads, config.env_threads, config.precision) == (1, 1, "bf16"), name
+        assert (config.torch_threads, config.env_threads, config.precision) == (1, 1, "auto"), name
         # An Atari episode is longer than 20 env steps.
         assert config.stop_window >= config.total_env_steps / 20, name
         assert row.window is None or row.window[1] == 4 * config.total_env_steps, name

@@ -54,7 +54,7 @@ class Row:
 _RUN = {
     "stop_window": 100_000,
     "log_period_env_steps": 5_000,
-    "precision": "bf16",
+    "precision": "auto",
     "torch_threads": 1,
     "env_threads": 1,
     "checkpoint_period_env_steps": None,

@@ -16,7 +16,8 @@ from fastdqn import Config
 
 # Where and on what a run is, not what it learns.
 _ELSEWHERE = (
-    "seed", "run_dir", "resume", "lock_timeout_s", "device", "mode", "torch_threads", "env_threads",
+    "seed", "run_dir", "resume", "lock_timeout_s", "device", "mode", "precision", "torch_threads",
+    "env_threads",
 )  # fmt: skip
 FRAMES = 4  # per env step, in every row
 
