@@ -35,7 +35,8 @@ def a_row(task="dqn-breakout", seed=1, value=6.2, met=True, **more):
     curve = curve_of([2, 0, 4], [1.0, None, 4.0])
     return {"task": task, "seed": seed, "config": config, "value": value, "met": met,
             "wall_s": 3_600.0, "env_steps": 3_000, "updates": 750, "torch_threads": 1,
-            "device": "a CPU", "environment": {"cpu": "a CPU"}, "curve": curve, **more}  # fmt: skip
+            "precision": "bf16", "device": "a CPU", "environment": {"cpu": "a CPU"},
+            "curve": curve, **more}  # fmt: skip
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -141,6 +142,7 @@ def test_a_run_counts_as_done_by_what_it_learns_and_not_by_where():
     config = ROWS["dqn-breakout"].config
     rows = [a_row()]
     assert is_done(rows, "dqn-breakout", 1, config.replace(torch_threads=2, device="cpu"))
+    assert is_done(rows, "dqn-breakout", 1, config.replace(precision="fp32"))
     assert not is_done(rows, "dqn-breakout", 2, config)
     assert not is_done(rows, "dqn-breakout", 1, config.replace(learning_rate=1e-4))
     del rows[0]["config"]["atari_frame_size"]  # a run of before there was this field
@@ -156,16 +158,16 @@ def test_a_directory_of_another_configuration_is_no_row(tmp_path):
 
 
 def test_the_table_says_what_was_counted_published_and_reached():
-    rows = [a_row(), a_row(seed=2, value=5.0, met=False)]
+    rows = [a_row(), a_row(seed=2, value=5.0, met=False, precision="fp32")]
     rows += [a_row("der-roadrunner", seed, value, True) for seed, value in ((1, 9_600), (2, 7_200))]
     rows += [a_row("der-krull", 1, 2_851.5, True), a_row("der-pong", 1, -20.0, None)]
     text = table(rows)
     assert (
-        "| DQN | Breakout | training, frames 1M-2M | 7.1 ± 0.8 | 6.2, 5.0 | 3,000 | 750 | 60, 60 "
-        "| 1 of 2 |"
+        "| DQN | Breakout | training, frames 1M-2M | 7.1 ± 0.8 | 6.2, 5.0 | 3,000 | 750 | bf16, "
+        "fp32 | 60, 60 | 1 of 2 |"
     ) in text
     assert "100 final episodes, epsilon 0.001 | 9600 | 9,600, 7,200 |" in text
-    assert "| -20.0 | 3,000 | 750 | 60 | stated |" in text
+    assert "| -20.0 | 3,000 | 750 | bf16 | 60 | stated |" in text
     assert "games with a bar: 0.94." in text, "the mean of 0.875 and 1"
     assert "3 games, 4 runs" in text
     assert "came to" not in text, "no row says when"

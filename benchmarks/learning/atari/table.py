@@ -16,8 +16,9 @@ HUNDRED_K = "data-efficient-atari"  # the preset of the rows with several games
 def table(runs: Sequence[jobs.Row]) -> str:
     """One line per row, and below it the scores over games."""
     lines = [
-        "| agent | game | counted | published | here | env steps | updates | minutes | bar met |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| agent | game | counted | published | here | env steps | updates | precision | minutes | "
+        "bar met |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in ROWS.items():
         own = [run for run in runs if run["task"] == name]
@@ -30,12 +31,13 @@ def _line(row: Row, own: Sequence[jobs.Row]) -> str:
     first = row.published[0]
     spread = "" if first.sd is None else f" ± {first.sd:g}"
     minutes = ", ".join(f"{run['wall_s'] / 60:.0f}" for run in own)
+    precisions = ", ".join(dict.fromkeys(run["precision"] for run in own))
     judged = [run["met"] for run in own if run["met"] is not None]
     met = f"{sum(judged)} of {len(judged)}" if judged else "stated"
     return (
         f"| {row.title} | {row.game} | {counted(row)} | {first.value:g}{spread} | "
         f"{', '.join(number(run['value']) for run in own)} | {own[0]['env_steps']:,} | "
-        f"{own[0]['updates']:,} | {minutes} | {met} |"
+        f"{own[0]['updates']:,} | {precisions} | {minutes} | {met} |"
     )
 
 
