@@ -27,6 +27,16 @@ def test_the_comparison_of_padding_is_that_of_the_result_file():
         assert f"{line} {run['env_steps'] / run['wall_s']:.0f} |" in PAGE
 
 
+def test_the_comparison_of_weights_on_road_runner_is_that_of_the_result_files():
+    (plain,) = [run for run in RUNS if run["task"] == "der-roadrunner-torch"]
+    (xavier,) = json.loads((RESULTS / "der-tuning.json").read_text(encoding="utf-8"))["runs"]
+    for run, final in ((plain, plain["value"]), (xavier, xavier["eval_return_mean"])):
+        starts = range(0, 100_000, 20_000)
+        means = [mean_return(run["curve"], first, first + 20_000) for first in starts]
+        cells = " | ".join(f"{value:,.0f}" for value in (*means, final))
+        assert f"| `init = {run['config']['init']}` | {run['seed']} | {cells} |" in PAGE
+
+
 def test_what_pong_was_chosen_from_is_that_of_the_result_file():
     lines = PAGE.split("## Pong on an ordinary computer")[1].split("\n## ")[0].splitlines()
     lines = [line for line in lines if line.startswith("| ")][1:]

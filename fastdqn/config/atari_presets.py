@@ -108,11 +108,13 @@ RAINBOW_ATARI = DQN_ATARI.replace(
 # van Hasselt 2019, "data-efficient Rainbow": Rainbow of which every env step is an update, with
 # 20-step returns and a network of a sixth of the work, for 100,000 env steps. The protocol is that
 # of Atari-100k: no sticky actions, a lost life is terminal; but FIRE is pressed after a reset. One
-# env, for an update after every step.
+# env, for an update after every step. Convolutions have Xavier's weights: on RoadRunner they learn
+# sooner than with torch's.
 DATA_EFFICIENT_ATARI = RAINBOW_ATARI.replace(
     atari_protocol="classic",
     num_envs=1,
     network="der",
+    init="xavier",
     hidden_sizes=(256,),
     noisy_sigma=0.1,
     n_step=20,

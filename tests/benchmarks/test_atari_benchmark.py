@@ -161,6 +161,7 @@ def test_the_table_says_what_was_counted_published_and_reached():
     rows = [a_row(), a_row(seed=2, value=5.0, met=False, precision="fp32")]
     rows += [a_row("der-roadrunner", seed, value, True) for seed, value in ((1, 9_600), (2, 7_200))]
     rows += [a_row("der-krull", 1, 2_851.5, True), a_row("der-pong", 1, -20.0, None)]
+    rows.append(a_row("der-roadrunner-torch", 1, 100.0, False))  # no game of its own
     text = table(rows)
     assert (
         "| DQN | Breakout | training, frames 1M-2M | 7.1 ± 0.8 | 6.2, 5.0 | 3,000 | 750 | bf16, "

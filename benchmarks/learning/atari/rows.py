@@ -149,6 +149,7 @@ _BREAKOUT = Row(
     seeds=(1, 2),
     **_dopamine("Breakout", "DQN", (1.8, 0.1), (7.1, 0.8)),
 )
+_DER_ROADRUNNER = _der("RoadRunner", 9600.0, 0.75 * 9600.0)
 
 ROWS: Mapping[str, Row] = MappingProxyType(
     {
@@ -179,7 +180,13 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             seeds=(1,),
             **_dopamine("Krull", "Rainbow", (3121, 53), (5734, 432)),
         ),
-        "der-roadrunner": _der("RoadRunner", 9600.0, 0.75 * 9600.0),
+        "der-roadrunner": _DER_ROADRUNNER,
+        "der-roadrunner-torch": replace(
+            _DER_ROADRUNNER,
+            title="data-efficient Rainbow, torch's weights",
+            changes=ATARI_100K | {"init": "torch"},
+            seeds=(1,),
+        ),
         "der-krull": _der("Krull", 2851.5, 0.75 * 2851.5),
         "der-freeway": _der("Freeway", 27.9),
         "der-pong": _der("Pong", -19.3),
