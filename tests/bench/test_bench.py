@@ -212,7 +212,8 @@ def test_an_option_that_does_something_else_is_not_timed(monkeypatch, fault):
     if fault == "another network":
         assert record["reason"].endswith("wrong result: 598,953 parameters, not 1,143,410")
     elif fault:
-        assert "wrong result: change of the parameters" in record["reason"]
+        # More is allowed in bfloat16: which of the two is named depends on the CPU.
+        assert re.search("wrong result: (TD errors|change of the parameters)", record["reason"])
 
 
 def test_a_residual_network_with_a_wrong_layer_is_not_timed(monkeypatch):
