@@ -134,8 +134,8 @@ DATA_EFFICIENT_ATARI = RAINBOW_ATARI.replace(
 # QR-DQN with 3-step returns and a prioritized replay, and with the residual network, whose kernels
 # of 3 x 3 see the ball: on frames of 42 x 42 an update takes three times as long as one of Nature
 # on 52 x 52, and training returns are at 0 after 160,000 env steps, where the latter's are at -19.
-# Adam's epsilon is small, epsilon is annealed at once, importance weights count. Without double Q
-# values lie 0.2 to 0.5 above the returns.
+# Adam's epsilon is small, epsilon is annealed at once, importance weights count. Double Q is there
+# against overestimated values.
 PONG = QR_ATARI.replace(
     num_envs=8,
     atari_frame_size=42,

@@ -306,9 +306,8 @@ PUBLISHED = {
     "data-efficient-atari": {
         **RAINBOW, "learning_rate": 1e-4, "init": "xavier", "n_step": 20, "noisy_sigma": 0.1,
         "network": "der", "hidden_sizes": (256,), "learning_starts_env_steps": 1_600,
-        "update_period_env_steps": 1.0,
-        "total_env_steps": 100_000, "num_envs": 1, "atari_protocol": "classic",
-        "eval_epsilon": 0.001,
+        "update_period_env_steps": 1.0, "total_env_steps": 100_000, "num_envs": 1,
+        "atari_protocol": "classic", "eval_epsilon": 0.001,
     },
 }  # fmt: skip
 
