@@ -7,7 +7,7 @@ The paper's large network without its LSTM. A multiplier widens it, as in Cobbe 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -38,12 +38,14 @@ class ResidualBlock(nn.Module):
 
 
 class Section(nn.Module):
-    """Convolution 3 x 3, max-pooling 3 x 3 with stride 2, two residual blocks."""
+    """Convolution 3 x 3, max-pooling 3 x 3 with stride 2, residual blocks."""
 
-    def __init__(self, inputs: int, channels: int) -> None:
+    STRIDE: ClassVar[int] = 1  # of the convolution
+
+    def __init__(self, inputs: int, channels: int, blocks: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, channels, 3, padding=1)
-        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(2))
+        self.conv = nn.Conv2d(inputs, channels, 3, stride=self.STRIDE, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
 
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
         """``scale`` times [B, I, H, W] to [B, C, ceil(H / 2), ceil(W / 2)]."""
@@ -51,11 +53,14 @@ class Section(nn.Module):
         # pooling there are a quarter of the numbers, and the frames are never divided.
         bias = self.conv.bias
         assert bias is not None
-        x = F.max_pool2d(F.conv2d(x, self.conv.weight, padding=1), 3, stride=2, padding=1)
-        x = torch.add(bias.view(-1, 1, 1), x, alpha=scale)
+        x = torch.add(bias.view(-1, 1, 1), self.halve(x), alpha=scale)
         for block in self.blocks:
             x = block(x)
         return x
+
+    def halve(self, x: Tensor) -> Tensor:
+        """The convolution without its bias, on every second pixel of each side."""
+        return F.max_pool2d(F.conv2d(x, self.conv.weight, padding=1), 3, stride=2, padding=1)
 
 
 class ImpalaCNN(Torso):
@@ -77,6 +82,10 @@ class ImpalaCNN(Torso):
         ConfigError: Where the frames are too small.
     """
 
+    NAME: ClassVar[str] = "impala"
+    BLOCKS: ClassVar[tuple[int, ...]] = (2, 2, 2)  # of each section
+    SECTION: ClassVar[type[Section]] = Section
+
     def __init__(
         self,
         channels: int,
@@ -89,9 +98,12 @@ class ImpalaCNN(Torso):
         linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
-        check_size("impala", MIN_SIZE, height, width, instead="small_cnn")
+        check_size(self.NAME, MIN_SIZE, height, width, instead="small_cnn")
         plan = (channels, *(multiplier * count for count in CHANNELS))
-        self.sections = nn.ModuleList(Section(inward, out) for inward, out in pairwise(plan))
+        self.sections = nn.ModuleList(
+            self.SECTION(inward, out, blocks)
+            for (inward, out), blocks in zip(pairwise(plan), self.BLOCKS, strict=True)
+        )
         for _ in self.sections:
             height, width = -(-height // 2), -(-width // 2)
         self.body_features = plan[-1] * height * width

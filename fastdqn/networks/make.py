@@ -41,12 +41,13 @@ def make_network(
     Args:
         observation_shape: O, of one frame.
         num_actions: A.
-        kind: ``mlp``, ``nature``, ``der``, ``small_cnn``, ``impala``, ``batchnorm_cnn``, or
-            ``auto``: nature for images, small_cnn where they are smaller than 36 x 36, else mlp.
+        kind: ``mlp``, ``nature``, ``der``, ``small_cnn``, ``impala``, ``small_resnet``,
+            ``batchnorm_cnn``, or ``auto``: nature for images, small_cnn where they are smaller than
+            36 x 36, else mlp.
         frame_stack: S.
         image: Whether frames are images; None: from two dimensions up they are.
         hidden_sizes: Of the mlp's layers; of the one layer after the convolutions of nature,
-            der, small_cnn and impala; of batchnorm_cnn's, which needs none.
+            der, small_cnn, impala and small_resnet; of batchnorm_cnn's, which needs none.
         dueling: A dueling head; the last hidden layer is then doubled, one half per stream.
         batch_norm: Batch normalisation in the mlp.
         impala_width: Multiplies impala's channels.

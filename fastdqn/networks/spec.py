@@ -50,7 +50,7 @@ class NetworkSpec:
         frame_stack: S; None: observations are frames.
         torso: Its name in :data:`fastdqn.networks.torsos.TORSOS`.
         hidden_sizes: Of the mlp's layers; of the one layer after the convolutions of nature,
-            der, small_cnn and impala; of batchnorm_cnn's, which needs none.
+            der, small_cnn, impala and small_resnet; of batchnorm_cnn's, which needs none.
         dueling: A dueling head; the last hidden layer is then doubled, one half per stream.
         batch_norm: Batch normalisation in the mlp.
         impala_width: Multiplies impala's channels.
@@ -118,6 +118,11 @@ class NetworkSpec:
         if self.padding != "valid" and not issubclass(kind, StridedCNN):
             raise ConfigError(
                 f"padding = {self.padding!r} is for network = 'nature' and 'der', not "
+                f"{self.torso!r}; leave it out."
+            )
+        if self.impala_width != 1 and self.torso != "impala":
+            raise ConfigError(
+                f"impala_width = {self.impala_width} is for network = 'impala', not "
                 f"{self.torso!r}; leave it out."
             )
         torso = ImageAndVector.around(kind, self) if self.beside else kind.from_spec(self)

@@ -8,6 +8,7 @@ from fastdqn.networks.impala import ImpalaCNN
 from fastdqn.networks.mlp import MLP
 from fastdqn.networks.nature import NatureCNN
 from fastdqn.networks.small_cnn import SmallCNN
+from fastdqn.networks.small_resnet import SmallResNet
 from fastdqn.networks.torso import Torso
 
 TORSOS: dict[str, type[Torso]] = {
@@ -16,5 +17,6 @@ TORSOS: dict[str, type[Torso]] = {
     "small_cnn": SmallCNN,
     "der": DataEfficientCNN,
     "impala": ImpalaCNN,
+    "small_resnet": SmallResNet,
     "batchnorm_cnn": BatchNormCNN,
 }

@@ -127,7 +127,7 @@ VALUES = {
     "schedule_env_steps": [None, 2**40],
     "replan_schedules": [False, True],
     "learning_rate_final": [None, 1e-9],
-    "network": ["auto", "mlp", "impala", "nature", "der"],
+    "network": ["auto", "mlp", "impala", "small_resnet", "nature", "der"],
     "padding": ["valid", "same"],
     "head": ["scalar", "c51", "qr", "iqn"],
     "atoms": [51, 21],

@@ -12,7 +12,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["nature", "impala", "mlp"])
+@pytest.mark.parametrize("kind", ["nature", "impala", "small_resnet", "mlp"])
 def test_gradients_are_those_of_the_engine(kind):
     torch.manual_seed(0)
     network = make_network(

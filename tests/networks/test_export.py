@@ -33,6 +33,7 @@ NETWORKS = {
         (12, 13), 4, True, {"kind": "impala", "hidden_sizes": (64,), "dueling": True}
     ),
     "impala, colours": ((3, 12, 12), 2, True, {"kind": "impala", "hidden_sizes": (64,)}),
+    "small_resnet": ((12, 13), 4, True, {"kind": "small_resnet", "hidden_sizes": (64,)}),
     "der, padded, atoms, noisy": (
         (36, 36), 2, True,
         {"kind": "der", "hidden_sizes": (32,), "padding": "same", "head": "c51", "noisy": True},

@@ -45,7 +45,7 @@ def test_values_and_gradients(compiled):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("torso", ["nature", "small_cnn", "impala"])
+@pytest.mark.parametrize("torso", ["nature", "small_cnn", "impala", "small_resnet"])
 @pytest.mark.parametrize("stack", [None, 2])
 def test_both_branches_decide_in_every_image_torso(torso, stack):
     torch.manual_seed(0)
