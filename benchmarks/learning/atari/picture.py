@@ -17,6 +17,7 @@ from fastdqn.plotting import style
 
 _POINTS = 25  # of a curve
 _PUBLISHED = "#000000"
+_LEGEND_LINE = 0.06  # of the height of a panel
 
 
 def draw(runs: Sequence[jobs.Row], path: Path) -> Path:
@@ -39,7 +40,7 @@ def draw(runs: Sequence[jobs.Row], path: Path) -> Path:
         for color, name in zip(style.PALETTE, names, strict=False):
             _row(axes, ROWS[name], [run for run in runs if run["task"] == name], color)
         axes.set_xlabel(_what_it_took(runs, names[0]), fontsize=8, color=style.GREY)
-        axes.legend(frameon=False, fontsize=7.5, loc="best")
+        _legend(axes)
     return style.save(figure, path)
 
 
@@ -89,6 +90,16 @@ def _row(axes: Any, row: Row, own: Sequence[jobs.Row], color: str) -> None:
                 zorder=4,
                 clip_on=False,
             )
+
+
+def _legend(axes: Any) -> None:
+    """Above everything drawn, each name once."""
+    handles, labels = axes.get_legend_handles_labels()
+    named = dict(zip(reversed(labels), reversed(handles), strict=True))  # the first of a name
+    shown = {label: named[label] for label in dict.fromkeys(labels)}
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, low + (high - low) / (1 - _LEGEND_LINE * len(shown)))
+    axes.legend(shown.values(), shown.keys(), frameon=False, fontsize=7.5, loc="upper left")
 
 
 def _what_it_took(runs: Sequence[jobs.Row], name: str) -> str:

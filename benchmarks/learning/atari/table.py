@@ -80,7 +80,10 @@ def _when(reached: dict[str, Any] | None) -> str:
 
 
 def over_games(runs: Sequence[jobs.Row]) -> list[str]:
-    """Ratios to the published scores and human-normalised means of the games of 100,000 steps."""
+    """Ratios to the published scores and human-normalised means of the games of 100,000 steps.
+
+    Nothing of one game alone, whose scores stand in its row.
+    """
     games: dict[str, tuple[str, Row]] = {}
     for name, row in ROWS.items():
         if row.preset == HUNDRED_K:
@@ -96,7 +99,7 @@ def over_games(runs: Sequence[jobs.Row]) -> list[str]:
         published.append(human_normalised(game, row.published[0].value))
         if row.bar is not None:
             ratios.append(fmean(values) / row.published[0].value)
-    if not scores:
+    if len(scores) < 2:
         return []
     everything = [score for values in scores.values() for score in values]
     low, high = interval(scores)
