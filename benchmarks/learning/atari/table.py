@@ -102,7 +102,10 @@ def over_games(runs: Sequence[jobs.Row]) -> list[str]:
     if len(scores) < 2:
         return []
     everything = [score for values in scores.values() for score in values]
-    low, high = interval(scores)
+    spread = ""  # of seeds: one alone has none
+    if len(everything) > len(scores):
+        low, high = interval(scores)
+        spread = f" (95 % interval {low:.3f} to {high:.3f})"
     lines = []
     if ratios:
         lines.append(
@@ -110,7 +113,7 @@ def over_games(runs: Sequence[jobs.Row]) -> list[str]:
         )
     lines.append(
         f"Human-normalised, {len(scores)} games, {len(everything)} runs: interquartile mean "
-        f"{interquartile_mean(everything):.3f} (95 % interval {low:.3f} to {high:.3f}), mean "
+        f"{interquartile_mean(everything):.3f}{spread}, mean "
         f"{fmean(fmean(values) for values in scores.values()):.3f}; published scores: "
         f"{interquartile_mean(published):.3f} and {fmean(published):.3f}."
     )
