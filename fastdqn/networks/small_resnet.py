@@ -23,7 +23,7 @@ class StridedSection(Section):
 class SmallResNet(ImpalaCNN):
     """:class:`ImpalaCNN` with strided sections, and one block in the second and the third alone.
 
-    On frames of 42 x 42 an update takes a third of the time of IMPALA's.
+    A stack of 42 x 42 is 8.8 MFLOP forward, where IMPALA's has 28.8 (6 actions, 50 quantiles each).
     """
 
     NAME: ClassVar[str] = "small_resnet"

@@ -157,10 +157,10 @@ def test_the_names_of_its_parameters_are_stable():
 # --- precision, layout, compilation -------------------------------------------------------------
 
 
-def network_of(seed=0, **kwargs):
+def network_of(kind="impala", seed=0, **kwargs):
     torch.manual_seed(seed)
     options = {"frame_stack": 2, "hidden_sizes": (32,), "dueling": True, **kwargs}
-    return make_network((20, 20), 3, kind="impala", **options)
+    return make_network((20, 20), 3, kind=kind, **options)
 
 
 def batch(n=8, seed=0):
@@ -177,8 +177,9 @@ def test_dueling_splits_a_doubled_hidden_layer():
     assert network.head.value.in_features == network.head.advantage.in_features == 32
 
 
-def test_bfloat16_is_close():
-    network, observation = network_of(), frames(16, 2, 20, 20)
+@pytest.mark.parametrize("kind", ["impala", "small_resnet"])
+def test_bfloat16_is_close(kind):
+    network, observation = network_of(kind), frames(16, 2, 20, 20)
     plain = network(observation)
     for low in (lower(network), Bfloat16Twin(network, FlatParameters(network)).network):
         assert {p.dtype for p in low.torso.parameters()} == {torch.bfloat16}
@@ -189,16 +190,21 @@ def test_bfloat16_is_close():
         torch.testing.assert_close(network(observation), plain, rtol=0.05, atol=0.02)
 
 
-def test_gradients_in_bfloat16_are_near_those_of_float32():
-    low, full = (Learner(network_of(), precision=p) for p in ("bf16", "fp32"))
+@pytest.mark.parametrize("kind", ["impala", "small_resnet"])
+def test_gradients_in_bfloat16_are_near_those_of_float32(kind):
+    low, full = (Learner(network_of(kind), precision=p) for p in ("bf16", "fp32"))
     a, b = (learner._gradients(*batch(32)[:6])[0] for learner in (low, full))
     assert a.dtype == torch.float32
     assert F.cosine_similarity(a, b, dim=0) > 0.99
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_activations_lie_channels_last(dtype):
-    network = network_of()
+@pytest.mark.parametrize(
+    ("kind", "modules"),  # sections, blocks, convolutions in them
+    [("impala", 3 + 6 + 12), ("small_resnet", 3 + 2 + 4)],
+)
+def test_activations_lie_channels_last(kind, modules, dtype):
+    network = network_of(kind)
     FlatParameters(network)
     torso, seen = lower(network).torso.to(dtype), []
     for name, module in torso.named_modules():
@@ -206,14 +212,15 @@ def test_activations_lie_channels_last(dtype):
             module.register_forward_hook(lambda _, inputs, output: seen.extend([*inputs, output]))
     torso(frames(3, 2, 20, 20))
     images = [x for x in seen if isinstance(x, torch.Tensor)]
-    assert len(images) == 2 * (3 + 6 + 12)
+    assert len(images) == 2 * modules
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in images)
     assert all(x.dtype == dtype for x in images)
 
 
-def test_compiled_whole_it_equals_eager():
+@pytest.mark.parametrize("kind", ["impala", "small_resnet"])
+def test_compiled_whole_it_equals_eager(kind):
     eager, compiled = (
-        Learner(network_of(), precision="fp32", mode=mode, compile_backend="aot_eager")
+        Learner(network_of(kind), precision="fp32", mode=mode, compile_backend="aot_eager")
         for mode in ("eager", "compile")
     )
     before = eager.flat.data.clone()

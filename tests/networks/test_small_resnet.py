@@ -1,17 +1,16 @@
-"""The small residual network: strided sections, fewer blocks, and what it shares with IMPALA's."""
+"""The small residual network: strided sections, fewer blocks, as plain modules.
+
+What it shares with IMPALA's network is tested with that one.
+"""
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fastdqn.config.config import Config
 from fastdqn.errors import ConfigError
-from fastdqn.learning.learner import Learner
-from fastdqn.networks.copies import lower
 from fastdqn.networks.make import make_network
 from fastdqn.networks.small_resnet import SmallResNet
-from fastdqn.types import Batch
 
 # --- as plain modules ---------------------------------------------------------------------------
 
@@ -115,57 +114,6 @@ def test_the_names_of_its_parameters_are_stable():
         for layer in (*(f"torso.{name}" for name in (*layers, "hidden")), "head.q")
         for kind in ("weight", "bias")
     ]
-
-
-# --- precision, layout, compilation -------------------------------------------------------------
-
-
-def network_of():
-    torch.manual_seed(0)
-    return make_network((20, 20), 3, kind="small_resnet", frame_stack=2, hidden_sizes=(32,))
-
-
-def batch(n=8, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    action = torch.randint(0, 3, (n,), generator=g)
-    reward, ones = torch.randn(n, generator=g), torch.ones(n)
-    seen, following = frames(n, 2, 20, 20, seed=seed), frames(n, 2, 20, 20, seed=seed + 1)
-    return Batch(seen, action, reward, 0.99 * ones, following, ones, torch.arange(n))
-
-
-def test_bfloat16_is_close():
-    network, observation = network_of(), frames(16, 2, 20, 20)
-    low = lower(network)
-    assert {p.dtype for p in low.torso.parameters()} == {torch.bfloat16}
-    torch.testing.assert_close(low(observation), network(observation), rtol=0.05, atol=0.02)
-    halved, full = (Learner(network_of(), precision=p) for p in ("bf16", "fp32"))
-    a, b = (learner._gradients(*batch(32)[:6])[0] for learner in (halved, full))
-    assert F.cosine_similarity(a, b, dim=0) > 0.99
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_activations_lie_channels_last(dtype):
-    torso, seen = lower(network_of()).torso.to(dtype), []
-    for name, module in torso.named_modules():
-        if name.startswith("sections."):
-            module.register_forward_hook(lambda _, inputs, output: seen.extend([*inputs, output]))
-    torso(frames(3, 2, 20, 20))
-    images = [x for x in seen if isinstance(x, torch.Tensor)]
-    assert len(images) == 2 * (3 + 2 + 4)  # sections, blocks, their convolutions
-    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in images)
-
-
-def test_compiled_whole_it_equals_eager():
-    eager, compiled = (
-        Learner(network_of(), precision="fp32", mode=mode, compile_backend="aot_eager")
-        for mode in ("eager", "compile")
-    )
-    before = eager.flat.data.clone()
-    for seed in range(2):
-        a, b = (learner.update(batch(seed=seed)) for learner in (eager, compiled))
-        torch.testing.assert_close(a.td_error, b.td_error)
-    torch.testing.assert_close(eager.flat.data, compiled.flat.data, rtol=0, atol=1e-6)
-    assert not torch.equal(eager.flat.data, before)
 
 
 # --- refusals -----------------------------------------------------------------------------------
