@@ -125,8 +125,9 @@ class NetworkFields:
     """auto: nature (the CNN of Mnih 2015) for images, small_cnn (MinAtar's, Young 2019) for those
     smaller than 36 x 36, mlp for vectors; a vector beside an image gets a branch of its own.
     der: the two convolutions of data-efficient Rainbow (van Hasselt 2019). impala: the residual
-    CNN of Espeholt 2018. small_resnet: that one with strides for poolings and two blocks of six, a
-    third of the work. batchnorm_cnn: the one of PyTorch's DQN tutorial."""
+    CNN of Espeholt 2018. small_resnet: that one with two blocks of six, strides for two of its
+    poolings and centred pixels, a third of the work. batchnorm_cnn: the one of PyTorch's DQN
+    tutorial."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Hidden layers of the mlp; for nature, der, small_cnn, impala and small_resnet, the one
     layer after the convolutions; batchnorm_cnn can do without any."""

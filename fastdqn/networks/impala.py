@@ -83,8 +83,9 @@ class ImpalaCNN(Torso):
     """
 
     NAME: ClassVar[str] = "impala"
+    SECTIONS: ClassVar[tuple[type[Section], ...]] = (Section, Section, Section)
     BLOCKS: ClassVar[tuple[int, ...]] = (2, 2, 2)  # of each section
-    SECTION: ClassVar[type[Section]] = Section
+    CENTRE: ClassVar[float] = 0.0  # taken from pixels 0..1
 
     def __init__(
         self,
@@ -101,8 +102,10 @@ class ImpalaCNN(Torso):
         check_size(self.NAME, MIN_SIZE, height, width, instead="small_cnn")
         plan = (channels, *(multiplier * count for count in CHANNELS))
         self.sections = nn.ModuleList(
-            self.SECTION(inward, out, blocks)
-            for (inward, out), blocks in zip(pairwise(plan), self.BLOCKS, strict=True)
+            section(inward, out, blocks)
+            for section, (inward, out), blocks in zip(
+                self.SECTIONS, pairwise(plan), self.BLOCKS, strict=True
+            )
         )
         for _ in self.sections:
             height, width = -(-height // 2), -(-width // 2)
@@ -126,7 +129,10 @@ class ImpalaCNN(Torso):
         dtype = torch.get_autocast_dtype(kind) if autocast else weight.dtype
         # channels_last: convolutions of so few channels are fastest in it.
         x = observation.to(dtype=dtype, memory_format=torch.channels_last)
-        scale = 1 / 255 if observation.dtype == torch.uint8 else 1.0
+        unit = 255 if observation.dtype == torch.uint8 else 1
+        if self.CENTRE:
+            x = x - self.CENTRE * unit
+        scale = 1 / unit
         for section in self.sections:
             x, scale = section(x, scale), 1.0
         return F.relu(x).flatten(1)

@@ -1,4 +1,4 @@
-"""The small residual network: strided sections, fewer blocks, as plain modules.
+"""The small residual network: strided sections, fewer blocks, centred pixels, as plain modules.
 
 What it shares with IMPALA's network is tested with that one.
 """
@@ -9,6 +9,7 @@ from torch import nn
 
 from fastdqn.config.config import Config
 from fastdqn.errors import ConfigError
+from fastdqn.learning.input_gradients import input_gradient
 from fastdqn.networks.make import make_network
 from fastdqn.networks.small_resnet import SmallResNet
 
@@ -30,7 +31,8 @@ class Plain(nn.Module):
     def __init__(self, torso):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(torso.sections[0].conv.in_channels, 16, 3, stride=2, padding=1),
+            nn.Conv2d(torso.sections[0].conv.in_channels, 16, 3, padding=1),
+            nn.MaxPool2d(3, stride=2, padding=1),
             nn.Conv2d(16, 32, 3, stride=2, padding=1),
             Block(),
             nn.Conv2d(32, 32, 3, stride=2, padding=1),
@@ -45,7 +47,7 @@ class Plain(nn.Module):
                 mine.copy_(its)
 
     def forward(self, x):
-        return self.body(x)
+        return self.body(x - 0.4)
 
 
 def torso_of(channels=4, height=20, width=27, hidden=32):
@@ -85,14 +87,41 @@ def test_values_and_gradients_are_those_of_plain_modules(kind, dtype, tolerance)
 
 
 def test_a_hand_computed_section():
-    """Ones through weights of one: what each pixel of the first section sees of 4 x 4 ones."""
-    section = SmallResNet(1, 8, 8, 4).sections[0]
+    """Ones through weights of one: what each pixel of a strided section sees of 4 x 4 ones."""
+    section = SmallResNet(1, 8, 8, 4).sections[1]
+    section.blocks = nn.ModuleList()
     with torch.no_grad():
-        section.conv.weight.fill_(1.0)
+        section.conv.weight.fill_(1 / 16)
         section.conv.bias.fill_(0.5)
-    made = section(torch.full((1, 1, 4, 4), 255, dtype=torch.float32), 1 / 255)
-    # Windows begin one pixel outside: 2 x 2, 2 x 3 and 3 x 3 of the frame are inside.
+    made = section(torch.ones(1, 16, 4, 4))
+    # Windows begin one pixel outside: 2 x 2, 2 x 3 and 3 x 3 of the 4 x 4 are inside.
     torch.testing.assert_close(made[0, 0], torch.tensor([[4.5, 6.5], [6.5, 9.5]]))
+
+
+def test_pixels_are_centred_and_what_lies_outside_the_frame_is_at_the_centre():
+    torso = torso_of(1, 8, 8)
+    with torch.no_grad():
+        torso.sections[0].conv.weight.fill_(1.0)
+        torso.sections[0].conv.bias.zero_()
+    seen = []
+    torso.sections[0].register_forward_hook(lambda *call: seen.append(call[-1]))
+    for byte, share in ((102, 0.0), (0, -102 / 255), (255, 153 / 255)):
+        torso(torch.full((1, 1, 8, 8), byte, dtype=torch.uint8))
+        found = seen.pop()
+        inside = torch.full_like(found[..., 1:-1, 1:-1], 9 * share)  # 3 x 3 pixels of the frame
+        torch.testing.assert_close(found[..., 1:-1, 1:-1], inside)
+        # The largest of the windows around a corner is the one with 4 pixels, or the one with 9.
+        corner = torch.tensor((4 if share < 0 else 9) * share)
+        torch.testing.assert_close(found[0, 0, 0, 0], corner)
+
+
+def test_the_input_gradient_is_per_grey_level():
+    network = make_network((20, 20), 3, kind="small_resnet", frame_stack=2, hidden_sizes=(32,))
+    observation = frames(2, 2, 20, 20)
+    floats = (observation / 255).requires_grad_()
+    expected = torch.autograd.grad(network(floats).max(dim=1).values.sum(), floats)[0] / 255
+    found = input_gradient(network, observation)
+    assert (found - expected).norm() <= 1e-3 * expected.norm()
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 17), (42, 42), (84, 84)])
@@ -100,7 +129,7 @@ def test_sizes_are_halved_three_times_and_rounded_up(size):
     torso = torso_of(3, *size)
     height, width = (-(-pixels // 8) for pixels in size)
     assert torso.body_features == torso.hidden.in_features == 32 * height * width
-    found, plain = torso(frames(2, 3, *size)), Plain(torso)(frames(2, 3, *size).float() / 255)
+    found, plain = torso(frames(2, 3, *size)), Plain(torso)(frames(2, 3, *size) / 255)
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
 
 
