@@ -116,6 +116,7 @@ def test_pixels_are_centred_and_what_lies_outside_the_frame_is_at_the_centre():
 
 
 def test_the_input_gradient_is_per_grey_level():
+    torch.manual_seed(0)
     network = make_network((20, 20), 3, kind="small_resnet", frame_stack=2, hidden_sizes=(32,))
     observation = frames(2, 2, 20, 20)
     floats = (observation / 255).requires_grad_()
