@@ -36,6 +36,7 @@ from fastdqn.learning.flat_parameters import FlatParameters
 from fastdqn.learning.fused_updates import FusedUpdates, make_updates
 from fastdqn.learning.objectives import Objective, check_forwards
 from fastdqn.learning.optimizers import Optimizer, clip, make_optimizer
+from fastdqn.learning.random_shift import RandomShift, check_shift
 from fastdqn.learning.state import moments_by_name, restore_moments
 from fastdqn.learning.target import TargetNetwork
 from fastdqn.learning.update import STATISTICS, Gradients, make_gradients, try_objective
@@ -83,6 +84,7 @@ class Learner:
         double: Double Q-learning (van Hasselt 2016).
         loss: ``huber`` or ``mse``, of the TD error.
         huber_delta: Where the Huber loss turns linear.
+        random_shift: Move each image of a batch by up to so many pixels (Yarats 2021).
         optimizer: ``adam`` (Kingma 2015), ``rmsprop``, or a function that makes another of the flat
             parameters, float32, and their bfloat16 copy (None without one).
         learning_rate: Step size; :meth:`set_learning_rate` changes it.
@@ -126,6 +128,7 @@ class Learner:
         double: bool = True,
         loss: str = "huber",
         huber_delta: float = 1.0,
+        random_shift: int = 0,
         optimizer: str | Callable[[Tensor, Tensor | None], Optimizer] = "adam",
         learning_rate: float = 1e-4,
         optimizer_epsilon: float = 1e-8,
@@ -149,6 +152,7 @@ class Learner:
             LearningFields,
             double=double,
             huber_delta=huber_delta,
+            random_shift=random_shift,
             optimizer_epsilon=optimizer_epsilon,
             rmsprop_alpha=rmsprop_alpha,
             rmsprop_centred=rmsprop_centred,
@@ -234,9 +238,11 @@ class Learner:
             compiled=compiled,
         )
         # On a CPU these few operations take longer to enter compiled than to run.
+        in_pieces = self.device.type == "cuda" or self.mode == "graph"
+        self._shift = RandomShift(random_shift, compiled if in_pieces else lambda moved: moved)
         self._clip = partial(clip, max_norm=max_grad_norm, max_value=max_grad_value)
         self._step = self._optimizer.step
-        if self.device.type == "cuda" or self.mode == "graph":
+        if in_pieces:
             self._clip = compiled(self._clip)
             if self._optimizer.elementwise:
                 self._step = compiled(self._step)
@@ -371,6 +377,7 @@ class Learner:
         """
         check_batch(batch, self.device)
         seen = batch.observation
+        check_shift(self._shift.pixels, seen.shape[1:])
         num_actions = try_network(
             self.network,
             seen.shape[1:],
@@ -418,11 +425,13 @@ class Learner:
             return result
         many = replay.sample(launch * batch_size, beta=self._beta)
         if self._fused is not None:
-            randoms = [
-                tensor
-                for _ in range(launch)
-                for tensor in self._draws.draw(batch_size, self.generator)
-            ]
+            offsets, randoms = [], []
+            for _ in range(launch):
+                if self._shift:
+                    offsets.append(self._shift.draw(batch_size, self.generator))
+                randoms += self._draws.draw(batch_size, self.generator)
+            if offsets:
+                many = self._shift(many, torch.cat(offsets))
             total, summary, td, priority = self._fused(many[:6], randoms)
             self.statistics.add_(total)
             return UpdateResult(summary[0], td, priority)
@@ -431,6 +440,8 @@ class Learner:
         return result
 
     def _update(self, batch: Batch) -> UpdateResult:
+        if self._shift:
+            batch = self._shift(batch, self._shift.draw(len(batch.action), self.generator))
         randoms = self._draws.draw(len(batch.action), self.generator) if self._draws else ()
         gradient, summary, td, priority = self._gradients(*batch[:6], *randoms)
         with torch.no_grad():
@@ -503,7 +514,10 @@ class Learner:
         if (batch_size, launch) not in steps:
             step = weakly(self._steps, replay, batch_size, launch)
             changed = self._changed_by_a_step(replay)
-            generators = [replay.generator, *([self.generator] if self._draws else [])]
+            generators = [
+                replay.generator,
+                *([self.generator] if self._draws or self._shift else []),
+            ]
             steps[batch_size, launch] = CapturedStep(step, changed, generators, self.device)
         return steps[batch_size, launch]
 

@@ -23,6 +23,7 @@ from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
 from fastdqn.learning.munchausen import Munchausen
 from fastdqn.learning.objectives import Objective
+from fastdqn.learning.random_shift import check_shift
 from fastdqn.networks.checks import check_module
 from fastdqn.networks.trial import try_network
 from fastdqn.spaces import Spaces
@@ -124,6 +125,7 @@ def build_network(config: Config, envs: EnvStream, network: nn.Module | None = N
         ConfigError: Where it does not fit the observations.
     """
     spaces = Spaces.of(envs)
+    check_shift(config.random_shift, spaces.observation_shape)
     if network is not None:
         network = _tried(config, spaces, check_module(network))
         if config.normalize_observations and NormalizedFrames.of(network) is None:
@@ -182,6 +184,7 @@ def build_learner(
         optimizer_epsilon=config.optimizer_epsilon,
         rmsprop_alpha=config.rmsprop_alpha,
         rmsprop_centred=config.rmsprop_centred,
+        random_shift=config.random_shift,
         max_grad_norm=config.max_grad_norm,
         max_grad_value=config.max_grad_value,
         target_period_updates=config.target_period_updates,

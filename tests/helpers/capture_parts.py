@@ -130,6 +130,7 @@ CASES = {
     "no target": {"stack": None, "target_period_updates": None, "double": False},
     "mse": {"stack": None, "loss": "mse"},
     "bf16": {"stack": 4, "precision": "bf16"},
+    "moved": {"stack": 4, "random_shift": 2, "prioritized": False},
     "rmsprop": {"stack": None, "optimizer": "rmsprop", "max_grad_norm": 1.0},
     "batch norm": {"stack": None, "kind": "mlp", "network": {"batch_norm": True}},
     "random numbers": {"stack": None, "kind": "random"},
