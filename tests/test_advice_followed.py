@@ -88,6 +88,7 @@ CONFIGS = [
     ({"impala_width": 2}, r"is for network = '(\w+)'", lambda network: {"network": network}),
     ({"batch_norm": True, "network": "nature"}, r"is for network = '(\w+)'",
      lambda network: {"network": network}),
+    ({"batch_norm": True, "layer_norm": True}, r"leave one out", {"batch_norm": False}),
     ({"target_tau": 0.5, "target_period_updates": None}, r"set (\w+)", lambda name: {name: 1}),
     ({"updates_per_launch": 8, "target_period_updates": 4}, r"= (\d+), .* lower it",
      lambda most: {"updates_per_launch": int(most)}),

@@ -55,6 +55,8 @@ def check_pairs(config: Config) -> None:
         refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
     if c.value_min >= c.value_max:
         refuse("value_min", f"is not below value_max = {c.value_max}; lower it")
+    if c.batch_norm and c.layer_norm:
+        refuse("layer_norm", "and batch_norm exclude each other; leave one out")
     if c.batch_norm and c.batch_size < 2:
         refuse("batch_norm", "needs a variance, so a batch_size of 2 or more")
     stack = c.frame_stack or 1

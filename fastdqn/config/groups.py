@@ -136,6 +136,9 @@ class NetworkFields:
     batch_norm: bool = False
     """Batch normalisation before each ReLU of the mlp: statistics of the batch to learn, running
     ones to act and in the target network."""
+    layer_norm: bool = False
+    """Layer normalisation before the ReLU of each hidden layer, of the mlp and behind convolutions
+    (Ba 2016)."""
     dueling: bool = False
     """Dueling head (Wang 2016): Q = V + A - mean A; of a distribution number by number."""
     head: Literal["scalar", "c51", "qr", "iqn"] = "scalar"

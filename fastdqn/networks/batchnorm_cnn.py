@@ -65,7 +65,7 @@ class BatchNormCNN(Torso):
             raise ConfigError(
                 "network = 'batchnorm_cnn' takes no vector beside the image; use network = 'auto'."
             )
-        return cls(*spec.image_size, spec.torso_sizes, linear=spec.linear)
+        return cls(*spec.image_size, spec.torso_sizes, linear=spec.hidden_linear)
 
     def body(self, observation: Tensor) -> Tensor:
         """[B, S, H, W] or [B, C, H, W] (or [B, S, C, H, W]) to [B, F]."""

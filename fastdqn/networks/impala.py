@@ -118,7 +118,7 @@ class ImpalaCNN(Torso):
         """See :meth:`Torso.from_spec`."""
         size, width = spec.image_size, spec.impala_width
         return cls(
-            *size, spec.hidden_size, multiplier=width, beside=spec.beside, linear=spec.linear
+            *size, spec.hidden_size, multiplier=width, beside=spec.beside, linear=spec.hidden_linear
         )
 
     def body(self, observation: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ _OF_HEAD = {
     "qr": ("quantiles",),
     "iqn": ("iqn_cosines", "iqn_policy_samples", "iqn_cvar"),
 }
-_DETAILS = [*(n for names in _OF_HEAD.values() for n in names), "noisy_sigma", "padding", "init"]
+_DETAILS = [*(n for names in _OF_HEAD.values() for n in names), "noisy_sigma", "padding", "init",
+            "layer_norm"]  # fmt: skip
 
 
 def make_network(
@@ -56,7 +57,7 @@ def make_network(
         more: What the head, the noise and the weights are like in detail, by the names and with
             the defaults of the configuration: ``atoms``, ``value_min``, ``value_max``,
             ``quantiles``, ``iqn_cosines``, ``iqn_policy_samples``, ``iqn_cvar``, ``noisy_sigma``,
-            ``padding``, ``init``.
+            ``padding``, ``init``, ``layer_norm``.
 
     Raises:
         ConfigError: Where an argument is of another type or out of range, or the network does not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
@@ -27,7 +27,8 @@ class MLP(Torso):
     Args:
         inputs: Numbers in the flattened observation.
         hidden_sizes: Of the layers; one or more.
-        batch_norm: Batch normalisation (Ioffe 2015) between each layer and its ReLU.
+        norm: Makes what comes between each layer and its ReLU, of a layer's size: batch
+            normalisation (Ioffe 2015) or layer normalisation (Ba 2016); None: nothing does.
         linear: Makes the last layer.
 
     Raises:
@@ -39,7 +40,7 @@ class MLP(Torso):
         inputs: int,
         hidden_sizes: Sequence[int],
         *,
-        batch_norm: bool = False,
+        norm: Callable[[int], nn.Module] | None = None,
         linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
@@ -52,15 +53,14 @@ class MLP(Torso):
         self.layers = nn.ModuleList(
             make(*size) for make, size in zip(makers, pairwise(sizes), strict=True)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[1:] if batch_norm)
+        self.norms = nn.ModuleList(norm(size) for size in sizes[1:] if norm is not None)
         *_, self.body_features, self.features = sizes
 
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
-        return cls(
-            spec.flat_inputs, spec.torso_sizes, batch_norm=spec.batch_norm, linear=spec.linear
-        )
+        norm = nn.BatchNorm1d if spec.batch_norm else nn.LayerNorm if spec.layer_norm else None
+        return cls(spec.flat_inputs, spec.torso_sizes, norm=norm, linear=spec.linear)
 
     def forward(self, observation: Tensor, randoms: Randoms | None = None) -> Tensor:
         """[B, ...] to [B, H]; each layer is looked up once, for that costs as much as a ReLU."""

@@ -56,7 +56,9 @@ class SmallCNN(Torso):
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> Self:
         """See :meth:`Torso.from_spec`."""
-        return cls(*spec.image_size, spec.hidden_size, beside=spec.beside, linear=spec.linear)
+        return cls(
+            *spec.image_size, spec.hidden_size, beside=spec.beside, linear=spec.hidden_linear
+        )
 
     def body(self, observation: Tensor) -> Tensor:
         """[B, S, H, W] or [B, C, H, W] (or [B, S, C, H, W]) to [B, F]."""

@@ -22,6 +22,7 @@ from fastdqn.networks.heads import DuelingHead, LinearHead
 from fastdqn.networks.image_and_vector import VECTOR_FEATURES, ImageAndVector
 from fastdqn.networks.nature import NatureCNN
 from fastdqn.networks.noisy_linear import NoisyLinear
+from fastdqn.networks.normalized_linear import NormalizedLinear, NormalizedNoisyLinear
 from fastdqn.networks.onednn import Linear
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.strided_cnn import StridedCNN
@@ -34,7 +35,7 @@ _MOST_DIMENSIONS, _MOST_LAYERS = 8, 1_000
 # Of a spec and of a configuration, the same by name, type and range.
 _LIKE_FIELDS = (
     "head", "atoms", "value_min", "value_max", "quantiles", "iqn_cosines", "iqn_policy_samples",
-    "iqn_cvar", "noisy", "noisy_sigma", "padding", "init",
+    "iqn_cvar", "noisy", "noisy_sigma", "padding", "init", "layer_norm",
 )  # fmt: skip
 
 HEADS = ("scalar", "c51", "qr", "iqn")
@@ -70,6 +71,7 @@ class NetworkSpec:
         noisy_sigma: Its deviation at the start, times the root of a layer's inputs.
         padding: Of nature's and der's convolutions: ``valid`` or ``same``.
         init: How weights are drawn, by its name in :data:`fastdqn.networks.first_weights.INITS`.
+        layer_norm: Layer normalisation before the ReLU of each hidden layer.
     """
 
     frame_shape: tuple[int, ...]
@@ -96,6 +98,7 @@ class NetworkSpec:
     noisy_sigma: float = 0.5
     padding: str = "valid"
     init: str = "torch"
+    layer_norm: bool = False
 
     def build(self) -> QNetwork:
         """The network, on torch's current device, with weights from its default generator.
@@ -112,6 +115,8 @@ class NetworkSpec:
                 f"batch_norm = True is for network = 'mlp', not {self.torso!r}; use network = "
                 f"'batchnorm_cnn' for images."
             )
+        if self.batch_norm and self.layer_norm:
+            raise ConfigError("layer_norm = True and batch_norm exclude each other; leave one out.")
         if self.dueling and not self.hidden_sizes:
             raise ConfigError("dueling = True needs a hidden layer to split; set hidden_sizes.")
         kind = TORSOS[self.torso]
@@ -159,6 +164,15 @@ class NetworkSpec:
     def linear(self) -> MakeLayer:
         """Makes a layer behind the body, with noise or without."""
         return partial(NoisyLinear, sigma=self.noisy_sigma) if self.noisy else Linear
+
+    @property
+    def hidden_linear(self) -> MakeLayer:
+        """Makes a hidden layer behind the body: with noise or without, normalised or not."""
+        if not self.layer_norm:
+            return self.linear
+        if self.noisy:
+            return partial(NormalizedNoisyLinear, sigma=self.noisy_sigma)
+        return NormalizedLinear
 
     def _encoder(self) -> FrameEncoder | None:
         format = self.frame_format

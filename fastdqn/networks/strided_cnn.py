@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdqn.networks.draws import Randoms
+from fastdqn.networks.normalized_linear import NormalizedLinear
 from fastdqn.networks.onednn import Linear, has_conv_relu, strided_convolutions, strided_features
 from fastdqn.networks.torso import MakeLayer, Torso, check_size, stack_as_channels
 
@@ -80,7 +81,7 @@ class StridedCNN(Torso):
             spec.hidden_size,
             beside=spec.beside,
             padding=spec.padding,
-            linear=spec.linear,
+            linear=spec.hidden_linear,
         )
 
     @property
@@ -90,7 +91,7 @@ class StridedCNN(Torso):
 
     def forward(self, observation: Tensor, randoms: Randoms | None = None) -> Tensor:
         """[B, S, H, W] (or [B, S, C, H, W]) to [B, features]."""
-        if randoms is None:
+        if randoms is None and not isinstance(self.hidden, NormalizedLinear):
             observation = stack_as_channels(observation)
             if has_conv_relu(observation.device.type, self.hidden.weight.dtype):
                 return strided_features(self, observation)

@@ -34,4 +34,5 @@ def network_spec(config: Config, spaces: Spaces) -> NetworkSpec:
         noisy_sigma=config.noisy_sigma,
         padding=config.padding,
         init=config.init,
+        layer_norm=config.layer_norm,
     )

@@ -172,6 +172,7 @@ def _settings(spec: NetworkSpec) -> dict[str, Any]:
         "hidden_sizes": spec.hidden_sizes,
         "impala_width": spec.impala_width,
         "batch_norm": spec.batch_norm,
+        "layer_norm": spec.layer_norm,
         "dueling": spec.dueling,
         "head": spec.head,
         "atoms": spec.atoms,

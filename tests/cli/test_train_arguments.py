@@ -21,11 +21,11 @@ OPTIONS = """
     eval-epsilon eval-max-env-steps eval-num-envs eval-patience-env-steps eval-period-env-steps
     frame-stack gamma head help hidden-sizes huber-delta image-layout impala-width init initial
     initial-torso-only iqn-cosines iqn-cvar iqn-policy-samples iqn-samples iqn-target-samples
-    learning-rate learning-rate-final learning-starts-env-steps lock-timeout-s
+    layer-norm learning-rate learning-rate-final learning-starts-env-steps lock-timeout-s
     log-period-env-steps loss max-grad-norm max-grad-value max-wall-s mode munchausen
     munchausen-alpha munchausen-clip munchausen-policy munchausen-temperature n-step network
     no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic no-double
-    no-dueling no-initial-torso-only no-munchausen no-noisy no-normalize-observations
+    no-dueling no-initial-torso-only no-layer-norm no-munchausen no-noisy no-normalize-observations
     no-prioritized no-replan-schedules no-rmsprop-centred no-save-final-checkpoint
     no-store-uint8 noisy noisy-sigma normalize-observations num-envs observation-keys
     observation-scale optimizer optimizer-epsilon padding precision prioritized priority-alpha

@@ -131,6 +131,7 @@ CASES = {
     "mse": {"stack": None, "loss": "mse"},
     "bf16": {"stack": 4, "precision": "bf16"},
     "moved": {"stack": 4, "random_shift": 2, "prioritized": False},
+    "layer norm": {"stack": 4, "kind": "small_resnet", "network": {"layer_norm": True}},
     "rmsprop": {"stack": None, "optimizer": "rmsprop", "max_grad_norm": 1.0},
     "batch norm": {"stack": None, "kind": "mlp", "network": {"batch_norm": True}},
     "random numbers": {"stack": None, "kind": "random"},

@@ -20,6 +20,7 @@ IQN = {"head": "iqn", "iqn_cosines": 4, "iqn_policy_samples": 3}
 MENU = {
     "noisy c51": ({**C51, "noisy": True, "dueling": True}, None),
     "qr": (QR, None),
+    "normalised": ({"noisy": True, "layer_norm": True}, None),
     "iqn": (IQN, None),
     "soft": ({"noisy": True}, Munchausen()),
     "soft iqn": (IQN, Munchausen(policy="online")),

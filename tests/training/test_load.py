@@ -89,7 +89,7 @@ def test_a_checkpoint_describes_its_network(run, tmp_path):
         "frame_format": {"image": False, "divisor": 1, "one_hot": [], "packed_image": None},
         "head": "scalar", "atoms": 51, "value_min": -10.0, "value_max": 10.0, "quantiles": 200,
         "iqn_cosines": 64, "iqn_policy_samples": 32, "iqn_cvar": 1.0, "noisy": False,
-        "noisy_sigma": 0.5, "padding": "valid", "init": "torch",
+        "noisy_sigma": 0.5, "padding": "valid", "init": "torch", "layer_norm": False,
     }  # fmt: skip
     own = train(tiny(tmp_path / "own"), network=Own()).run_dir
     assert spec_of(own)["network"] is None
