@@ -140,7 +140,7 @@ _PONG = Row(
     panel="Pong, preset pong",
     published=PONG_PUBLISHED,
     bar=18.0,
-    seeds=(5, 6, 7),  # the preset was chosen on others
+    seeds=(6, 7, 8),  # the preset was chosen on others
 )
 _BREAKOUT = Row(
     title="DQN",
