@@ -134,7 +134,7 @@ DATA_EFFICIENT_ATARI = RAINBOW_ATARI.replace(
 # QR-DQN with 3-step returns and a prioritized replay. On frames of 42 x 42 kernels of 3 x 3 see
 # the ball: after 150,000 env steps training returns of Nature on 52 x 52 are at -19, those of
 # IMPALA's network and of the small one near 0, which has a third of the arithmetic. Without layer
-# normalisation four hidden units in ten fall silent, and some seeds stay near 0. Adam's
+# normalisation four hidden units in ten of a seed that stayed near 0 had fallen silent. Adam's
 # epsilon is small, epsilon is annealed at once, importance weights count.
 PONG = QR_ATARI.replace(
     num_envs=8,

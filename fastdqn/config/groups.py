@@ -213,7 +213,7 @@ class LearningFields:
     """Where the Huber loss turns linear."""
     random_shift: Annotated[int, Range(0, 64)] = 0
     """Move each image of a batch by up to so many pixels, its edges repeated (DrQ, Yarats 2021: 4
-    of 84); 0 leaves them. More is learned from few env steps, of games that look alike anywhere."""
+    of 84); 0 leaves them."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """Adam, or RMSprop centred as in Mnih 2015."""
     learning_rate: Annotated[float, Range(0.0, 10.0, open_low=True)] = 1e-3

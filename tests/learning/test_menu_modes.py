@@ -5,15 +5,15 @@
 
 import pytest
 import torch
+from helpers.given_batches import B, Given, batch
 from torch._dynamo import lookup_backend
 
 from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
 from fastdqn.learning.munchausen import Munchausen
 from fastdqn.networks.make import make_network
-from fastdqn.types import Batch
 
-B, K = 6, 2
+K = 2
 C51 = {"head": "c51", "atoms": 5}
 QR = {"head": "qr", "quantiles": 4}
 IQN = {"head": "iqn", "iqn_cosines": 4, "iqn_policy_samples": 3}
@@ -39,32 +39,6 @@ def make_learner(name, *, image=False, **options):
         # Adam divides by almost nothing where a gradient is: rounding would become a step.
         **{"learning_rate": 1e-2, "optimizer_epsilon": 1e-2, "precision": "fp32", **options},
     )
-
-
-def batch(seed=0, image=False):
-    g = torch.Generator().manual_seed(seed)
-    if image:
-        frames = torch.randint(0, 256, (2, B, 2, 25, 25), dtype=torch.uint8, generator=g)
-    else:
-        frames = torch.randn((2, B, 4), generator=g)
-    action = torch.randint(0, 3, (B,), generator=g)
-    discount = torch.where(torch.rand(B, generator=g) < 0.3, 0.0, 0.99)
-    reward, weight = torch.randn(B, generator=g), torch.rand(B, generator=g)
-    return Batch(frames[0], action, reward, discount, frames[1], weight, torch.arange(B))
-
-
-class Given:
-    """A uniform replay that draws one batch after another."""
-
-    prioritized = False
-
-    def __init__(self):
-        self.generator, self.seed = torch.Generator(), 0
-
-    def sample(self, size, *, beta):
-        first, self.seed = self.seed, self.seed + size // B
-        drawn = [batch(seed) for seed in range(first, self.seed)]
-        return Batch(*(torch.cat(fields) for fields in zip(*drawn, strict=True)))
 
 
 def launched(learner, replay, *times):

@@ -4,6 +4,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from helpers.given_batches import B, Given, batch
 from helpers.planted import plant
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -15,9 +16,8 @@ from fastdqn.learning.learner import Learner
 from fastdqn.learning.random_shift import RandomShift, check_shift, moved
 from fastdqn.networks.make import make_network
 from fastdqn.training.train import train
-from fastdqn.types import Batch
 
-B, K, PIXELS = 6, 2, 3
+K, PIXELS = 2, 3
 
 
 def naive_moved(images, offsets):
@@ -71,7 +71,7 @@ def test_every_offset_is_as_likely_and_none_hangs_on_another():
 
 
 def test_state_and_next_state_move_by_their_own_draws_and_all_else_stays():
-    one = batch()
+    one = batch(image=True)
     before = [field.clone() for field in one]
     shift = RandomShift(PIXELS, lambda moved: moved)
     offsets = shift.draw(B, torch.Generator().manual_seed(0))
@@ -95,48 +95,19 @@ def make_learner(random_shift=PIXELS, *, kind="der", noisy=True, **options):
     return Learner(network, random_shift=random_shift, **given)
 
 
-def batch(seed=0):
-    g = torch.Generator().manual_seed(seed)
-    frames = torch.randint(0, 256, (2, B, 2, 25, 25), dtype=torch.uint8, generator=g)
-    action = torch.randint(0, 3, (B,), generator=g)
-    discount = torch.where(torch.rand(B, generator=g) < 0.3, 0.0, 0.99)
-    reward, weight = torch.randn(B, generator=g), torch.rand(B, generator=g)
-    return Batch(frames[0], action, reward, discount, frames[1], weight, torch.arange(B))
-
-
-class Given:
-    """A uniform replay that draws one batch after another."""
-
-    prioritized = False
-
-    def __init__(self):
-        self.generator, self.seed = torch.Generator(), 0
-
-    def sample(self, size, *, beta):
-        first, self.seed = self.seed, self.seed + size // B
-        drawn = [batch(seed) for seed in range(first, self.seed)]
-        return Batch(*(torch.cat(fields) for fields in zip(*drawn, strict=True)))
-
-
-def plain_on_moved_images():
-    """A learner that shifts, beside one that gets images moved by the same draws."""
+def test_an_update_is_that_of_a_learner_whose_batch_was_moved_before():
     learner, plain = make_learner(), make_learner(0)
     for seed in range(3):
-        one, generator = batch(seed), plain.generator
+        one, generator = batch(seed, image=True), plain.generator
         shift = torch.randint(-PIXELS, PIXELS + 1, (B, 2, 2), generator=generator).numpy()
         images = [
             torch.from_numpy(naive_moved(image.numpy(), shift[:, i]))
             for i, image in enumerate((one.observation, one.next_observation))
         ]
         moved_one = one._replace(observation=images[0], next_observation=images[1])
-        yield learner.update(one), plain.update(moved_one)
+        assert all(map(torch.equal, learner.update(one), plain.update(moved_one)))
         assert torch.equal(learner.generator.get_state(), generator.get_state())
     assert torch.equal(learner.flat.data, plain.flat.data)
-
-
-def test_an_update_is_that_of_a_learner_whose_batch_was_moved_before():
-    for result, expected in plain_on_moved_images():
-        assert all(map(torch.equal, result, expected))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +128,7 @@ def test_what_moves_otherwise_is_found(old, new, monkeypatch):
 def test_without_it_nothing_is_drawn():
     learner = make_learner(0, noisy=False)
     before = learner.generator.get_state()
-    learner.update(batch())
+    learner.update(batch(image=True))
     assert torch.equal(learner.generator.get_state(), before)
 
 
@@ -168,7 +139,7 @@ def test_several_as_one_are_moved_as_one_by_one(mode):
     options = {"mode": mode, "compile_backend": "aot_eager", "updates_per_launch": K}
     whole, plain = make_learner(**small, **options), make_learner(**small, mode="eager")
     assert (whole._fused is not None) == (mode == "compile")
-    replay, twin = Given(), Given()
+    replay, twin = Given(image=True), Given(image=True)
     for learner in (whole, plain):
         learner._tried = True  # what is given cannot be given twice
     for _ in range(2):
@@ -197,10 +168,10 @@ def test_what_is_no_image_or_would_leave_its_frame_is_refused(pixels, shape, wor
     check_shift(0, shape)
 
 
-def test_a_learner_refuses_it_with_its_first_batch():
+def test_a_learner_refuses_it_with_its_first_batch(image=True):
     learner = make_learner(25)
     with pytest.raises(ConfigError, match="25 x 25 out of sight"):
-        learner.update(batch())
+        learner.update(batch(image=True))
 
 
 def test_a_run_refuses_it_before_it_makes_anything(tmp_path):
