@@ -39,9 +39,17 @@ def test_the_comparison_of_weights_on_road_runner_is_that_of_the_result_files():
         assert f"| `init = {run['config']['init']}` | {run['seed']} | {cells} |" in PAGE
 
 
+def test_the_first_millions_of_frames_of_pong_are_those_of_the_result_file():
+    runs = [run for run in RUNS if run["task"] == "pong"]
+    for million in range(3):
+        first, last = million * 250_000, (million + 1) * 250_000
+        cells = " | ".join(f"{mean_return(run['curve'], first, last):.1f}" for run in runs)
+        frames = f"{million}M-{million + 1}M" if million else "0-1M"
+        assert f"| {frames} | {cells} |" in PAGE
+
+
 def test_what_pong_was_chosen_from_is_that_of_the_result_file():
-    lines = PAGE.split("## Pong on an ordinary computer")[1].split("\n## ")[0].splitlines()
-    lines = [line for line in lines if line.startswith("| ")][1:]
+    lines = PAGE.split("\n| frames, network |")[1].split("\n\n")[0].splitlines()[2:]
     for line, run in zip(lines, TUNING, strict=True):
         curve, end = run["curve"], run["curve"]["env_steps"][-1]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
