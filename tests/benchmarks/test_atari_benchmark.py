@@ -13,7 +13,7 @@ import fastdqn
 from benchmarks.learning import jobs
 from benchmarks.learning.atari import __main__ as atari
 from benchmarks.learning.atari.curve import first_at, mean_return, read_curve
-from benchmarks.learning.atari.policies import keep_policy
+from benchmarks.learning.atari.policies import POLICIES, keep_policy
 from benchmarks.learning.atari.rows import ROWS
 from benchmarks.learning.atari.runs import identity, is_done, row_of, run
 from benchmarks.learning.atari.scores import human_normalised, interquartile_mean, interval
@@ -215,6 +215,16 @@ def test_a_run_that_is_over_is_read_and_its_policy_kept(tmp_path):
     )
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_committed_policy_of_pong_is_the_row_s_and_acts():
+    config = Config.from_json((POLICIES / "pong" / "config.json").read_text())
+    assert identity(config) == identity(ROWS["pong"].config)
+    policy = fastdqn.load(POLICIES / "pong", device="cpu")
+    frames = np.random.default_rng(0).integers(0, 256, (64, 42, 42), dtype=np.uint8)
+    actions = policy.act(frames)
+    assert actions.shape == (64,)
+    assert set(actions.tolist()) <= set(range(6))
 
 
 def test_the_committed_results_are_those_of_the_rows():
