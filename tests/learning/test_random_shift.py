@@ -168,7 +168,7 @@ def test_what_is_no_image_or_would_leave_its_frame_is_refused(pixels, shape, wor
     check_shift(0, shape)
 
 
-def test_a_learner_refuses_it_with_its_first_batch(image=True):
+def test_a_learner_refuses_it_with_its_first_batch():
     learner = make_learner(25)
     with pytest.raises(ConfigError, match="25 x 25 out of sight"):
         learner.update(batch(image=True))
