@@ -48,6 +48,18 @@ def test_the_first_millions_of_frames_of_pong_are_those_of_the_result_file():
         assert f"| {frames} | {cells} |" in PAGE
 
 
+def test_what_sticky_actions_cost_is_that_of_the_result_file():
+    rows = json.loads((RESULTS / "pong-sticky.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["sticky_actions"] for row in rows] == [0.0, 0.1, 0.25, 0.5]
+    lines = [
+        f"| {row['sticky_actions']:g} | {row['mean']:.1f} | {sum(r < 18 for r in row['returns'])} |"
+        for row in rows
+    ]
+    assert "\n".join(lines) in PAGE
+    (kept,) = [run for run in RUNS if (run["task"], run["seed"]) == ("pong", 6)]
+    assert rows[2]["seed"] == kept["seed"] and rows[2]["mean"] == kept["value"]
+
+
 def test_what_pong_was_chosen_from_is_that_of_the_result_file():
     lines = PAGE.split("\n| frames, network |")[1].split("\n\n")[0].splitlines()[2:]
     for line, run in zip(lines, TUNING, strict=True):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from benchmarks.learning.atari.policies import POLICIES, keep_policy
 from benchmarks.learning.atari.rows import ROWS
 from benchmarks.learning.atari.runs import identity, is_done, row_of, run
 from benchmarks.learning.atari.scores import human_normalised, interquartile_mean, interval
+from benchmarks.learning.atari.sticky import play
 from benchmarks.learning.atari.table import table
 from fastdqn import Config
 from fastdqn.errors import ConfigError
@@ -225,6 +227,14 @@ def test_the_committed_policy_of_pong_is_the_row_s_and_acts():
     actions = policy.act(frames)
     assert actions.shape == (64,)
     assert set(actions.tolist()) <= set(range(6))
+
+
+def test_a_policy_whose_every_action_is_repeated_never_moves(tmp_path):
+    kept = shutil.copytree(POLICIES / "pong", tmp_path / "pong")
+    config = Config.from_json((kept / "config.json").read_text())
+    (kept / "config.json").write_text(config.replace(eval_num_envs=1).to_json())
+    row = play(kept, 1.0, 1)
+    assert (row["sticky_actions"], row["returns"], row["unfinished"]) == (1.0, [-21.0], 0)
 
 
 def test_the_committed_results_are_those_of_the_rows():

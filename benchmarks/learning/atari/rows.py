@@ -123,7 +123,7 @@ def _der(game: str, value: float, bar: float | None = None) -> Row:
 
 
 PONG_PUBLISHED = (
-    Published(value=20.25, sd=0.41, source="CleanRL's dqn_atari at 10M env steps"),
+    Published(value=20.25, sd=0.41, source="CleanRL's dqn_atari at 10M env steps, none sticky"),
     Published(
         value=15.4,
         sd=1.5,
