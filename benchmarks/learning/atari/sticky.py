@@ -7,16 +7,15 @@ python -m benchmarks.learning.atari.sticky --policy RUN --chances 0 0.25 --out F
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.atari.policies import POLICIES
 from benchmarks.result_file import RESULTS, write_result
-from fastdqn import Config, evaluate, load
+from fastdqn import Config, evaluate
 from fastdqn.config.seeds import eval_seed
-from fastdqn.training.build import make_stream
+from fastdqn.training.playing import playing
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,15 +44,17 @@ def play(run: Path, chance: float, episodes_per_env: int) -> dict[str, Any]:
     """
     config = Config.from_json((run / "config.json").read_text(encoding="utf-8"))
     config = config.replace(atari_sticky_actions=chance)
+    num_envs = min(config.eval_num_envs, config.eval_episodes)
     started = time.perf_counter()
-    with contextlib.closing(make_stream(config, evaluation=True)) as envs:
+    with playing(str(run), config, num_envs=num_envs) as (policy, envs, stop):
         result = evaluate(
-            load(run, device="cpu"),
+            policy,
             envs,
             episodes_per_env=episodes_per_env,
             epsilon=config.eval_epsilon,
             max_env_steps=config.eval_max_env_steps,
             seed=eval_seed(config),
+            stop=stop,
         )
     return {
         "env_id": config.env_id,
