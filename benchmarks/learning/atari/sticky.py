@@ -15,6 +15,7 @@ from benchmarks.learning.atari.policies import POLICIES
 from benchmarks.result_file import RESULTS, write_result
 from fastdqn import Config, evaluate
 from fastdqn.config.seeds import eval_seed
+from fastdqn.system.signals import Stopped
 from fastdqn.training.playing import playing
 
 
@@ -28,7 +29,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     rows = []
     for chance in args.chances:
-        rows.append(row := play(Path(args.policy), chance, args.episodes_per_env))
+        try:
+            row = play(Path(args.policy), chance, args.episodes_per_env)
+        except Stopped as signal:
+            raise SystemExit(signal.exit_code) from None  # the file has what is done
+        rows.append(row)
         games = len(row["returns"])
         print(f"sticky actions {chance:g}: {row['mean']:.2f} over {games} games", flush=True)
         write_result("learning.atari.sticky", {"rows": rows}, args.out)
