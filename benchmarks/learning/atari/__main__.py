@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> None:
         configs = {name: row.config for name, row in ROWS.items()}
         seeds = {name: args.seeds or row.seeds for name, row in ROWS.items()}
         rows = jobs.measure("atari", args, one, configs, "value", seeds=seeds, done=is_done)
-    print(table(rows))
-    print(f"\n{draw(rows, path.with_suffix('.png'))}")
+    picture = draw(rows, path.with_suffix(".png"))  # first: a reader may close its pipe
+    print(f"{table(rows)}\n\n{picture}")
 
 
 def smoke(names: list[str]) -> None:
