@@ -158,6 +158,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             _PONG,
             title="preset `pong`, classic protocol",
             changes=_RUN | {"atari_protocol": "classic"},
+            seeds=(6,),
         ),
         "dqn-breakout": _BREAKOUT,
         "dqn-breakout-padded": replace(
