@@ -100,8 +100,7 @@ def test_one_within_another():
 
 
 def test_children_survive_what_their_group_gets_but_not_our_sigterm():
-    with StopSignals() as stop:
-        child = subprocess.Popen(["sleep", "60"])
+    with StopSignals() as stop, subprocess.Popen(["sleep", "60"]) as child:
         forked = os.fork()
         if forked == 0:
             time.sleep(60)

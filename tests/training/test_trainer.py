@@ -223,18 +223,18 @@ def test_training_works_in_a_thread(tmp_path):
 def test_a_signal_from_outside(tmp_path, name, code):
     arguments = ["--total-env-steps", "10000000", "--run-dir", str(tmp_path / "run")]
     arguments += ["--log-period-env-steps", "500", "--eval-episodes", "0"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "fastdqn", "train", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "500/" in line or ",00" in line:  # it trains
-            break
-    process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=60)
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "500/" in line or ",00" in line:  # it trains
+                break
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
