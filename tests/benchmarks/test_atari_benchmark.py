@@ -64,6 +64,9 @@ def test_rows_on_dopamines_protocol_are_its_agents():
         assert (config.batch_size, config.update_period_env_steps) == (32, 4)
         assert config.padding == "valid" and not config.double and config.max_grad_norm is None
     assert ROWS["dqn-breakout-padded"].config == dqn.replace(padding="same")
+    longer = {"total_env_steps": 750_000, "replay_capacity": 750_000}
+    assert ROWS["dqn-breakout-3m"].config == dqn.replace(**longer)
+    assert ROWS["qr-boxing"].config == qr.replace(env_id="ALE/Boxing-v5")
     assert (qr.init, rainbow.init) == ("fan_in", "fan_in")
     assert (dqn.loss, dqn.init, dqn.learning_rate, dqn.optimizer_epsilon, dqn.n_step) == (
         "mse", "xavier", 6.25e-5, 1.5e-4, 1,
@@ -75,6 +78,17 @@ def test_rows_on_dopamines_protocol_are_its_agents():
     assert not rainbow.dueling and not rainbow.noisy
     assert (qr.priority_alpha, qr.priority_beta_start, qr.priority_beta_end) == (0.5, 0, 0)
     assert (rainbow.priority_beta_start, rainbow.priority_beta_end) == (0.5, 0.5)
+
+
+def test_published_means_are_of_a_million_frames_each_the_last_first():
+    row = ROWS["dqn-breakout-3m"]
+    found = [(one.value, one.sd, one.frames) for one in row.published]
+    assert found == [
+        (14.2, 0.4, (2_000_000, 3_000_000)),
+        (7.1, 0.8, (1_000_000, 2_000_000)),
+        (1.8, 0.1, (0, 1_000_000)),
+    ]
+    assert row.bar == pytest.approx(13.4) and ROWS["qr-boxing"].bar == pytest.approx(10.5)
 
 
 # --- curves ---------------------------------------------------------------------------------------

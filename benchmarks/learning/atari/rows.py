@@ -92,20 +92,19 @@ DOPAMINE_RAINBOW = (
 ATARI_100K = _RUN | {"log_period_env_steps": 1_000}
 
 
-def _dopamine(
-    game: str, agent: str, first: tuple[float, float], second: tuple[float, float]
-) -> Any:
-    """Of frames 1M-2M, and of those before."""
+def _dopamine(game: str, agent: str, *millions: tuple[float, float]) -> Any:
+    """Mean and sd of frames 0-1M, 1M-2M and so on; the bar is about the last."""
     source = f"google/dopamine 5873f54, baselines/atari/data/{game.lower()}_CNN.json, {agent}"
-    million = 1_000_000
+    published = [
+        Published(value=mean, sd=sd, frames=(k * 1_000_000, (k + 1) * 1_000_000), source=source)
+        for k, (mean, sd) in enumerate(millions)
+    ]
+    mean, sd = millions[-1]
     return {
-        "panel": f"{game}, {agent}",
+        "panel": f"{game}, {agent}, {len(millions)}M frames",
         "game": game,
-        "published": (
-            Published(value=second[0], sd=second[1], frames=(million, 2 * million), source=source),
-            Published(value=first[0], sd=first[1], frames=(0, million), source=source),
-        ),
-        "bar": second[0] - 2 * second[1],
+        "published": tuple(reversed(published)),
+        "bar": mean - 2 * sd,
     }
 
 
@@ -167,12 +166,26 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             changes=DOPAMINE_DQN | {"padding": "same"},
             seeds=(1,),
         ),
+        "dqn-breakout-3m": Row(
+            title="DQN",
+            preset="dqn-atari",
+            changes=DOPAMINE_DQN | {"total_env_steps": 750_000, "replay_capacity": 750_000},
+            seeds=(3,),
+            **_dopamine("Breakout", "DQN", (1.8, 0.1), (7.1, 0.8), (14.2, 0.4)),
+        ),
         "qr-pong": Row(
             title="QR-DQN",
             preset="qr-atari",
             changes=DOPAMINE_QR,
             seeds=(1, 2),
             **_dopamine("Pong", "QR-DQN", (-19.8, 0.2), (-14.7, 0.9)),
+        ),
+        "qr-boxing": Row(
+            title="QR-DQN",
+            preset="qr-atari",
+            changes=DOPAMINE_QR,
+            seeds=(1,),
+            **_dopamine("Boxing", "QR-DQN", (0.6, 1.3), (13.3, 1.4)),
         ),
         "rainbow-krull": Row(
             title="Rainbow (C51, 3-step, prioritized)",

@@ -11,6 +11,7 @@ import numpy as np
 
 # Mean scores of random play and of a person (Mnih 2015; Wang 2016).
 RANDOM_AND_HUMAN = {
+    "Boxing": (0.1, 12.1),
     "Breakout": (1.7, 30.5),
     "Freeway": (0.0, 29.6),
     "Krull": (1598.0, 2665.5),
