@@ -27,6 +27,30 @@ def test_the_comparison_of_padding_is_that_of_the_result_file():
         assert f"{line} {run['env_steps'] / run['wall_s']:.0f} |" in PAGE
 
 
+def test_the_rows_that_miss_in_one_seed_are_those_of_the_result_file():
+    for task, run_of, millions in (
+        ("dqn-breakout-3m", "DQN, Breakout", 3),
+        ("qr-boxing", "QR-DQN, Boxing", 2),
+    ):
+        runs = [run for run in RUNS if run["task"] == task]
+        assert [run["met"] for run in runs].count(False) == 1 and len(runs) == 2
+        for run in runs:
+            starts = range(0, millions * 250_000, 250_000)
+            means = [mean_return(run["curve"], first, first + 250_000) for first in starts]
+            cells = " | ".join(f"{value:.2f}" for value in means)
+            assert f"| {run_of} | {run['seed']} | {cells} |" in PAGE
+    one, three = (run["curve"] for run in RUNS if run["task"] == "dqn-breakout-3m")
+    late = [mean_return(curve, 350_000, 400_000) for curve in (three, one)]
+    assert "({:.1f} over 350,000-400,000, seed 1 {:.1f})".format(*late) in PAGE
+    assert f"later: {mean_return(three, 700_000, 750_000):.1f} over its last 50,000" in PAGE
+    more = [
+        mean_return(run["curve"], 260_000, 500_000) - mean_return(run["curve"], 250_000, 490_000)
+        for run in RUNS
+        if run["task"] == "qr-boxing"
+    ]
+    assert "are {:.1f} (seed 1) and {:.1f} (seed 2) above".format(*more) in PAGE
+
+
 def test_the_comparison_of_weights_on_road_runner_is_that_of_the_result_files():
     (plain,) = [run for run in RUNS if run["task"] == "der-roadrunner-torch"]
     (xavier,) = json.loads((RESULTS / "der-tuning.json").read_text(encoding="utf-8"))["runs"]

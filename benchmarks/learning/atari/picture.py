@@ -104,9 +104,9 @@ def _legend(axes: Any) -> None:
 
 def _what_it_took(runs: Sequence[jobs.Row], name: str) -> str:
     own = [run for run in runs if run["task"] == name]
-    minutes = sorted(run["wall_s"] / 60 for run in own)
+    minutes = sorted({round(run["wall_s"] / 60) for run in own})
     seeds, each = (f"{len(own)} seeds", " each") if len(own) > 1 else ("1 seed", "")
-    took = f"{minutes[0]:.0f}" if len(own) == 1 else f"{minutes[0]:.0f} to {minutes[-1]:.0f}"
+    took = f"{minutes[0]} to {minutes[-1]}" if len(minutes) > 1 else f"{minutes[0]}"
     return (
         f"frames ({style.si(own[0]['env_steps'])} env steps, {style.si(own[0]['updates'])} "
         f"updates)\n{seeds}, {took} min{each} on {_hardware(own[0])}"

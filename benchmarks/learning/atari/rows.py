@@ -170,7 +170,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             title="DQN",
             preset="dqn-atari",
             changes=DOPAMINE_DQN | {"total_env_steps": 750_000, "replay_capacity": 750_000},
-            seeds=(3,),
+            seeds=(1, 3),
             **_dopamine("Breakout", "DQN", (1.8, 0.1), (7.1, 0.8), (14.2, 0.4)),
         ),
         "qr-pong": Row(
@@ -184,7 +184,7 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             title="QR-DQN",
             preset="qr-atari",
             changes=DOPAMINE_QR,
-            seeds=(1,),
+            seeds=(1, 2),
             **_dopamine("Boxing", "QR-DQN", (0.6, 1.3), (13.3, 1.4)),
         ),
         "rainbow-krull": Row(

@@ -109,10 +109,12 @@ def over_games(runs: Sequence[jobs.Row]) -> list[str]:
     lines = []
     if ratios:
         lines.append(
-            f"Mean of the ratios to the published score, games with a bar: {fmean(ratios):.2f}."
+            f"Data-efficient Rainbow, mean of the ratios to the published score, games with a bar: "
+            f"{fmean(ratios):.2f}."
         )
     lines.append(
-        f"Human-normalised, {len(scores)} games, {len(everything)} runs: interquartile mean "
+        f"Data-efficient Rainbow, human-normalised, {len(scores)} games, {len(everything)} runs: "
+        f"interquartile mean "
         f"{interquartile_mean(everything):.3f}{spread}, mean "
         f"{fmean(fmean(values) for values in scores.values()):.3f}; published scores: "
         f"{interquartile_mean(published):.3f} and {fmean(published):.3f}."
