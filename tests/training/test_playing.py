@@ -55,19 +55,19 @@ def command(*args, cwd):
 
 def finish(process):
     """The exit code and stderr; no process of its group may be left."""
-    with process:
-        try:
-            _, err = process.communicate(timeout=60)
-        finally:
-            for _ in range(500):
-                try:
-                    os.killpg(process.pid, 0)
-                except ProcessLookupError:
-                    break
-                time.sleep(0.01)
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise AssertionError("processes are left")
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        for _ in range(500):
+            try:
+                os.killpg(process.pid, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.01)
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()  # or the next test gets its warning
+            raise AssertionError("processes are left")
     return process.returncode, err
 
 

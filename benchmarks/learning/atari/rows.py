@@ -148,6 +148,13 @@ _BREAKOUT = Row(
     seeds=(1, 2),
     **_dopamine("Breakout", "DQN", (1.8, 0.1), (7.1, 0.8)),
 )
+_QR_PONG = Row(
+    title="QR-DQN",
+    preset="qr-atari",
+    changes=DOPAMINE_QR,
+    seeds=(1, 2),
+    **_dopamine("Pong", "QR-DQN", (-19.8, 0.2), (-14.7, 0.9)),
+)
 _DER_ROADRUNNER = _der("RoadRunner", 9600.0, 0.75 * 9600.0)
 
 ROWS: Mapping[str, Row] = MappingProxyType(
@@ -166,27 +173,14 @@ ROWS: Mapping[str, Row] = MappingProxyType(
             changes=DOPAMINE_DQN | {"padding": "same"},
             seeds=(1,),
         ),
-        "dqn-breakout-3m": Row(
-            title="DQN",
-            preset="dqn-atari",
+        "dqn-breakout-3m": replace(
+            _BREAKOUT,
             changes=DOPAMINE_DQN | {"total_env_steps": 750_000, "replay_capacity": 750_000},
             seeds=(1, 3),
             **_dopamine("Breakout", "DQN", (1.8, 0.1), (7.1, 0.8), (14.2, 0.4)),
         ),
-        "qr-pong": Row(
-            title="QR-DQN",
-            preset="qr-atari",
-            changes=DOPAMINE_QR,
-            seeds=(1, 2),
-            **_dopamine("Pong", "QR-DQN", (-19.8, 0.2), (-14.7, 0.9)),
-        ),
-        "qr-boxing": Row(
-            title="QR-DQN",
-            preset="qr-atari",
-            changes=DOPAMINE_QR,
-            seeds=(1, 2),
-            **_dopamine("Boxing", "QR-DQN", (0.6, 1.3), (13.3, 1.4)),
-        ),
+        "qr-pong": _QR_PONG,
+        "qr-boxing": replace(_QR_PONG, **_dopamine("Boxing", "QR-DQN", (0.6, 1.3), (13.3, 1.4))),
         "rainbow-krull": Row(
             title="Rainbow (C51, 3-step, prioritized)",
             preset="c51-atari",

@@ -109,14 +109,13 @@ def over_games(runs: Sequence[jobs.Row]) -> list[str]:
     lines = []
     if ratios:
         lines.append(
-            f"Data-efficient Rainbow, mean of the ratios to the published score, games with a bar: "
+            "Data-efficient Rainbow, mean of the ratios to the published score, games with a bar: "
             f"{fmean(ratios):.2f}."
         )
     lines.append(
         f"Data-efficient Rainbow, human-normalised, {len(scores)} games, {len(everything)} runs: "
-        f"interquartile mean "
-        f"{interquartile_mean(everything):.3f}{spread}, mean "
-        f"{fmean(fmean(values) for values in scores.values()):.3f}; published scores: "
+        f"interquartile mean {interquartile_mean(everything):.3f}{spread}, "
+        f"mean {fmean(fmean(values) for values in scores.values()):.3f}; published scores: "
         f"{interquartile_mean(published):.3f} and {fmean(published):.3f}."
     )
     return lines
