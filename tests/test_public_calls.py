@@ -64,8 +64,8 @@ def replay(rows=6):
     space = gymnasium.spaces.Box(-1, 1, (6,), np.float32)
     made = ReplayBuffer(64, N, space)
     flags, zeros = np.zeros(N, bool), np.zeros(N, np.float32)
-    for _ in range(rows):
-        step = fastdqn.TimeStep(np.zeros((N, 6), np.float32), zeros, flags, flags, flags)
+    for i in range(rows):
+        step = fastdqn.TimeStep(np.zeros((N, 6), np.float32), zeros, flags, flags, flags | (i == 0))
         made.add(step, np.zeros(N, np.int64))
     return made
 

@@ -421,7 +421,7 @@ class Learner:
                 batch = replay.sample(batch_size, beta=self._beta)
                 result = self._update(batch)
                 if replay.prioritized:
-                    replay.update_priorities(batch.index, result.priority)
+                    replay.write_priorities(batch.index, result.priority)
             return result
         many = replay.sample(launch * batch_size, beta=self._beta)
         if self._fused is not None:

@@ -35,22 +35,32 @@ def add_rows(replay: ReplayBuffer, row: tuple[Tensor, ...], second: list[Tensor]
         replay.ring.write_first(replay._index(at + 1), reset_observation)
         newest = at + reset
         written = torch.stack((at, newest))
-    _switch(replay, written, newest)
+    switch_leaves(replay, written, newest)
     replay.cursor.copy_(newest)
     replay._newest.copy_(replay._index(newest))
 
 
-def _switch(replay: ReplayBuffer, written: Tensor, newest: Tensor) -> None:
-    """Switch leaves off and on after one or two rows per env, [R, N]; ``newest`` [N]."""
-    ready = written - replay.n_step
-    leaf = replay._leaf(replay.max_priority) if replay.prioritized else 1.0
-    on = torch.where(_drawable(replay, ready, newest), leaf, 0.0)
+def switch_leaves(
+    replay: ReplayBuffer, written: Tensor, newest: Tensor, mask: Tensor | None = None
+) -> None:
+    """Switch leaves off and on after one or two rows per env.
+
+    Args:
+        replay: Whose rows are written and whose cursor is not yet moved.
+        written: The rows, int64 [R, N].
+        newest: The newest of them, [N].
+        mask: Envs that wrote rows, bool [N]; None: all.
+    """
+    ready = replay._index(written - replay.n_step)
+    on = torch.where(drawable(replay, written - replay.n_step, newest), replay._new_leaf(), 0.0)
+    if mask is not None:
+        on = torch.where(mask, on, replay.tree.read(ready.view(-1)).view_as(on))
     expired = replay._index(written + replay._stack)  # the slot of row written - T + S
-    index = torch.cat((expired, replay._index(ready)))
-    replay.tree.set(index.view(-1), torch.cat((torch.zeros_like(on), on)).view(-1))
+    off = torch.zeros_like(on)
+    replay.tree.write(torch.cat((expired, ready)).view(-1), torch.cat((off, on)).view(-1))
 
 
-def _drawable(replay: ReplayBuffer, row: Tensor, newest: Tensor) -> Tensor:
+def drawable(replay: ReplayBuffer, row: Tensor, newest: Tensor) -> Tensor:
     """Whether rows, none of them younger than ``newest - n``, may start a transition."""
     stored = (row >= 0) & (row > newest - replay.rows + replay._stack)
     reset = replay.ring.is_first(replay._index(row + 1))

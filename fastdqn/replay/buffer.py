@@ -9,26 +9,40 @@ costs two small scatters, and sampling needs no rejection and no look at the hos
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 from torch import Tensor
 
-from fastdqn.errors import CheckpointError, FastDQNError
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import ABOVE_ZERO, Range
+from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.replay.add_rows import add_rows
-from fastdqn.replay.buffer_numba import BufferInNumba
 from fastdqn.replay.buffer_torch import BufferInTorch
 from fastdqn.replay.captured_add import CapturedAdds
 from fastdqn.replay.frame_ring import FrameRing
+from fastdqn.replay.incoming import Incoming, check_index, check_values
 from fastdqn.replay.memory_plan import MemoryPlan
 from fastdqn.replay.priorities import LARGEST_PRIORITY, check_exponent_and_epsilon
 from fastdqn.replay.replay_plan import plan_replay, rows_per_env, warn_of_lost_rows
 from fastdqn.replay.sum_tree import SumTree
+from fastdqn.replay.transitions import add_transition, extend
 from fastdqn.system.compilation import resolve_mode, weakly
 from fastdqn.system.devices import resolve_device, restore_generator
 from fastdqn.system.staging import HostStaging
 from fastdqn.types import Array, Batch, StackPadding, TimeStep
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from fastdqn.replay.buffer_numba import BufferInNumba
+
+
+_TRANSITION = [
+    "observation", "action", "reward", "next_observation", "terminated", "truncated", "mask"
+]  # fmt: skip
 
 
 class ReplayBuffer:
@@ -46,6 +60,7 @@ class ReplayBuffer:
         prioritized: Proportional prioritized replay (Schaul 2016); otherwise uniform.
         alpha: Exponent of the priorities, 0 to 1: leaf = (priority + priority_epsilon)^alpha.
         priority_epsilon: Added to every priority, so that none becomes undrawable; 1e-12 to 1.
+        num_actions: A; actions that are added must lie in [0, A). None: they are not looked at.
         device: Where everything lives.
         seed: Of the generator that draws.
         compiled: Whether Numba's loops do the work on a CPU; None: where it is installed.
@@ -56,8 +71,8 @@ class ReplayBuffer:
 
     Raises:
         FastDQNError: Where a column has fewer than S + n + 1 rows.
-        ConfigError: Where alpha or priority_epsilon is out of its range, the device does not exist
-            here, or the mode is not possible on it.
+        ConfigError: Where an argument is of another type or out of its range, the device does not
+            exist here, or the mode is not possible on it.
     """
 
     def __init__(
@@ -74,12 +89,23 @@ class ReplayBuffer:
         prioritized: bool = False,
         alpha: float = 0.6,
         priority_epsilon: float = 1e-6,
+        num_actions: int | None = None,
         device: torch.device | str = "cpu",
         seed: int = 0,
         compiled: bool | None = None,
         mode: str = "auto",
         compile_backend: str = "inductor",
     ) -> None:
+        _check_space(observation_space)
+        capacity = check_argument("capacity", capacity, int, Range(1, 2**40))
+        num_envs = check_argument("num_envs", num_envs, int, Range(1, 2**31))
+        frame_stack = check_argument("frame_stack", frame_stack, int | None, Range(1, 1000))
+        check_argument("stack_padding", stack_padding, Literal[get_args(StackPadding)])
+        n_step = check_argument("n_step", n_step, int, Range(1, 1000))
+        gamma = check_argument("gamma", gamma, float, Range(0.0, 1.0))
+        reward_clip = check_argument("reward_clip", reward_clip, float | None, ABOVE_ZERO)
+        num_actions = check_argument("num_actions", num_actions, int | None, Range(1, 2**31))
+        seed = check_argument("seed", seed, int)
         check_exponent_and_epsilon(alpha, priority_epsilon)
         self.rows = rows_per_env(capacity, num_envs, frame_stack, n_step)
         warn_of_lost_rows(self.rows, frame_stack, n_step)
@@ -88,6 +114,8 @@ class ReplayBuffer:
         self.prioritized, self.alpha = prioritized, alpha
         self.priority_epsilon = priority_epsilon
         self.device = resolve_device(device)
+        self.observation_space, self.num_actions = observation_space, num_actions
+        self.frame_stack, self.stack_padding = frame_stack, stack_padding
         self._stack = frame_stack or 1
         self.ring = FrameRing(
             self.rows,
@@ -103,34 +131,43 @@ class ReplayBuffer:
         self.cursor = torch.full((num_envs,), -1, dtype=torch.int64, device=self.device)
         self.max_priority = torch.ones((), device=self.device)  # before alpha; only grows
         self.nonfinite_priority = torch.zeros((), dtype=torch.bool, device=self.device)
+        self.invalid = torch.zeros((), dtype=torch.bool, device=self.device)
+        """Whether a GPU was given an action or an index that is none; see :meth:`check_valid`."""
         self.generator = torch.Generator(self.device).manual_seed(seed)
         powers = torch.tensor([gamma**k for k in range(n_step + 1)], dtype=torch.float64)
         self.gamma_powers = powers.to(torch.float32).to(self.device)  # gamma^0 .. gamma^n
         self._columns = torch.arange(num_envs, device=self.device)
         self._newest = self._index(self.cursor)  # flat index of each env's newest row
         self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._no = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._staging = HostStaging(self.device)
+        self._incoming = Incoming(
+            num_envs, observation_space.shape, self.ring.frames.dtype, num_actions, self.device
+        )
         self._rows_added = 0  # on the host; a lower bound of every column's count
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
         self._captured = CapturedAdds(self.device)
+        self._loops: BufferInNumba | None = None
         self._way: BufferInTorch | BufferInNumba
         tree, gather = self.tree.in_numba, self.ring.in_numba
         if tree is not None and gather is not None:
+            from fastdqn.replay.buffer_numba import BufferInNumba  # where it is first needed
+
             self.mode = "eager"
-            self._way = BufferInNumba(self, tree, gather)
+            self._way = self._loops = BufferInNumba(self, tree, gather)
         else:
             self._way = BufferInTorch(self, self.mode, compile_backend)
 
     @property
     def compiled(self) -> bool:
         """Whether Numba's loops do the work."""
-        return isinstance(self._way, BufferInNumba)
+        return self._loops is not None
 
     def use_torch(self) -> None:
         """Let torch do the work from now on, eager, on the same memory."""
         self.tree.use_torch()
         self.ring.use_torch()
-        self.mode = "eager"
+        self.mode, self._loops = "eager", None
         self._way = BufferInTorch(self, self.mode, "inductor")
 
     @classmethod
@@ -164,6 +201,16 @@ class ReplayBuffer:
             device=device,
         )
 
+    def __repr__(self) -> str:
+        """In a line, without a look at the device."""
+        frames = "x".join(map(str, self.observation_space.shape)) or "scalar"
+        stack = "" if self.frame_stack is None else f", frame_stack={self.frame_stack}"
+        return (
+            f"ReplayBuffer({self.capacity:,} rows of {self.num_envs} envs, {frames} "
+            f"{str(self.ring.frames.dtype).removeprefix('torch.')}{stack}, n_step={self.n_step}, "
+            f"{'prioritized' if self.prioritized else 'uniform'}, device='{self.device}')"
+        )
+
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:
         """Write the newest row of every env, and the row of a reset within the same step.
@@ -171,26 +218,126 @@ class ReplayBuffer:
         Args:
             step: Rows [N]; numpy or torch, any device.
             actions: int [N], from 0: what led to ``step``. None after a reset of all envs.
+
+        Raises:
+            FastDQNError: Where shapes or dtypes do not fit, the first row is none of a reset, or an
+                action is out of range; nothing is written then.
         """
-        (observation, reward, terminated, truncated, first, action, *second) = self._staging(
-            [
-                step.observation,
-                step.reward,
-                step.terminated,
-                step.truncated,
-                step.first,
-                self._no_action if actions is None else actions,
-                *(() if step.reset is None else (step.reset_observation, step.reset)),
-            ]
+        arrays = self._incoming.row(step, actions, anew=self._rows_added == 0)
+        actions = self._no_action if actions is None else actions
+        (observation, reward, terminated, truncated, first, action, *second) = self._staged(
+            [*arrays[:5], actions, *arrays[5:]], 5
         )
         row = (observation, action, reward, terminated, truncated, first)
         if self._rows_added < self.n_step:
             add_rows(self, row, second)
         elif self.mode == "graph" and self._staging.fixed:
-            self._add_captured(row, second)
+            self._call_captured((*row, *second), lambda replay: replay._add(row, second))
         else:
             self._add(row, second)
         self._rows_added += 1
+
+    @torch.no_grad()
+    def add_transition(
+        self,
+        observation: Array,
+        action: Array,
+        reward: Array,
+        next_observation: Array,
+        terminated: Array,
+        truncated: Array,
+        *,
+        mask: Array | None = None,
+    ) -> None:
+        """Write one transition of every env, for a loop that thinks in (s, a, r, s').
+
+        What the next transition has in common with this one is not stored again: its
+        ``observation`` becomes a row of its own, that of a reset, where this one ended an episode
+        or where it is another frame than ``next_observation`` here. n-step returns and stacks are
+        made of the rows, as ever; a transition may be drawn n transitions later.
+
+        Args:
+            observation: s, [N, *O]: one frame of each env, not its stack.
+            action: int [N], from 0.
+            reward: [N].
+            next_observation: s', [N, *O]: where an episode ended its last observation, not the
+                first of the next one.
+            terminated: bool [N].
+            truncated: bool [N].
+            mask: bool [N]: the envs whose transition this is; None: all. Gymnasium's envs with
+                autoreset NEXT_STEP make a step that is none after each episode.
+
+        Raises:
+            FastDQNError: Where shapes or dtypes do not fit, or an action is out of range; nothing
+                is written then.
+        """
+        arrays = [observation, action, reward, next_observation, terminated, truncated]
+        if mask is not None:
+            arrays.append(mask)
+        self._incoming.check(_TRANSITION[: len(arrays)], arrays)
+        before, action, reward, following, *ends = parts = self._staged(arrays, 1)
+        loops = self._loops if mask is None and self._rows_added >= self.n_step else None
+        if loops is not None and loops.all_go_on(self, before):
+            self._add((following, action, reward, *ends, self._no), [])
+        elif self.mode == "graph" and self._staging.fixed:
+            self._call_captured(tuple(parts), lambda replay: add_transition(replay, *parts))
+        else:
+            add_transition(self, *parts)
+        if mask is None:
+            self._rows_added += 1 + (self._rows_added == 0)
+        elif self._rows_added < self.n_step + 2:
+            self._rows_added = int(self.cursor.min()) + 1
+
+    @torch.no_grad()
+    def extend(
+        self,
+        observation: Array,
+        action: Array,
+        reward: Array,
+        next_observation: Array,
+        terminated: Array,
+        truncated: Array,
+    ) -> Tensor:
+        """Write many transitions, such as those of a data set: :meth:`add_transition` in bulk.
+
+        Args:
+            observation: [L, N, *O], in order of time; with one env [L, *O] will do. Arrays on the
+                host may be larger than memory, mapped from a file.
+            action: int [L, N]; ``reward``, ``terminated`` and ``truncated`` likewise.
+            reward: [L, N].
+            next_observation: [L, N, *O].
+            terminated: bool [L, N].
+            truncated: bool [L, N].
+
+        Returns:
+            The row that each transition starts at, int64 [L, N] (or [L]): for
+            :meth:`update_priorities` and :meth:`gather`, until it is overwritten.
+
+        Raises:
+            FastDQNError: Where shapes or dtypes do not fit, or an action is out of range; nothing
+                is written then.
+        """
+        arrays = [observation, action, reward, next_observation, terminated, truncated]
+        flat = self.num_envs == 1 and all(isinstance(array, Array) for array in arrays)
+        flat = flat and len(action.shape) == 1
+        if flat:
+            arrays = [array[:, None] for array in arrays]
+        first = arrays[0]
+        length = first.shape[0] if isinstance(first, Array) and len(first.shape) else 0
+        self._incoming.check(_TRANSITION[:6], arrays, (length,))
+        index = extend(self, arrays)
+        if length:
+            self._rows_added = int(self.cursor.min()) + 1
+        return index.squeeze(1) if flat else index
+
+    def _staged(self, arrays: list[Array], action: int) -> list[Tensor]:
+        """The arrays on the device, where actions that are none become 0 and raise a flag."""
+        parts = self._staging(arrays)
+        if self.num_actions is not None and arrays[action] is parts[action] and parts[0].is_cuda:
+            actions = parts[action]
+            self.invalid.logical_or_(((actions < 0) | (actions >= self.num_actions)).any())
+            parts[action] = actions.clamp(0, self.num_actions - 1)
+        return parts
 
     def _clipped(self, reward: Tensor) -> Tensor:
         limit = self.reward_clip
@@ -202,14 +349,15 @@ class ReplayBuffer:
         else:
             self._way.add_row(self, row)
 
-    def _add_captured(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
+    def _call_captured(
+        self, arrays: tuple[Tensor, ...], write: Callable[[ReplayBuffer], None]
+    ) -> None:
         """The same as one graph, of arrays that lie where the last ones lay."""
-        arrays = (*row, *second)
         graph = self._captured.of(arrays)
         if graph is None:
 
             def add(replay: ReplayBuffer) -> tuple[Tensor, ...]:
-                replay._add(row, second)
+                write(replay)
                 return ()
 
             # Rows need not be put back: the graph writes them again.
@@ -227,6 +375,10 @@ class ReplayBuffer:
 
     def _leaf(self, priority: Tensor) -> Tensor:
         return (priority + self.priority_epsilon) ** self.alpha
+
+    def _new_leaf(self) -> Tensor | float:
+        """Of a row that may be drawn from now on."""
+        return self._leaf(self.max_priority) if self.prioritized else 1.0
 
     @torch.no_grad()
     def latest(self) -> Tensor:
@@ -246,7 +398,12 @@ class ReplayBuffer:
 
         Raises:
             FastDQNError: Before the first n + 2 rows are added, when nothing can be drawn.
+            ConfigError: Where an argument is of another type or out of its range.
         """
+        if type(batch_size) is not int or batch_size < 1:
+            batch_size = check_argument("batch_size", batch_size, int, Range(1, 2**31))
+        if type(beta) is not float and not isinstance(beta, Tensor):
+            beta = float(check_argument("beta", beta, float, Range(0.0)))
         if self._rows_added < self.n_step + 2:
             raise FastDQNError(
                 f"The replay holds {self._rows_added} rows per env and can be sampled from "
@@ -268,14 +425,92 @@ class ReplayBuffer:
 
         Args:
             index: int64 [B], from a batch.
-            priority: float32 [B], >= 0, raw: before epsilon and alpha; usually |TD error|.
+            priority: float32 [B], >= 0, raw: before epsilon and alpha; usually |TD error|. What it
+                was computed from gets no gradient.
+
+        Raises:
+            FastDQNError: Where shapes, dtypes or devices differ, and on a CPU where an index is no
+                row's: nothing is written then. A GPU leaves such an index out and says so in
+                :meth:`check_valid`.
         """
+        check_index(index, self.capacity, self.device)
+        check_values("priority", priority, index, self.device)
+        if self.device.type != "cpu":
+            inside = (index >= 0) & (index < self.capacity)
+            self.invalid.logical_or_(~inside.all())
+            index = torch.where(inside, index, self._newest[0])  # a row that is off and stays so
+        self.write_priorities(index, priority.detach().to(torch.float32))
+
+    def write_priorities(self, index: Tensor, priority: Tensor) -> None:
+        """As :meth:`update_priorities`, unchecked: for a batch just drawn, in a CUDA graph too."""
         self._way.update_priorities(self, index, priority)
+
+    @torch.no_grad()
+    def gather(self, index: Tensor) -> Batch:
+        """The transitions that start at these rows; their weights are 1.
+
+        Args:
+            index: int64 [B], of rows that may be drawn: what a batch, or :meth:`extend`, named, or
+                a sampler of your own over ``tree.leaves``.
+
+        Raises:
+            FastDQNError: Where it is no such tensor; on a CPU also where a row may not be drawn.
+        """
+        check_index(index, self.capacity, self.device)
+        if self.device.type == "cpu":
+            off = self.tree.read(index) == 0
+            if bool(off.any()):
+                raise FastDQNError(
+                    f"index holds row {int(index[off][0])}, which starts no transition: none was "
+                    f"written there, its successors are still to come, or an episode ended there; "
+                    f"use those where replay.tree.leaves > 0."
+                )
+        parts = self.ring.transition(index, self.n_step, self.gamma_powers)
+        weight = torch.ones(len(index), device=self.device)
+        return Batch(*parts, weight, index)
 
     @property
     def drawable(self) -> Tensor:
-        """Number of rows that may be drawn, 0-d int64."""
+        """Number of transitions that may be drawn, 0-d int64, on the device."""
         return (self.tree.leaves > 0).sum()
+
+    def __len__(self) -> int:
+        """Number of transitions that may be drawn; waits for the device."""
+        self.check_valid()
+        return int(self.drawable)
+
+    def __bool__(self) -> bool:
+        """True: a replay is there, be it empty."""
+        return True
+
+    @property
+    def storage(self) -> TensorDict:
+        """All rows, [T, N], as views into their memory; not to be written to."""
+        return self.ring.storage
+
+    def check_valid(self) -> None:
+        """Report what a GPU was given and had to leave out; waits for the device.
+
+        Raises:
+            FastDQNError: Where an action was outside of [0, num_actions), or an index no row's.
+        """
+        if bool(self.invalid):
+            raise FastDQNError(
+                f"The replay was given an action outside of 0 to "
+                f"{'A' if self.num_actions is None else self.num_actions} - 1, or an index outside "
+                f"of 0 to {self.capacity - 1}; it stored 0 for the action and left the index out."
+            )
+
+    def clear(self) -> None:
+        """Forget every row and priority; the generator goes on."""
+        self.cursor.fill_(-1)
+        self._newest.copy_(self._index(self.cursor))
+        for level in self.tree.tensors():
+            level.zero_()
+        self.max_priority.fill_(1.0)
+        for flag in (self.nonfinite_priority, self.invalid):
+            flag.zero_()
+        self._rows_added = 0
 
     def nbytes(self) -> int:
         """Bytes of the ring and the tree."""
@@ -308,3 +543,14 @@ class ReplayBuffer:
         self._newest.copy_(self._index(self.cursor))
         restore_generator(self.generator, state["generator"])
         self._rows_added = state["rows_added"]
+
+
+def _check_space(space: Any) -> None:
+    """Refuse, by a ConfigError, what is no Box of numbers."""
+    if isinstance(space, Box):
+        return
+    what = type(space).__name__
+    fix = "use the gymnasium.spaces.Box of one frame of one env, envs.observation_space"
+    if isinstance(space, Space):
+        fix = "a replay keeps arrays: let fastdqn.make_envs make frames of such observations"
+    raise ConfigError(f"observation_space is {what}; {fix}.")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fastdqn.replay import kernels
 from fastdqn.replay.gather_numba import GatherInNumba
-from fastdqn.replay.sum_tree_numba import TreeInNumba, check_inside
+from fastdqn.replay.incoming import check_inside
+from fastdqn.replay.sum_tree_numba import TreeInNumba
 from fastdqn.system.loops import to_array
 from fastdqn.types import Batch
 
@@ -42,6 +43,21 @@ class BufferInNumba:
         """The newest observation of every env."""
         return replay.ring.stack(replay._newest)
 
+    def all_go_on(self, replay: ReplayBuffer, observation: Tensor) -> bool:
+        """Whether a transition from ``observation`` [N, *O] adds one row to every env."""
+        _, _, terminations, truncations, _, frames = self._rows
+        return bool(
+            kernels.all_go_on(
+                frames, terminations, truncations, replay.cursor.numpy(), replay._newest.numpy(),
+                self._as_frames(replay, observation),
+            )
+        )  # fmt: skip
+
+    def _as_frames(self, replay: ReplayBuffer, observation: Tensor) -> np.ndarray:
+        """[N, size of a frame], of the ring's dtype."""
+        frames = to_array(observation).reshape(replay.num_envs, -1)
+        return frames.astype(self._rows[-1].dtype, copy=False)
+
     def add_row(self, replay: ReplayBuffer, row: tuple[Tensor, ...]) -> None:
         """The usual case: one row per env, and at least n before it."""
         observation, action, reward, *flags = row
@@ -50,7 +66,7 @@ class BufferInNumba:
             *self._tree, replay.rows, replay._stack, replay.n_step,
             replay.prioritized, *self._priorities,
             frames, *scalars, replay.cursor.numpy(), replay._newest.numpy(),
-            to_array(observation).reshape(replay.num_envs, -1).astype(frames.dtype, copy=False),
+            self._as_frames(replay, observation),
             to_array(action.to(torch.int64)),
             to_array(replay._clipped(reward).to(torch.float32)),
             *map(to_array, flags),
@@ -73,7 +89,7 @@ class BufferInNumba:
         return Batch(*map(torch.from_numpy, fields))
 
     def update_priorities(self, replay: ReplayBuffer, index: Tensor, priority: Tensor) -> None:
-        """Set priorities; IndexError where an index is no row's."""
+        """Set priorities; FastDQNError where an index is no row's."""
         inside = kernels.set_priorities(
             *self._tree, replay.capacity, to_array(index), to_array(priority),
             *self._priorities, replay.nonfinite_priority.numpy(),

@@ -62,7 +62,7 @@ class BufferInTorch:
         observation, *scalars = row
         added, switched, leaves, *kept = self._row(replay, self._offsets, self._off, *scalars)
         replay.ring.store(added, observation, kept)
-        replay.tree.set(switched, leaves)
+        replay.tree.write(switched, leaves)
         replay.cursor.add_(1)
         replay._newest.copy_(added)
 
@@ -81,7 +81,7 @@ class BufferInTorch:
         leaves, highest, nonfinite = self._priorities(replay, index, priority)
         replay.max_priority.copy_(highest)
         replay.nonfinite_priority.copy_(nonfinite)
-        replay.tree.set(index, leaves)
+        replay.tree.write(index, leaves)
 
 
 class Strata:
@@ -120,7 +120,7 @@ def _sampled(
     strata: tuple[Tensor, Tensor] | None,
 ) -> Batch:
     """A batch; writes to nothing."""
-    index, leaf = replay.tree.sample(stratified(uniform, strata))
+    index, leaf = replay.tree.draw(stratified(uniform, strata))
     observation, action, reward, discount, following = replay.ring.transition(
         index, replay.n_step, replay.gamma_powers
     )
@@ -159,8 +159,7 @@ def _next_row(
     # With one step the row behind the one that is ready is the one to come.
     reset = first if replay.n_step == 1 else replay.ring.is_first(after_ready)
     goes_on = replay._goes_on(ready, reset)
-    leaf = replay._leaf(replay.max_priority) if replay.prioritized else 1.0
-    leaves = torch.cat((off, torch.where(goes_on, leaf, 0.0)))
+    leaves = torch.cat((off, torch.where(goes_on, replay._new_leaf(), 0.0)))
     kept = replay.ring.kept(action, replay._clipped(reward), terminated, truncated, first)
     return added, places[1:3].view(-1), leaves, *kept
 
@@ -172,7 +171,7 @@ def _new_priorities(
     finite = torch.isfinite(priority)
     priority = torch.where(finite, priority, replay.max_priority)
     priority = priority.clamp(0.0, LARGEST_PRIORITY)
-    drawable = replay.tree.get(index) > 0
+    drawable = replay.tree.read(index) > 0
     return (
         torch.where(drawable, replay._leaf(priority), 0.0),
         torch.maximum(replay.max_priority, priority.max()),

@@ -78,5 +78,5 @@ class GatherInNumba:
     def _copied(self, rows: np.ndarray) -> Tensor:
         """The frames at ``rows`` [H, B, S]; without a stack S is 1 and left out."""
         stacks = self.empty_stacks(*rows.shape[:2])
-        kernels.copy_frames(self.frames, rows, stacks.reshape(*rows.shape, -1))
+        kernels.copy_frames(self.frames, rows, stacks.reshape(*rows.shape, self.frames.shape[1]))
         return torch.from_numpy(stacks)

@@ -178,6 +178,19 @@ def add_row(  # type: ignore[no-untyped-def]
 
 
 @compiled
+def all_go_on(frames, terminations, truncations, cursor, newest, observation):  # type: ignore[no-untyped-def]
+    """Whether every env's newest row is in mid-episode and holds ``observation`` [N, size]."""
+    for env in range(len(newest)):
+        at = newest[env]
+        if cursor[env] < 0 or terminations[at] or truncations[at]:
+            return False
+        for j in range(frames.shape[1]):
+            if frames[at, j] != observation[env, j]:
+                return False
+    return True
+
+
+@compiled
 def stack_rows(index, age, first, size, num_envs, repeat, out):  # type: ignore[no-untyped-def]
     """Rows of the frames of the stack at ``index``, oldest first, into ``out`` [S].
 

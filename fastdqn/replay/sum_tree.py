@@ -13,16 +13,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from fastdqn.errors import CheckpointError, ConfigError
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import Range
+from fastdqn.errors import CheckpointError, FastDQNError
+from fastdqn.replay.incoming import check_index, check_uniform, check_values
 from fastdqn.replay.pages import resident_zeros
-from fastdqn.replay.sum_tree_numba import TreeInNumba
 from fastdqn.replay.sum_tree_torch import TreeInTorch
 from fastdqn.system import loops
+from fastdqn.system.devices import resolve_device
+
+if TYPE_CHECKING:
+    from fastdqn.replay.sum_tree_numba import TreeInNumba
 
 _CPU_FANOUT, _CPU_TOP = 32, 1024  # the fastest of the shapes measured on a CPU
 
@@ -36,6 +42,9 @@ class SumTree:
         device: Where the levels live.
         compiled: Whether Numba's loops do the work on a CPU; None: where it is installed. They
             want a fanout that is a power of two, 4 or more; any other is left to torch.
+
+    Raises:
+        ConfigError: Where an argument is out of its range, or the device does not exist here.
     """
 
     def __init__(
@@ -46,30 +55,26 @@ class SumTree:
         device: torch.device | str = "cpu",
         compiled: bool | None = None,
     ) -> None:
-        if capacity < 1:
-            raise ConfigError(f"capacity = {capacity} must be at least 1.")
-        if fanout is not None and fanout < 2:
-            raise ConfigError(f"fanout = {fanout} must be at least 2.")
+        capacity = check_argument("capacity", capacity, int, Range(1, 2**40))
+        check_argument("fanout", fanout, int | None, Range(2, 2**20))
         self.capacity = capacity
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.fanout, sizes = level_sizes(capacity, fanout, self.device.type)
         self._flat = resident_zeros([sum(sizes)], device=self.device)
         self._levels = list(self._flat.split(sizes))
-        in_loops = TreeInNumba.suits(self.fanout) and loops.choose_loops(self.device, compiled)
-        self._way: TreeInTorch | TreeInNumba
-        if in_loops:
-            self._way = TreeInNumba(self._flat, sizes, self.fanout, capacity)
-        else:
-            self.use_torch()
+        self.invalid = torch.zeros((), dtype=torch.bool, device=self.device)
+        """Whether :meth:`set` was given, on a GPU, what it had to leave out."""
+        self.in_numba: TreeInNumba | None = None
+        """The loops that do the work; None: torch does it."""
+        self._way: TreeInTorch | TreeInNumba = TreeInTorch(self._levels, self.fanout)
+        if _suits_loops(self.fanout) and loops.choose_loops(self.device, compiled):
+            from fastdqn.replay.sum_tree_numba import TreeInNumba  # where it is first needed
+
+            self._way = self.in_numba = TreeInNumba(self._flat, sizes, self.fanout, capacity)
 
     def use_torch(self) -> None:
         """Let torch do the work from now on, on the same memory."""
-        self._way = TreeInTorch(self._levels, self.fanout)
-
-    @property
-    def in_numba(self) -> TreeInNumba | None:
-        """The loops that do the work; None: torch does it."""
-        return self._way if isinstance(self._way, TreeInNumba) else None
+        self.in_numba, self._way = None, TreeInTorch(self._levels, self.fanout)
 
     @property
     def compiled(self) -> bool:
@@ -92,17 +97,50 @@ class SumTree:
         return self._levels[0][: self.capacity]
 
     def get(self, index: Tensor) -> Tensor:
-        """Values of the leaves at ``index`` (int64 [B]), float32 [B]."""
-        return self._levels[0].index_select(0, index)
+        """Values of the leaves at ``index`` (int64 [B]), float32 [B].
+
+        Raises:
+            FastDQNError: Where an index is none, or on a CPU outside of the tree.
+        """
+        check_index(index, self.capacity, self.device)
+        return self.read(index)
 
     def set(self, index: Tensor, value: Tensor) -> None:
         """Write leaves; of duplicates the largest value wins.
 
         Args:
             index: int64 [B], each in [0, capacity).
-            value: float32 [B], 0 or a normal number whose sum stays finite; not checked, for that
-                would stall a GPU.
+            value: float32 [B], 0 or a normal number whose sum stays finite.
+
+        Raises:
+            FastDQNError: Where shapes, dtypes or devices differ, and on a CPU where an index is
+                outside of the tree or a value is negative or not finite: nothing is written then. A
+                GPU leaves such leaves as they are and raises ``invalid``, which
+                :meth:`check_valid` reports.
         """
+        check_index(index, self.capacity, self.device)
+        check_values("value", value, index, self.device)
+        value = value.detach().to(torch.float32)
+        good = (value >= 0) & (value < math.inf)
+        if self.device.type == "cpu":
+            if not bool(good.all()):
+                raise FastDQNError(
+                    f"value holds {float(value[~good][0])}; leaves are finite numbers from 0 on."
+                )
+        else:
+            inside = (index >= 0) & (index < self.capacity)
+            good &= inside
+            self.invalid.logical_or_(~good.all())
+            index = torch.where(inside, index, 0)
+            value = torch.where(good, value, self.read(index))
+        self.write(index, value)
+
+    def read(self, index: Tensor) -> Tensor:
+        """As :meth:`get`, unchecked."""
+        return self._levels[0].index_select(0, index)
+
+    def write(self, index: Tensor, value: Tensor) -> None:
+        """As :meth:`set`, unchecked: for what can be no other way, and within a CUDA graph."""
         self._way.set(index, value)
 
     def compile_parts(self, compiled: Callable[[Callable[..., Any]], Any]) -> None:
@@ -119,14 +157,29 @@ class SumTree:
         Returns:
             The index, int64 [B], and the value, float32 [B], of each leaf drawn. A leaf of value
             0 is never drawn. With total 0 the answer is meaningless.
+
+        Raises:
+            FastDQNError: Where ``uniform`` is no such tensor.
         """
+        check_uniform(uniform, self.levels, self.device)
+        return self._way.sample(uniform)
+
+    def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`sample`, unchecked."""
         return self._way.sample(uniform)
 
     def check_valid(self) -> None:
-        """Raise AssertionError where a value is not finite and >= 0, or a sum is not its sum.
+        """Read the whole tree on the host: for tests and after loading, not for the hot path.
 
-        Reads the whole tree on the host: for tests and after loading, not for the hot path.
+        Raises:
+            AssertionError: Where a value is not finite and >= 0, or a sum is not its sum.
+            FastDQNError: Where :meth:`set` had to leave something out.
         """
+        if bool(self.invalid):
+            raise FastDQNError(
+                f"SumTree.set was given an index outside of 0 to {self.capacity - 1}, or a value "
+                f"that is negative or not finite; it left those leaves as they were."
+            )
         for depth, level in enumerate(self._levels):
             assert bool(torch.isfinite(level).all()), f"level {depth} holds a non-finite value"
             assert bool((level >= 0).all()), f"level {depth} holds a negative value"
@@ -167,7 +220,12 @@ class SumTree:
                 level.copy_(values)
         else:
             leaves = saved[0][: self.capacity].to(self.device)
-            self.set(torch.arange(self.capacity, device=self.device), leaves)
+            self.write(torch.arange(self.capacity, device=self.device), leaves)
+
+
+def _suits_loops(fanout: int) -> bool:
+    """Whether Numba's loops can do with this fanout."""
+    return fanout == 1 << (fanout.bit_length() - 1) >= 4
 
 
 def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[int, list[int]]:

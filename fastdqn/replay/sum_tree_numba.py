@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastdqn.replay import kernels
+from fastdqn.replay.incoming import check_inside
 from fastdqn.system.loops import to_array
 
 
@@ -28,11 +29,6 @@ class TreeInNumba:
         self._starts = np.cumsum([0, *sizes])
         self._shift = fanout.bit_length() - 1
 
-    @staticmethod
-    def suits(fanout: int) -> bool:
-        """Whether the loops can do with this fanout."""
-        return fanout == 1 << (fanout.bit_length() - 1) >= 4
-
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, int]:
         """What the loops want to know: the memory, where each level begins, log2 of the fanout."""
@@ -42,7 +38,7 @@ class TreeInNumba:
         """Nothing: the loops are compiled."""
 
     def set(self, index: Tensor, value: Tensor) -> None:
-        """As :meth:`fastdqn.replay.sum_tree.SumTree.set`; IndexError where one is no leaf's."""
+        """As :meth:`fastdqn.replay.sum_tree.SumTree.set`; FastDQNError where one is no leaf's."""
         inside = kernels.set_leaves(*self.arrays, self._capacity, to_array(index), to_array(value))
         check_inside(inside, index, self._capacity)
 
@@ -51,12 +47,3 @@ class TreeInNumba:
         drawn = np.empty(uniform.shape[1], np.int64), np.empty(uniform.shape[1], np.float32)
         kernels.draw_leaves(*self.arrays, to_array(uniform), *drawn)
         return torch.from_numpy(drawn[0]), torch.from_numpy(drawn[1])
-
-
-def check_inside(inside: bool, index: Tensor, capacity: int) -> None:
-    """Raise IndexError where a loop found, before it wrote, that an index is no leaf's."""
-    if not inside:
-        raise IndexError(
-            f"index has values from {int(index.min())} to {int(index.max())}; leaves are numbered "
-            f"from 0 to {capacity - 1}."
-        )

@@ -43,6 +43,7 @@ def test_a_filled_replay_is_one_to_which_the_same_rows_were_added(prioritized, m
     added = _replay(prioritized=prioritized)
     rows, storage = filled.rows, filled.ring.storage
     newest = int(filled.cursor[0])
+    added._rows_added = 1  # its first row, too, is in mid-episode
     for age in range(rows - 1, -1, -1):
         row = storage[(newest - age) % rows]
         names = ("observation", "reward", "terminated", "truncated", "first")

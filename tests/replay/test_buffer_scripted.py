@@ -225,8 +225,8 @@ class ActionShiftedByOne(ReplayBuffer):
     before = None
 
     def add(self, step, actions):
-        super().add(step, self.before)
-        self.before = None if actions is None else actions.copy()
+        super().add(step, None if actions is None else self.before)
+        self.before = np.zeros(self.num_envs, np.int64) if actions is None else actions.copy()
 
 
 class WrongPadding(ReplayBuffer):

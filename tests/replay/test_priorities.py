@@ -38,7 +38,8 @@ def filled(way, **kwargs):
 
 def add(replay, *, first=False):
     zeros, no = np.zeros(1, np.float32), np.zeros(1, bool)
-    replay.add(TimeStep(np.zeros((1, 1), np.float32), zeros, no, no, np.full(1, first)), None)
+    step = TimeStep(np.zeros((1, 1), np.float32), zeros, no, no, np.full(1, first))
+    replay.add(step, None if first else np.zeros(1, np.int64))
 
 
 def leaf_of(priority, alpha, epsilon):

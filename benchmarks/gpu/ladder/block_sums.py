@@ -41,10 +41,10 @@ class BlockSums(SumTree):
         self._largest = torch.zeros((), device=self.device)  # stands in where leaves are written
         self._flag = torch.zeros((), dtype=torch.bool, device=self.device)
 
-    def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Draw leaves by uniform numbers [2, B]; see :meth:`SumTree.sample`. One launch."""
         if not self.kernels:
-            return super().sample(uniform)
+            return super().draw(uniform)
         from benchmarks.gpu.ladder.block_sums_kernels import draw
 
         batch = uniform.shape[1]
@@ -57,10 +57,10 @@ class BlockSums(SumTree):
         )  # fmt: skip
         return index, value
 
-    def set(self, index: Tensor, value: Tensor) -> None:
+    def write(self, index: Tensor, value: Tensor) -> None:
         """Write leaves; see :meth:`SumTree.set`. Two launches."""
         if not self.kernels:
-            return super().set(index, value)
+            return super().write(index, value)
         self._write(index, value, self._largest, self._flag, None)
 
     def set_priorities(

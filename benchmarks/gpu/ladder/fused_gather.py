@@ -116,17 +116,17 @@ class KernelReplay(ReplayBuffer):
         if self.dtype is None:
             return super().sample(batch_size, beta=beta)
         uniform = stratified(self.uniform(batch_size), self.strata(batch_size))
-        index, leaf = self.tree.sample(uniform)
+        index, leaf = self.tree.draw(uniform)
         both, action, reward, discount = gather_inputs(
             self.ring, index, self.n_step, self.gamma_powers, self.dtype, kernels=self.kernels
         )
         weight = importance_weights(leaf, beta)
         return Batch(both, action, reward, discount, both[batch_size:], weight, index)
 
-    def update_priorities(self, index: Tensor, priority: Tensor) -> None:
-        """As :meth:`ReplayBuffer.update_priorities`, in two launches."""
+    def write_priorities(self, index: Tensor, priority: Tensor) -> None:
+        """As :meth:`ReplayBuffer.write_priorities`, in two launches."""
         if not self.kernels:
-            return super().update_priorities(index, priority)
+            return super().write_priorities(index, priority)
         assert isinstance(self.tree, BlockSums)
         self.tree.set_priorities(
             index, priority, self.max_priority, self.nonfinite_priority,

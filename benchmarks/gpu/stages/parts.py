@@ -112,7 +112,7 @@ def _replay(session: Session, batch_size: int) -> None:
             replay = make()
             index = replay.sample(size, beta=0.6).index
             priority = torch.rand(size, device=session.device)
-            call = partial(replay.update_priorities, index, priority)
+            call = partial(replay.write_priorities, index, priority)
             return {**session.time(call), "kernels": session.kernels(call)}
 
         session.measure(f"sample/B{batch_size}/{way}", sample)
@@ -147,7 +147,7 @@ def _tree(session: Session, batch_size: int, way: str) -> dict[str, Any]:
             shape = (replay.tree.levels, batch_size)
             uniform = torch.rand(shape, generator=generator, device=session.device)
             index, _ = draw(uniform)
-            replay.update_priorities(index, priority)
+            replay.write_priorities(index, priority)
         return (index,)
 
     if not session.on_cuda:

@@ -144,7 +144,7 @@ def _cycle(context: Context, net: str, size: int, batch_size: int) -> Workload:
     def run(repeats: int) -> None:
         for _ in range(repeats):
             batch = replay.sample(batch_size, beta=0.6)
-            replay.update_priorities(batch.index, priority)
+            replay.write_priorities(batch.index, priority)
 
     def check() -> None:
         batch = replay.sample(batch_size, beta=0.6)

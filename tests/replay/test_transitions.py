@@ -1,0 +1,343 @@
+"""Transitions handed to a replay one by one and in bulk come out as they went in."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastdqn import Batch, FastDQNError, ReplayBuffer, TimeStep
+
+pytestmark = pytest.mark.usefixtures("both_ways")
+
+SPACE = Box(-np.inf, np.inf, (2,), np.float32)
+GAMMA = 0.9
+NAMES = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
+
+
+class Games:
+    """Transitions [L, N] of made-up games, every frame unlike any other: (env, number)."""
+
+    def __init__(self, length, n, seed, *, ends=0.2, jumps=0.0):
+        g = np.random.default_rng(seed)
+        self.n, self.length = n, length
+        shape = (length, n)
+        self.action = g.integers(0, 5, shape)
+        self.reward = g.standard_normal(shape).astype(np.float32)
+        self.terminated = g.random(shape) < ends / 2
+        self.truncated = (g.random(shape) < ends / 2) & ~self.terminated
+        # Somebody restarted an env without telling: the next observation is another frame.
+        self.jumps = g.random(shape) < jumps
+        self.observation = np.zeros((*shape, 2), np.float32)
+        self.next_observation = np.zeros((*shape, 2), np.float32)
+        for env in range(n):
+            number = 0
+            for t in range(length):
+                if t == 0 or self.new(t, env):
+                    number += 1
+                self.observation[t, env] = env, number
+                number += 1
+                self.next_observation[t, env] = env, number
+
+    def new(self, t, env):
+        """Whether transition t does not go on where the one before it led."""
+        return t == 0 or bool(
+            self.terminated[t - 1, env] or self.truncated[t - 1, env] or self.jumps[t - 1, env]
+        )
+
+    def at(self, t):
+        return [getattr(self, name)[t] for name in NAMES]
+
+    def all(self, start=0, stop=None):
+        return [getattr(self, name)[start:stop] for name in NAMES]
+
+    def expected(self, t, env, n_step, stack, repeats):
+        """What a draw of transition t holds, in plain words; None: not all of it is there yet."""
+        stop = t
+        while not self.terminated[stop, env] and not self.truncated[stop, env]:
+            last = stop + 1 == self.length or self.new(stop + 1, env)
+            if stop - t + 1 == n_step or last:
+                break
+            stop += 1
+        reward = sum(GAMMA ** (i - t) * float(self.reward[i, env]) for i in range(t, stop + 1))
+        discount = 0.0 if self.terminated[stop, env] else GAMMA ** (stop - t + 1)
+        frames = [self.observation[t, env]]
+        start = t
+        while not self.new(start, env):
+            start -= 1
+            frames.insert(0, self.observation[start, env])
+        after = [*frames, *(self.next_observation[i, env] for i in range(t, stop + 1))]
+
+        def stacked(frames):
+            missing = [frames[0] if repeats else np.zeros(2)] * max(0, stack - len(frames))
+            return np.stack([*missing, *frames][-stack:])
+
+        return stacked(frames), int(self.action[t, env]), reward, discount, stacked(after)
+
+
+def replay_of(games, *, n_step=1, stack=None, padding="zero", rows=None, **kwargs):
+    rows = rows or 2 * games.length + 20
+    return ReplayBuffer(
+        rows * games.n, games.n, SPACE, frame_stack=stack, stack_padding=padding, n_step=n_step,
+        gamma=GAMMA, **kwargs,
+    )  # fmt: skip
+
+
+def drawn(replay):
+    """Every transition that may be drawn, by (env, number of its newest frame)."""
+    index = replay.tree.leaves.nonzero().flatten()
+    batch = replay.gather(index)
+    assert len(replay) == int(replay.drawable) == len(index)
+    stack = replay.frame_stack
+    found = {}
+    for i in range(len(index)):
+        s, following = (
+            part[i] if stack else part[i][None] for part in (batch.observation, batch[4])
+        )
+        key = tuple(int(x) for x in s[-1])
+        assert key not in found
+        found[key] = (
+            s,
+            int(batch.action[i]),
+            float(batch.reward[i]),
+            float(batch.discount[i]),
+            (following),
+        )
+    return found
+
+
+def check(replay, games, *, length=None, given_in=None):
+    """All that is drawable equals what was given, and all but the newest n are drawable."""
+    length = games.length if length is None else length
+    n_step, stack = replay.n_step, replay.frame_stack or 1
+    repeats = replay.stack_padding == "repeat"
+    expected = {}
+    for env in range(games.n):
+        given = [t for t in range(length) if given_in is None or given_in[t, env]]
+        for t in given:
+            key = tuple(int(x) for x in games.observation[t, env])
+            expected[key] = games.expected(t, env, n_step, stack, repeats)
+    found = drawn(replay)
+    assert set(found) <= set(expected)
+    for key, (s, action, reward, discount, following) in found.items():
+        want = expected[key]
+        np.testing.assert_array_equal(s, want[0])
+        assert action == want[1]
+        assert reward == pytest.approx(want[2], rel=1e-5, abs=1e-6)
+        assert discount == pytest.approx(want[3], rel=1e-6)
+        np.testing.assert_array_equal(following, want[4])
+    return len(expected) - len(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 4),
+    length=st.integers(1, 30),
+    stack=st.sampled_from([None, 1, 3]),
+    padding=st.sampled_from(["zero", "repeat"]),
+    n_step=st.integers(1, 4),
+    jumps=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 2**16),
+)
+def test_one_by_one_they_come_out_as_they_went_in(n, length, stack, padding, n_step, jumps, seed):
+    games = Games(length, n, seed, jumps=jumps)
+    replay = replay_of(games, n_step=n_step, stack=stack, padding=padding, prioritized=True)
+    for t in range(length):
+        replay.add_transition(*games.at(t))
+    replay.tree.check_valid()
+    missing = check(replay, games)
+    # Each waits for n rows; a row of s behind an end is one of them.
+    assert n * (n_step - 1) >= missing
+    if n_step == 1:
+        assert missing == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 3),
+    length=st.integers(0, 60),
+    parts=st.lists(st.integers(0, 60), max_size=3),
+    stack=st.sampled_from([None, 3]),
+    n_step=st.integers(1, 4),
+    rows=st.integers(9, 40),
+    jumps=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 2**16),
+)
+def test_in_bulk_the_replay_is_the_same(n, length, parts, stack, n_step, rows, jumps, seed):
+    """Row by row, leaf by leaf, also where the ring goes round several times."""
+    games = Games(length, n, seed, jumps=jumps)
+    one, bulk = (
+        replay_of(games, n_step=n_step, stack=stack, rows=rows, prioritized=True) for _ in range(2)
+    )
+    starts = []
+    for t in range(length):
+        one.add_transition(*games.at(t))
+        starts.append(one._index(one.cursor - 1))
+    cuts = sorted({0, length, *(min(part, length) for part in parts)})
+    index = [bulk.extend(*games.all(a, b)) for a, b in pairwise(cuts)]
+    if length:
+        assert torch.equal(torch.cat(index), torch.stack(starts))
+    assert torch.equal(one.cursor, bulk.cursor)
+    assert torch.equal(one.tree.leaves > 0, bulk.tree.leaves > 0)
+    assert torch.allclose(one.tree.leaves, bulk.tree.leaves)
+    bulk.tree.check_valid()
+    on = one.tree.leaves.nonzero().flatten()
+    for a, b in zip(one.gather(on), bulk.gather(on), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(one.latest(), bulk.latest())
+    assert one._rows_added <= int(one.cursor.min()) + 1 == max(bulk._rows_added, 0)
+
+
+def test_what_two_transitions_share_is_stored_once():
+    games = Games(40, 1, 0, ends=0.0)
+    replay = replay_of(games)
+    for t in range(40):
+        replay.add_transition(*games.at(t))
+    assert int(replay.cursor) == 40  # 41 rows for 40 transitions
+    ending = Games(40, 1, 0, ends=0.5)
+    replay = replay_of(ending)
+    replay.extend(*ending.all())
+    ends = int((ending.terminated | ending.truncated)[:-1].sum())
+    assert int(replay.cursor) == 40 + ends
+
+
+def test_by_hand():
+    """Two games of two and one steps; gamma 0.5, n = 2."""
+    replay = ReplayBuffer(20, 1, Box(0, 9, (1,), np.float32), n_step=2, gamma=0.5)
+    s, following = (np.array(x, np.float32)[:, None] for x in ([0, 1, 5, 6], [1, 2, 6, 7]))
+    ends = np.array([False, True, False, False])
+    no = np.zeros(4, bool)
+    reward = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+    index = replay.extend(s, np.arange(4), reward, following, ends, no)
+    assert index.tolist() == [0, 1, 3, 4]  # rows 0 1 2, then 5 6 7 as rows 3 4 5
+    batch = replay.gather(index[:3])
+    assert batch.observation.flatten().tolist() == [0, 1, 5]
+    assert batch.action.tolist() == [0, 1, 2]
+    assert batch.reward.tolist() == [2.0, 2.0, 5.0]  # 1 + 2/2, 2, 3 + 4/2
+    assert batch.discount.tolist() == [0.0, 0.0, 0.25]
+    assert batch.next_observation.flatten().tolist() == [2, 2, 7]
+    assert batch.weight.tolist() == [1, 1, 1] and batch.index is not None
+    with pytest.raises(FastDQNError, match="row 4, which starts no transition"):
+        replay.gather(index[3:])
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_envs_that_are_left_out_stay_as_they_are(n_step):
+    g = np.random.default_rng(3)
+    games = Games(60, 3, 3)
+    mask = g.random((60, 3)) < 0.6
+    # What is masked out never happened: give the next one of that env its place.
+    given, at = np.zeros((60, 3), bool), np.zeros(3, int)
+    replay = replay_of(games, n_step=n_step, prioritized=True)
+    alone = [replay_of(Games(1, 1, 0), n_step=n_step, rows=140) for _ in range(3)]
+    for t in range(60):
+        row = [np.stack([part[at[env], env] for env in range(3)]) for part in games.all()]
+        replay.add_transition(*row, mask=mask[t])
+        for env in np.flatnonzero(mask[t]):
+            alone[env].add_transition(*(part[at[env], env][None] for part in games.all()))
+            given[at[env], env] = True
+            at[env] += 1
+        on = replay.tree.leaves.nonzero().flatten()
+        if len(on) > 4:  # a written priority stays
+            replay.update_priorities(on[:4], torch.full((4,), 0.25))
+            assert torch.allclose(replay.tree.get(on[:4]), torch.tensor(0.25 + 1e-6) ** 0.6)
+    assert check(replay, games, given_in=given) <= 3 * (n_step - 1)
+    assert replay.cursor.tolist() == [int(one.cursor) for one in alone]
+    assert len(replay) == sum(map(len, alone))
+    assert replay._rows_added <= int(replay.cursor.min()) + 1
+
+
+def test_rows_and_transitions_may_alternate():
+    games = Games(6, 2, 5, ends=0.0)
+    replay, n = replay_of(games), 2
+    no = np.zeros(n, bool)
+    replay.add(TimeStep(games.observation[0], np.zeros(n, np.float32), no, no, ~no), None)
+    for t in range(6):
+        if t % 2:
+            replay.add_transition(*games.at(t))
+        else:
+            row = TimeStep(games.next_observation[t], games.reward[t], no, no, no)
+            replay.add(row, games.action[t])
+    assert check(replay, games) == 0 and len(replay) == 12
+
+
+def test_tensors_other_dtypes_and_files_will_do(tmp_path):
+    games = Games(30, 1, 1)
+    first, second, third = (replay_of(games) for _ in range(3))
+    for t in range(30):
+        first.add_transition(*games.at(t))
+        second.add_transition(*map(torch.from_numpy, games.at(t)))
+    files = []
+    for name, array in zip(NAMES, games.all(), strict=True):
+        wide = array.astype(np.float64) if name in ("observation", "reward") else array
+        np.save(tmp_path / f"{name}.npy", wide[:, 0])
+        files.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+    third.extend(*files)
+    for other in (second, third):
+        for name, value in first.ring.state_dict().items():
+            assert torch.equal(value, other.ring.state_dict()[name]), name
+
+
+def test_images_and_scalars_are_frames_too():
+    for shape in ((), (1, 6, 6)):
+        space = Box(0, 255, shape, np.uint8)
+        replay = ReplayBuffer(40, 2, space, frame_stack=2)
+        g = np.random.default_rng(0)
+        s = g.integers(0, 256, (6, 2, *shape), dtype=np.uint8)
+        no, zeros = np.zeros((5, 2), bool), np.zeros((5, 2))
+        index = replay.extend(s[:-1], zeros.astype(int), zeros, s[1:], no, no)
+        batch = replay.gather(index.flatten())
+        assert torch.equal(batch.observation[:, -1], torch.from_numpy(s[:-1]).flatten(0, 1))
+        assert torch.equal(batch.next_observation[:, -1], torch.from_numpy(s[1:]).flatten(0, 1))
+        assert torch.equal(batch.next_observation[:, 0], batch.observation[:, 1])
+
+
+def test_empty_again():
+    games = Games(20, 2, 0)
+    replay = replay_of(games, prioritized=True)
+    assert len(replay) == 0 and replay  # empty, but there
+    replay.extend(*games.all())
+    replay.update_priorities(replay.tree.leaves.nonzero().flatten()[:3], torch.full((3,), 9.0))
+    before = drawn(replay)
+    replay.clear()
+    assert len(replay) == 0 and replay.max_priority == 1 and not replay.tree.leaves.any()
+    with pytest.raises(FastDQNError, match="holds 0 rows"):
+        replay.sample(2)
+    replay.extend(*games.all())
+    assert drawn(replay).keys() == before.keys()
+    assert isinstance(replay.sample(4), Batch)
+    assert replay.storage["action"].shape == (replay.rows, 2)
+
+
+# --- planted faults --------------------------------------------------------------------------
+
+
+def _never_anew(replay, observation):
+    return replay.cursor < 0
+
+
+def _always_anew(replay, observation):
+    return torch.ones_like(replay.cursor, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("fault", [_never_anew, _always_anew])
+def test_a_planted_fault_is_found(fault, monkeypatch):
+    from fastdqn.replay import transitions
+
+    monkeypatch.setattr(transitions, "_starts_anew", fault)
+    games = Games(40, 2, 0, ends=0.3)
+    replay = replay_of(games, stack=3)
+    replay._loops = None
+    try:
+        for t in range(40):
+            replay.add_transition(*games.at(t))
+        check(replay, games)
+        found = int(replay.cursor[0]) != 40 + int(
+            (games.terminated | games.truncated)[:-1, 0].sum()
+        )
+    except AssertionError:
+        found = True
+    assert found
