@@ -23,7 +23,7 @@ from fastdqn.replay.add_rows import add_rows
 from fastdqn.replay.buffer_torch import BufferInTorch
 from fastdqn.replay.captured_add import CapturedAdds
 from fastdqn.replay.frame_ring import FrameRing
-from fastdqn.replay.incoming import Incoming, check_index, check_values
+from fastdqn.replay.incoming import Incoming, check_beta, check_index, check_values
 from fastdqn.replay.memory_plan import MemoryPlan
 from fastdqn.replay.priorities import LARGEST_PRIORITY, check_exponent_and_epsilon
 from fastdqn.replay.replay_plan import plan_replay, rows_per_env, warn_of_lost_rows
@@ -106,6 +106,7 @@ class ReplayBuffer:
         reward_clip = check_argument("reward_clip", reward_clip, float | None, ABOVE_ZERO)
         num_actions = check_argument("num_actions", num_actions, int | None, Range(1, 2**31))
         seed = check_argument("seed", seed, int)
+        check_argument("prioritized", prioritized, bool)
         check_exponent_and_epsilon(alpha, priority_epsilon)
         self.rows = rows_per_env(capacity, num_envs, frame_stack, n_step)
         warn_of_lost_rows(self.rows, frame_stack, n_step)
@@ -402,8 +403,8 @@ class ReplayBuffer:
         """
         if type(batch_size) is not int or batch_size < 1:
             batch_size = check_argument("batch_size", batch_size, int, Range(1, 2**31))
-        if type(beta) is not float and not isinstance(beta, Tensor):
-            beta = float(check_argument("beta", beta, float, Range(0.0)))
+        if type(beta) is not float or not beta >= 0:
+            beta = check_beta(beta, self.device)
         if self._rows_added < self.n_step + 2:
             raise FastDQNError(
                 f"The replay holds {self._rows_added} rows per env and can be sampled from "
@@ -435,6 +436,8 @@ class ReplayBuffer:
         """
         check_index(index, self.capacity, self.device)
         check_values("priority", priority, index, self.device)
+        if not len(index):
+            return
         if self.device.type != "cpu":
             inside = (index >= 0) & (index < self.capacity)
             self.invalid.logical_or_(~inside.all())

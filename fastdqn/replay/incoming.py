@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastdqn.errors import FastDQNError
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import Range
+from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.types import Array, TimeStep
 
 _FLAGS = ("terminated", "truncated", "first", "reset", "mask")
@@ -168,6 +170,20 @@ def check_values(name: str, values: Any, index: Tensor, device: torch.device) ->
             f"{name} has shape {list(values.shape)}, where index has {list(index.shape)}; use one "
             f"number for each."
         )
+
+
+def check_beta(beta: Any, device: torch.device) -> float | Tensor:
+    """The exponent of importance weights, or a ConfigError where it is none."""
+    if not isinstance(beta, Tensor):
+        return float(check_argument("beta", beta, float, Range(0.0)))
+    if beta.dim():
+        raise ConfigError(f"beta has shape {list(beta.shape)}; use one number, 0-d.")
+    if beta.device.type != device.type:
+        raise ConfigError(
+            f"beta is on {beta.device}, where the replay is on {device}; move it with "
+            f".to({str(device)!r})."
+        )
+    return beta
 
 
 def check_uniform(uniform: Any, levels: int, device: torch.device) -> None:

@@ -11,6 +11,7 @@ errors would crowd out all others, and a TD error of 2^86 is that of a network g
 
 from __future__ import annotations
 
+from fastdqn.config.arguments import check_argument
 from fastdqn.errors import ConfigError
 
 LARGEST_PRIORITY = 2.0**86
@@ -21,6 +22,8 @@ def check_exponent_and_epsilon(alpha: float, priority_epsilon: float) -> None:
     """Raise ConfigError where one of them is out of its range."""
     values = {"alpha": alpha, "priority_epsilon": priority_epsilon}
     for name, (low, high) in _RANGES.items():
+        if not isinstance(values[name], float):
+            check_argument(name, values[name], float)
         if not low <= values[name] <= high:  # also refuses NaN
             raise ConfigError(
                 f"{name} = {values[name]!r} is out of range; use a number from {low:g} to {high:g}."

@@ -33,7 +33,8 @@ PLAIN = re.compile(
     (leave|lower|drop|use|take|remove|unset) (it|them|that|that one|one|one of them)
     (leave|set) (it|that|them|one of them)( out| None| to None)?( at 1)?
     leave it out to take all of the weights
-    use (numbers from 0 to {}|one number for each( of B rows, \[B\])?|those where replay.tree.leaves > 0)
+    use (numbers from 0 to {}|those where replay.tree.leaves > 0)
+    use one number for each( of B rows, \[B\])?
     use float32 numbers from 0 to 1 on {}, \[{}, B\]
     make it (bool|int64|float32)
     pass a NumPy array or a tensor of shape {}

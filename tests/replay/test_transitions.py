@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from helpers.capture_laws import CaptureLaws
+from helpers.capture_parts import capture_on_tape
+from helpers.tape import TapedStep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdqn import Batch, FastDQNError, ReplayBuffer, TimeStep
+from fastdqn.replay import transitions
+from fastdqn.replay.transitions import add_transition
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -312,6 +317,46 @@ def test_empty_again():
     assert replay.storage["action"].shape == (replay.rows, 2)
 
 
+# --- as on a GPU ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_captured_or_not_the_replay_is_the_same(masked, both_ways, monkeypatch):
+    if both_ways == "loops":
+        pytest.skip("nothing is captured")
+    games = Games(50, 2, 1, jumps=0.1)
+    g = np.random.default_rng(0)
+    masks = [{"mask": g.random(2) < 0.7} if masked else {} for _ in range(50)]
+    plain = replay_of(games, n_step=2, stack=2, prioritized=True)
+    capture_on_tape(monkeypatch)
+    made = TapedStep.made
+    captured = replay_of(games, n_step=2, stack=2, prioritized=True, mode="graph")
+    for t in range(50):
+        plain.add_transition(*games.at(t), **masks[t])
+        captured.add_transition(*games.at(t), **masks[t])
+    assert TapedStep.made - made == 1
+    for name, value in plain.state_dict()["ring"].items():
+        assert torch.equal(value, captured.ring.state_dict()[name]), name
+    assert torch.equal(plain.tree.leaves, captured.tree.leaves)
+    assert torch.equal(plain.cursor, captured.cursor) and int(plain.cursor.min()) > 30
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_adding_keeps_the_laws_of_capture(masked, both_ways):
+    if both_ways == "loops":
+        pytest.skip("nothing is captured")
+    games = Games(20, 2, 1, ends=0.4)
+    replay = replay_of(games, n_step=3, stack=2, prioritized=True)
+    parts = [[torch.from_numpy(part) for part in games.at(t)] for t in range(20)]
+    for t in range(10):
+        replay.add_transition(*parts[t])
+    mask = (torch.tensor([True, False]),) if masked else ()
+    with CaptureLaws() as laws:
+        for t in range(10, 20):
+            add_transition(replay, *parts[t], *mask)
+    assert laws.broken == [] and laws.operators > 100
+
+
 # --- planted faults --------------------------------------------------------------------------
 
 
@@ -325,8 +370,6 @@ def _always_anew(replay, observation):
 
 @pytest.mark.parametrize("fault", [_never_anew, _always_anew])
 def test_a_planted_fault_is_found(fault, monkeypatch):
-    from fastdqn.replay import transitions
-
     monkeypatch.setattr(transitions, "_starts_anew", fault)
     games = Games(40, 2, 0, ends=0.3)
     replay = replay_of(games, stack=3)
