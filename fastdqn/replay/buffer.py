@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from fastdqn.replay.buffer_numba import BufferInNumba
 
 
-_TRANSITION = [
-    "observation", "action", "reward", "next_observation", "terminated", "truncated", "mask"
-]  # fmt: skip
+_TRANSITION = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
 
 
 class ReplayBuffer:
@@ -275,7 +273,7 @@ class ReplayBuffer:
         arrays = [observation, action, reward, next_observation, terminated, truncated]
         if mask is not None:
             arrays.append(mask)
-        self._incoming.check(_TRANSITION[: len(arrays)], arrays)
+        self._incoming.check(_TRANSITION + ("mask",) * (mask is not None), arrays)
         before, action, reward, following, *ends = parts = self._staged(arrays, 1)
         loops = self._loops if mask is None and self._rows_added >= self.n_step else None
         if loops is not None and loops.all_go_on(self, before):
@@ -325,7 +323,7 @@ class ReplayBuffer:
             arrays = [array[:, None] for array in arrays]
         first = arrays[0]
         length = first.shape[0] if isinstance(first, Array) and len(first.shape) else 0
-        self._incoming.check(_TRANSITION[:6], arrays, (length,))
+        self._incoming.check(_TRANSITION, arrays, (length,))
         index = extend(self, arrays)
         if length:
             self._rows_added = int(self.cursor.min()) + 1
@@ -434,7 +432,7 @@ class ReplayBuffer:
                 row's: nothing is written then. A GPU leaves such an index out and says so in
                 :meth:`check_valid`.
         """
-        check_index(index, self.capacity, self.device)
+        check_index(index, self.capacity, self.device, later=self._loops is not None)
         check_values("priority", priority, index, self.device)
         if not len(index):
             return
@@ -442,7 +440,9 @@ class ReplayBuffer:
             inside = (index >= 0) & (index < self.capacity)
             self.invalid.logical_or_(~inside.all())
             index = torch.where(inside, index, self._newest[0])  # a row that is off and stays so
-        self.write_priorities(index, priority.detach().to(torch.float32))
+        if priority.requires_grad or priority.dtype != torch.float32:
+            priority = priority.detach().to(torch.float32)
+        self.write_priorities(index, priority)
 
     def write_priorities(self, index: Tensor, priority: Tensor) -> None:
         """As :meth:`update_priorities`, unchecked: for a batch just drawn, in a CUDA graph too."""

@@ -19,6 +19,13 @@ from fastdqn.types import Array, TimeStep
 
 _FLAGS = ("terminated", "truncated", "first", "reset", "mask")
 _FRAMES = ("observation", "next_observation", "reset_observation")
+_ROW = ("observation", "reward", "terminated", "truncated", "first")
+# By whether there are actions, and a second row.
+_ROWS = {
+    (acted, two): _ROW + ("action",) * acted + ("reset_observation", "reset") * two
+    for acted in (False, True)
+    for two in (False, True)
+}
 _KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
 
 
@@ -61,15 +68,12 @@ class Incoming:
                 f"step is {type(step).__name__}; pass a fastdqn.TimeStep, as envs.recv() returns "
                 f"it."
             ) from None
-        arrays = [observation, reward, terminated, truncated, first]
-        names = ["observation", "reward", "terminated", "truncated", "first"]
+        arrays: list[Any] = [observation, reward, terminated, truncated, first]
         if actions is not None:
             arrays.append(actions)
-            names.append("action")
         if reset is not None:
-            arrays += [before, reset]  # type: ignore[list-item]
-            names += ["reset_observation", "reset"]
-        self.check(names, arrays)
+            arrays += [before, reset]
+        self.check(_ROWS[actions is not None, reset is not None], arrays)
         if (actions is None or anew) and not bool(first.all()):
             raise FastDQNError(
                 "first is not set for every env in "
@@ -78,7 +82,7 @@ class Incoming:
             )
         return arrays if actions is None else arrays[:5] + arrays[6:]
 
-    def check(self, names: list[str], arrays: list[Array], lead: tuple[int, ...] = ()) -> None:
+    def check(self, names: tuple[str, ...], arrays: list[Any], lead: tuple[int, ...] = ()) -> None:
         """Refuse arrays that do not belong to N envs; each is [*lead, N, ...].
 
         Raises:
@@ -86,7 +90,7 @@ class Incoming:
                 on the host is out of range.
         """
         try:
-            seen = (*names, *[part for a in arrays for part in (a.shape, a.dtype)])
+            seen = (names, *[a.shape for a in arrays], *[a.dtype for a in arrays])
             known = seen in self._met
         except (AttributeError, TypeError):
             known, seen = False, ()
@@ -142,12 +146,19 @@ class Incoming:
             )
 
 
-def check_index(index: Any, capacity: int, device: torch.device) -> None:
-    """Refuse what are no rows [B], by a FastDQNError; their range where they lie on the host."""
+def check_index(index: Any, capacity: int, device: torch.device, *, later: bool = False) -> None:
+    """Refuse what are no rows [B], by a FastDQNError.
+
+    Args:
+        index: To be int64.
+        capacity: How many rows there are.
+        device: Of the replay; on a CPU the range is looked at, too.
+        later: But what comes next looks at the range.
+    """
     _check_vector("index", index, device)
     if index.dtype != torch.int64:
         raise FastDQNError(f"index is {index.dtype}; make it int64 with .long().")
-    if device.type == "cpu" and len(index):
+    if device.type == "cpu" and not later and len(index):
         check_inside(bool(((index >= 0) & (index < capacity)).all()), index, capacity)
 
 
