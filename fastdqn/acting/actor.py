@@ -8,7 +8,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
-from fastdqn.acting import exploration, exploration_numba
+from fastdqn.acting import exploration
 from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError
@@ -76,8 +76,11 @@ class Actor:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
-        way = exploration_numba if loops.choose_loops(self.device) else exploration
-        self._epsilon_greedy = way.epsilon_greedy
+        self._epsilon_greedy = exploration.epsilon_greedy
+        if loops.choose_loops(self.device):
+            from fastdqn.acting import exploration_numba  # Numba, which takes 0.2 s
+
+            self._epsilon_greedy = exploration_numba.epsilon_greedy
         # A function of the replay, not of one: what is compiled serves the next one, too.
         self._chosen = compile_pure(_chosen_from, self.mode, compile_backend)
         # By `to_host`; a graph goes with the replay whose memory it reads.

@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from tensordict import TensorDict
 from torch import Tensor
 
 from fastdqn.errors import CheckpointError
-from fastdqn.replay.gather_numba import GatherInNumba
 from fastdqn.replay.gather_torch import GatherInTorch
 from fastdqn.replay.pages import resident_zeros
 from fastdqn.system import loops
 from fastdqn.types import StackPadding
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+    from fastdqn.replay.gather_numba import GatherInNumba
 
 # What a row holds beside its frame, and at which byte. They lie side by side, for rows are drawn
 # at random and what lies together comes from memory together.
@@ -78,31 +81,42 @@ class FrameRing:
         self._scalars = resident_zeros(
             (rows, num_envs, _SCALAR_BYTES), dtype=torch.uint8, device=self.device
         )
-        scalars = {
-            name: self._scalars.view(dtype)[..., byte // dtype.itemsize]
+        self._flat = {
+            name: self._scalars.view(dtype)[..., byte // dtype.itemsize].view(-1)
             for name, (dtype, byte) in _SCALARS.items()
         }
-        self.storage = TensorDict(
-            {"observation": self._frames[:-1].view(rows, num_envs, *frame_shape), **scalars},
-            batch_size=[rows, num_envs],
-            device=self.device,
-        )
-        # Flat views, looked up once: indexing a TensorDict costs five times the gather itself.
-        self._flat = {name: self.storage.get(name).view(-1) for name in _SCALARS}
+        self._storage: TensorDict | None = None
         layout = (self._frames, self._flat, num_envs, frame_stack, self.repeats)
         self._torch = GatherInTorch(*layout)
         self._way: GatherInTorch | GatherInNumba = self._torch
+        self.in_numba: GatherInNumba | None = None
+        """The loops that do the work; None: torch does it."""
         if loops.choose_loops(self.device, compiled):
-            self._way = GatherInNumba(*layout)
+            from fastdqn.replay.gather_numba import GatherInNumba  # Numba, which takes 0.2 s
+
+            self._way = self.in_numba = GatherInNumba(*layout)
 
     def use_torch(self) -> None:
         """Let torch do the work from now on, on the same memory."""
-        self._way = self._torch
+        self._way, self.in_numba = self._torch, None
 
     @property
-    def in_numba(self) -> GatherInNumba | None:
-        """The loops that do the work; None: torch does it."""
-        return self._way if isinstance(self._way, GatherInNumba) else None
+    def storage(self) -> TensorDict:
+        """The rows as a TensorDict [T, N]: views, not to be written to.
+
+        Made when it is asked for, for tensordict takes as long to import as torch.
+        """
+        if self._storage is None:
+            from tensordict import TensorDict
+
+            shape = (self.rows, self.num_envs)
+            rows = {"observation": self._frames[:-1], **self._flat}
+            self._storage = TensorDict(
+                {name: flat.view(*shape, *flat.shape[1:]) for name, flat in rows.items()},
+                batch_size=shape,
+                device=self.device,
+            )
+        return self._storage
 
     @property
     def frames(self) -> Tensor:

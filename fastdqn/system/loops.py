@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,19 @@ from torch import Tensor
 
 from fastdqn.errors import ConfigError
 
-try:
-    from numba import njit
-except ImportError:
-    njit = None
+
+@cache
+def find_njit() -> Callable[..., Any] | None:
+    """Numba's compiler, or None where it is not installed.
+
+    It takes 0.2 s to import, so whoever has loops imports their module where they are to run.
+    """
+    try:
+        from numba import njit
+    except ImportError:
+        return None
+    compiler: Callable[..., Any] = njit
+    return compiler
 
 
 def choose_loops(device: torch.device, insist: bool | None = None) -> bool:
@@ -29,13 +39,16 @@ def choose_loops(device: torch.device, insist: bool | None = None) -> bool:
     """
     if insist and device.type != "cpu":
         raise ConfigError(f"compiled = True wants device = 'cpu', not {str(device)!r}.")
-    if insist and njit is None:
+    if device.type != "cpu" or insist is False:
+        return False
+    if insist and find_njit() is None:
         raise ConfigError("compiled = True needs Numba: pip install 'fastdqn[cpu]'.")
-    return device.type == "cpu" and njit is not None and insist is not False
+    return find_njit() is not None
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Machine code at the first call, kept on disk for the next process where that can be."""
+    njit = find_njit()
     if njit is None:
         return function
     try:

@@ -14,7 +14,7 @@ from fastdqn.config.fields import fields_of
 from fastdqn.errors import ConfigError
 from fastdqn.replay import priorities
 from fastdqn.replay.buffer import ReplayBuffer
-from fastdqn.system.loops import njit
+from fastdqn.system.loops import find_njit
 from fastdqn.types import TimeStep
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -26,7 +26,7 @@ both_ways = pytest.mark.parametrize("way", list(WAYS))
 
 def filled(way, **kwargs):
     """Twelve drawable rows of one episode, of which the update is tested on all."""
-    if way == "loops" and njit is None:
+    if way == "loops" and find_njit() is None:
         pytest.skip("needs Numba")
     arguments = {**WAYS.get(way, {}), **kwargs}
     space = Box(-np.inf, np.inf, (1,), np.float32)
