@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class EnvStream(Protocol):
     """N environments as one stream of rows (see :class:`fastdqn.types.TimeStep`).
 
+    A subclass gets :meth:`step`; a class with all the rest, but without that, is a stream, too.
+
     Actions are counted from 0 here; a stream whose space starts elsewhere adds ``action_start``
     itself. Optional: ``state_dict()`` and ``load_state_dict(state)``, called between :meth:`recv`
     and :meth:`send`, which make a resumed run exact. The state is made of dictionaries, lists,
@@ -42,13 +44,22 @@ class EnvStream(Protocol):
         """Wait for the rows that the last :meth:`send` leads to."""
         ...
 
+    def step(self, actions: Array) -> TimeStep:
+        """:meth:`send` and :meth:`recv`, with nothing to do in between.
+
+        Args:
+            actions: int [N] in [0, num_actions).
+        """
+        self.send(actions)
+        return self.recv()
+
     def close(self) -> None:
         """Release the envs."""
         ...
 
 
 def is_stream(envs: object) -> bool:
-    """Whether it has all that :class:`EnvStream` names, be it through a ``__getattr__``.
+    """Whether it has all that a run asks of an :class:`EnvStream`, be it through a ``__getattr__``.
 
     ``isinstance`` does not look there since Python 3.12.
     """

@@ -58,6 +58,11 @@ class WatchedStream:
         finally:
             dog.since = None
 
+    def step(self, actions: Array) -> TimeStep:
+        """Both."""
+        self.send(actions)
+        return self.recv()
+
     def close(self) -> None:
         """Release the envs."""
         dog = self._watchdog

@@ -43,6 +43,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from fastdqn.envs.stream import EnvStream
 from fastdqn.types import TimeStep
 
 TERMINATED, TRUNCATED, BOTH, UNFLAGGED = range(4)
@@ -437,7 +438,7 @@ class ScriptedEnv(gymnasium.Env):
         return self._buffer if self.reuse_buffer else self._buffer.copy()
 
 
-class ScriptedStream:
+class ScriptedStream(EnvStream):
     """A script as an EnvStream, with lost lives and resets without a flag if it has them.
 
     Args:
