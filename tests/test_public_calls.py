@@ -229,8 +229,10 @@ CALLS = [
     (fastdqn.load, ("nowhere",), {"checkpoint": "newest"}, "checkpoint = 'newest'"),
     (fastdqn.load, ("nowhere",), {"network": nn.Linear}, "an instance"),
     # Runs.
-    (train, ("cartpole",), r"config = 'cartpole' .*fastdqn\.presets\(\)\['cartpole'\]"),
-    (train, ("no such",), "config = 'no such'"),
+    (train, ("cartpol",), r"config = 'cartpol' is neither .*did you mean 'cartpole'"),
+    (train, ("no such",), "no env 'no such'"),
+    (train, ("CartPol-v1",), "did you mean 'CartPole-v1'"),
+    (train, ("",), "no env ''"),
     (train, ({"num_envs": 2},), r"Config\(\*\*config\)"),
     (train, (Config,), r"Config\(\)"),
     (train, (), {"envs": "CartPole-v1"}, "envs = 'CartPole-v1' .* env_id"),

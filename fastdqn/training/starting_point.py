@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastdqn.config.config import Config
 from fastdqn.config.env_ids import check_env_id
-from fastdqn.config.presets import preset
+from fastdqn.config.presets import preset, presets
+from fastdqn.errors import ConfigError, EnvError, nearest
 
 _BY_ID = {
     "CartPole-v1": "cartpole",
@@ -55,6 +57,26 @@ def config_for(env_id: str, **changes: Any) -> Config:
         ConfigError: Where a change is none.
     """
     return choose(env_id, changes)[0]
+
+
+def config_named(name: str) -> Config:
+    """The preset of this name, or :func:`config_for` where it is the id of an env.
+
+    Raises:
+        ConfigError: Where it is neither, but nearly a preset.
+        EnvError: Where it is neither, the env cannot be made, or it is nothing for a DQN.
+    """
+    known = presets()
+    if name in known:
+        return known[name]
+    try:
+        check_env_id(name)
+    except EnvError:
+        alike = nearest(name, list(known))
+        if alike and not re.search(r"[/:]|-v\d+$", name):
+            raise ConfigError(f"config = {name!r} is neither a preset nor an env{alike}.") from None
+        raise
+    return config_for(name)
 
 
 def choose(env_id: str, changes: Mapping[str, Any]) -> tuple[Config, StartingPoint]:

@@ -10,7 +10,6 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from fastdqn.config.config import Config
-from fastdqn.config.presets import presets
 from fastdqn.envs import EnvStream
 from fastdqn.errors import ConfigError, EnvFailure, TrainingError
 from fastdqn.learning.objectives import Objective
@@ -20,11 +19,12 @@ from fastdqn.system.process_state import torch_as_before
 from fastdqn.system.signals import StopSignals
 from fastdqn.training.build import keep_memory_for
 from fastdqn.training.observer import Observer, OnLog
+from fastdqn.training.starting_point import config_named
 from fastdqn.training.trainer import Trainer, TrainResult
 
 
 def train(
-    config: Config,
+    config: Config | str,
     *,
     envs: VectorEnv | EnvStream | None = None,
     eval_envs: VectorEnv | EnvStream | None = None,
@@ -48,7 +48,8 @@ def train(
     that draws from those does not repeat.
 
     Args:
-        config: Everything else.
+        config: Everything else; or the name of a preset, or an env's id, which stands for
+            ``fastdqn.config_for(env_id)``.
         envs: Instead of ``config.env_id``; their number replaces ``config.num_envs``. They are
             closed at the end.
         eval_envs: For evaluation; with ``envs`` and without these there is none.
@@ -71,6 +72,8 @@ def train(
             Envs that do not return within ``step_timeout_s`` end the process (exit code 70).
         KeyboardInterrupt, SystemExit: See above.
     """
+    if isinstance(config, str):
+        config = config_named(config)
     _check(config, initial, on_log)
     _check_envs(envs, eval_envs)
     if initial is not None:
@@ -86,10 +89,6 @@ def train(
 
 def _check(config: Any, initial: Any, on_log: Any) -> None:
     """Refuse, by a ConfigError, what is of another type, and modes of torch that updates refuse."""
-    if isinstance(config, str):
-        known = config in presets()
-        fix = f"fastdqn.presets()[{config!r}]" if known else "a fastdqn.Config(env_id=...)"
-        raise ConfigError(f"config = {config!r} is a text; pass {fix}.")
     if not isinstance(config, Config):
         fix = "fastdqn.Config(**config)" if isinstance(config, dict) else "fastdqn.Config()"
         raise ConfigError(f"config is {_kind(config)}; pass {fix}.")

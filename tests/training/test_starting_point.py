@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+import fastdqn
 from fastdqn import ConfigError, EnvError, config_for
 from fastdqn.cli.main import main
 from fastdqn.cli.train_arguments import train_config
@@ -133,3 +134,34 @@ def test_the_command_that_looks_at_an_env(capsys):
     assert rows["network"].startswith("MLP, ") and rows["time limit"] == "100 steps"
     assert main(["envs", "CartPole-v1", "--observation-keys", "x"]) == 2
     assert "observation_keys = ['x'] has no effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["cartpole", "CartPole-v1", "catch", "FrozenLake-v1"])
+def test_train_takes_the_name_of_a_preset_or_of_an_env(monkeypatch, name):
+    asked = []
+    monkeypatch.setattr(
+        "fastdqn.training.train.train_until_stopped", lambda c, *_, **__: asked.append(c)
+    )
+    fastdqn.train(name)
+    assert asked == [preset(name) if "-v" not in name else config_for(name)]
+
+
+def test_a_name_trains(monkeypatch, tmp_path):
+    """To the end: from a name to a policy, with the fields of a preset that is short."""
+    short = preset("cartpole").replace(
+        total_env_steps=400, learning_starts_env_steps=200, eval_episodes=0, replay_capacity=400,
+        run_dir=str(tmp_path / "run"),
+    )  # fmt: skip
+    monkeypatch.setattr("fastdqn.training.starting_point.presets", lambda: {"short": short})
+    result = fastdqn.train("short")
+    assert result.summary["env_steps"] == 400
+    assert result.policy.act(np.zeros(4, np.float32)) in (0, 1)
+
+
+def test_a_name_that_is_nearly_one_says_which():
+    with pytest.raises(ConfigError, match=r"'cartpol' .*did you mean 'cartpole'"):
+        fastdqn.train("cartpol")
+    with pytest.raises(EnvError, match="did you mean 'CartPole-v1'"):
+        fastdqn.train("CartPol-v1")
+    with pytest.raises(EnvError, match="discretise"):
+        fastdqn.train("Pendulum-v1")
