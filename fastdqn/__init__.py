@@ -6,10 +6,10 @@ Every public name is loaded on first use, so that ``import fastdqn``, the comman
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fastdqn._lazy import attach
 from fastdqn._version import __version__
 
 # torch looks once, at a process's first product on CUDA, whether cuBLAS will repeat its results;
@@ -30,6 +30,8 @@ _HOME = {
     "Actor": "acting.actor",
     "Learner": "learning.learner",
     "UpdateResult": "learning.learner",
+    "QNetwork": "networks.q_network",
+    "make_network": "networks.make",
     "ReplayBuffer": "replay.buffer",
     "SumTree": "replay.sum_tree",
     "Batch": "types",
@@ -37,6 +39,9 @@ _HOME = {
     "EnvStream": "envs",
     "AtariProtocol": "envs",
     "make_envs": "envs",
+    "EpisodeStatistics": "training.episode_statistics",
+    "linear_schedule": "training.schedules",
+    "exponential_schedule": "training.schedules",
     "MemoryPlan": "replay.memory_plan",
     "FastDQNError": "errors",
     "ConfigError": "errors",
@@ -46,10 +51,48 @@ _HOME = {
     "TrainingError": "errors",
     "EnvFailure": "errors",
 }
+_MODULES = ("learning", "networks")
 
-__all__ = [*_HOME, "__version__"]
+__all__ = [
+    "Actor",
+    "AtariProtocol",
+    "Batch",
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "EnvError",
+    "EnvFailure",
+    "EnvStream",
+    "EpisodeStatistics",
+    "EvalResult",
+    "FastDQNError",
+    "Learner",
+    "MemoryPlan",
+    "MemoryPlanError",
+    "Policy",
+    "QNetwork",
+    "ReplayBuffer",
+    "SumTree",
+    "TimeStep",
+    "TrainResult",
+    "TrainingError",
+    "UpdateResult",
+    "__version__",
+    "config_for",
+    "evaluate",
+    "exponential_schedule",
+    "input_gradient",
+    "linear_schedule",
+    "load",
+    "make_envs",
+    "make_network",
+    "presets",
+    "train",
+]
 
 if TYPE_CHECKING:
+    from fastdqn import learning as learning
+    from fastdqn import networks as networks
     from fastdqn.acting.actor import Actor
     from fastdqn.acting.evaluation import EvalResult, evaluate
     from fastdqn.acting.policy import Policy
@@ -67,23 +110,17 @@ if TYPE_CHECKING:
     )
     from fastdqn.learning.input_gradients import input_gradient
     from fastdqn.learning.learner import Learner, UpdateResult
+    from fastdqn.networks.make import make_network
+    from fastdqn.networks.q_network import QNetwork
     from fastdqn.replay.buffer import ReplayBuffer
     from fastdqn.replay.memory_plan import MemoryPlan
     from fastdqn.replay.sum_tree import SumTree
+    from fastdqn.training.episode_statistics import EpisodeStatistics
     from fastdqn.training.load import load
+    from fastdqn.training.schedules import exponential_schedule, linear_schedule
     from fastdqn.training.starting_point import config_for
     from fastdqn.training.train import train
     from fastdqn.training.trainer import TrainResult
     from fastdqn.types import Batch, TimeStep
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'fastdqn' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"fastdqn.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+else:
+    __getattr__, __dir__ = attach(__name__, _HOME, _MODULES)
