@@ -14,6 +14,13 @@ _NAMES = ("step", "start", "end", "begin", "duration")
 def linear_schedule(step: float, start: float, end: float, begin: float, duration: float) -> float:
     """From ``start`` at ``begin`` to ``end`` at ``begin + duration``, constant outside.
 
+    Args:
+        step: Where on the clock, e.g. env steps so far.
+        start: The value up to ``begin``.
+        end: The value from ``begin + duration`` on.
+        begin: Where the change begins.
+        duration: How long it takes; 0 or less: none, the value jumps.
+
     Raises:
         ConfigError: Where an argument is no number.
     """
@@ -30,6 +37,13 @@ def exponential_schedule(
     step: float, start: float, end: float, begin: float, duration: float
 ) -> float:
     """``end + (start - end) exp(-(step - begin) / duration)``, constant before ``begin``.
+
+    Args:
+        step: Where on the clock, e.g. env steps so far.
+        start: The value up to ``begin``.
+        end: What it comes close to: 63 % of the way after one ``duration``, 95 % after three.
+        begin: Where the change begins.
+        duration: Time constant, above 0.
 
     Raises:
         ConfigError: Where an argument is no number, or the duration not above 0.

@@ -102,6 +102,7 @@ PLAIN = re.compile(
     make it a Box of uint8 or float32 with one dimension or more
     make it an array with np\.asarray, or a tensor
     make it {} with {}
+    make it (bool|float32)
     make its nn\.Embedding with sparse=False
     make the network on the CPU
     make them alike
