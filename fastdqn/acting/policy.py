@@ -10,11 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.exploration import check_chances, epsilon_greedy
-from fastdqn.envs import arrays
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import Range
+from fastdqn.envs import EnvStream, arrays
 from fastdqn.envs.reader import ObservationReader
+from fastdqn.envs.stream import is_stream
 from fastdqn.errors import ConfigError, EnvError
+from fastdqn.networks.checks import check_module
 from fastdqn.networks.forward import forward_q
+from fastdqn.networks.q_network import QNetwork
+from fastdqn.networks.trial import try_network
 from fastdqn.spaces import Spaces
+from fastdqn.system.devices import resolve_device
 from fastdqn.system.staging import as_tensor
 from fastdqn.types import Array, StackPadding
 
@@ -34,6 +41,13 @@ class Policy:
         spaces: Of the envs it is for: others are refused. They stand for the three arguments about
             stacks and actions, too.
         reader: Makes frames of observations as the envs themselves return them.
+        envs: A stream that stands for ``spaces`` and ``reader``: the policy then takes what those
+            envs return, be it a dictionary or an integer. Without, one observation and N are told
+            apart by what the network takes; N where it takes both.
+
+    Raises:
+        ConfigError: Where an argument is of another type or out of range, the device does not
+            exist here, or the network is on another.
     """
 
     def __init__(
@@ -49,19 +63,53 @@ class Policy:
         lowered: nn.Module | None = None,
         spaces: Spaces | None = None,
         reader: ObservationReader | None = None,
+        envs: EnvStream | None = None,
     ) -> None:
-        self.network = network
+        self.network = check_module(network)
+        if envs is not None:
+            if not is_stream(envs):
+                raise ConfigError(
+                    f"envs is {type(envs).__name__}; pass a stream, as fastdqn.make_envs makes it."
+                )
+            spaces, reader = Spaces.of(envs), getattr(envs, "reader", None)
         self.spaces, self.reader = spaces, reader
         if spaces is not None:
             frame_stack, stack_padding = spaces.frame_stack, spaces.stack_padding
             action_start = spaces.action_start
+        if stack_padding not in ("zero", "repeat"):
+            raise ConfigError(f"stack_padding = {stack_padding!r} must be one of zero, repeat.")
         self._lowered = lowered
+        frame_stack = check_argument("frame_stack", frame_stack, int | None, Range(1, 2**31))
         self.frame_stack, self.stack_padding = frame_stack, stack_padding
-        self.action_start = action_start
-        self.device = torch.device(device)
-        self.autocast = autocast
+        self.action_start = check_argument("action_start", action_start, int)
+        check_argument("seed", seed, int)
+        self.device = resolve_device(device)
+        for parameter in self.network.parameters():
+            if parameter.device != self.device:
+                raise ConfigError(
+                    f"The network is on {parameter.device}, where device = {str(device)!r}; move "
+                    f"it with network.to({str(device)!r})."
+                )
+        self.autocast = check_argument("autocast", autocast, bool)
+        self._met: dict[Any, bool] = {}  # by the looks of an observation, whether it is one env's
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self._stack: Tensor | None = None
+
+    def __repr__(self) -> str:
+        kind = type(self.network).__name__
+        parts = [f"{kind} of {sum(p.numel() for p in self.network.parameters()):,} parameters"]
+        if self.spaces is not None:
+            dtype = self.spaces.frame_dtype or ""
+            parts.append(f"frames {self.spaces.frame_shape} {dtype}".rstrip())
+        if self.frame_stack is not None:
+            parts.append(f"stacks of {self.frame_stack} padded by {self.stack_padding}")
+        if self.spaces is not None:
+            parts.append(f"{self.spaces.num_actions} actions from {self.action_start}")
+        elif self.action_start:
+            parts.append(f"actions from {self.action_start}")
+        if self.autocast or self._lowered is not None:
+            parts.append("bf16")
+        return f"Policy({', '.join(parts)}, {self.device})"
 
     @property
     def acting_network(self) -> nn.Module:
@@ -95,12 +143,13 @@ class Policy:
         """
         frames, single = self._frames(observation)
         num = len(frames)
-        if first is not None and tuple(np.shape(first)) != (num,):
-            raise ConfigError(
-                f"first has shape {tuple(np.shape(first))}; use one flag for each of {num} envs."
-            )
+        if first is not None:
+            first = _flags(first, num)
         if isinstance(epsilon, Tensor):
             check_chances(epsilon, num)
+            epsilon = epsilon.to(self.device)
+        elif type(epsilon) is not float or not 0 <= epsilon <= 1:
+            epsilon = check_argument("epsilon", epsilon, float, Range(0.0, 1.0))
         numpy = not isinstance(frames, Tensor)
         seen = as_tensor(frames).to(self.device)
         seen = seen if seen.dtype == torch.uint8 else seen.float()
@@ -113,9 +162,17 @@ class Policy:
     def _frames(self, observation: Any) -> tuple[Array, bool]:
         """Frames [N, *O], and whether the observation was that of one env."""
         shape = None if self.spaces is None else self.spaces.frame_shape
+        if isinstance(observation, Tensor) and observation.is_meta:
+            raise ConfigError("observation is on meta and holds no numbers; use one that does.")
         if isinstance(observation, Array) and self._are_frames(observation.dtype):
             found = tuple(observation.shape)
-            if shape is None or found[1:] == shape:
+            if shape is None:
+                looks = found, observation.dtype
+                single = self._met.get(looks)
+                if single is None:
+                    single = self._met[looks] = self._meet(observation)
+                return (observation[None], True) if single else (observation, False)
+            if found[1:] == shape:
                 return observation, False
             if found == shape:
                 return observation[None], True
@@ -131,10 +188,43 @@ class Policy:
         what = type(observation).__name__
         if isinstance(observation, Array):
             what = f"{tuple(observation.shape)} {observation.dtype}"
+        if shape is None:
+            raise ConfigError(
+                f"observation is {what}, where this policy takes arrays of frames; pass one, or "
+                f"make the policy with envs = the stream whose observations it is to read."
+            )
         raise ConfigError(
             f"observation has shape {what}, where this policy takes a frame of shape {shape} for "
             f"each of N envs; pass all N as one array."
         )
+
+    def _meet(self, observation: Array) -> bool:
+        """Whether an array of new looks is one observation; ConfigError where it is none."""
+        if arrays.kind(observation.dtype) not in ("uint8", "int", "float", "bool"):
+            raise ConfigError(f"observation is {observation.dtype}; use uint8 or float32.")
+        shape = tuple(observation.shape)
+        if shape[:1] == (0,):
+            raise ConfigError(f"observation has shape {shape}; use a frame for each of N envs.")
+        dtype = torch.uint8 if arrays.kind(observation.dtype) == "uint8" else torch.float32
+        stack = () if self.frame_stack is None else (self.frame_stack,)
+        low = self.autocast and not isinstance(self.network, QNetwork)
+        refused: ConfigError | None = None
+        for single, frame in ((False, shape[1:]), (True, shape)):
+            try:
+                try_network(
+                    self.network,
+                    (*stack, *frame),
+                    dtype,
+                    None,
+                    precision="bf16" if low else "fp32",
+                    trained=False,
+                )
+            except ConfigError as error:
+                refused = refused or error
+            else:
+                return single
+        assert refused is not None
+        raise refused
 
     def _are_frames(self, dtype: Any) -> bool:
         """Whether arrays of a dtype may be frames already: a reader might make bytes of floats."""
@@ -150,8 +240,14 @@ class Policy:
         """Push frames [N, *O] onto the stacks and return them, [N, S, *O]."""
         if self.frame_stack is None:
             return frames
-        if self._stack is None or self._stack.shape[0] != frames.shape[0]:
-            self._stack = frames.new_zeros((frames.shape[0], self.frame_stack, *frames.shape[1:]))
+        last = self._stack
+        if (
+            last is None
+            or len(last) != len(frames)
+            or last.shape[2:] != frames.shape[1:]
+            or last.dtype != frames.dtype
+        ):
+            last = frames.new_zeros((frames.shape[0], self.frame_stack, *frames.shape[1:]))
             starts = torch.ones(frames.shape[0], dtype=torch.bool, device=self.device)
         elif first is None:
             starts = torch.zeros(frames.shape[0], dtype=torch.bool, device=self.device)
@@ -159,7 +255,19 @@ class Policy:
             starts = as_tensor(first).to(self.device)
         newest = frames.unsqueeze(1)
         padding = torch.zeros_like(newest) if self.stack_padding == "zero" else newest
-        shape = (-1, *(1 for _ in self._stack.shape[1:]))
-        older = torch.where(starts.view(shape), padding, self._stack[:, 1:])
+        shape = (-1, *(1 for _ in last.shape[1:]))
+        older = torch.where(starts.view(shape), padding, last[:, 1:])
         self._stack = torch.cat((older, newest), dim=1)
         return self._stack
+
+
+def _flags(first: Any, num: int) -> Array:
+    """``first`` as an array; ConfigError where it is not one flag for each env."""
+    flags: Array = first if isinstance(first, Array) else np.asarray(first)
+    if tuple(flags.shape) != (num,):
+        raise ConfigError(
+            f"first has shape {tuple(flags.shape)}; use one flag for each of {num} envs."
+        )
+    if arrays.kind(flags.dtype) != "bool":
+        raise ConfigError(f"first is {flags.dtype}; make it bool.")
+    return flags

@@ -496,7 +496,8 @@ class Learner:
         """The network as it acts now and later: it shares the learner's parameters.
 
         Args:
-            kwargs: As for :class:`fastdqn.acting.policy.Policy`, e.g. ``frame_stack``.
+            kwargs: As for :class:`fastdqn.acting.policy.Policy`: ``frame_stack``, or ``envs``, a
+                stream whose observations it is to take as those envs return them.
         """
         kwargs = {"device": self.device, "seed": self.seed, "autocast": self.autocast, **kwargs}
         if self._twin is None:

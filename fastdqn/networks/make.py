@@ -13,6 +13,7 @@ from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.spec import NetworkSpec, resolve_torso
 
 _COUNTS = Range(1, 2**31)
+_HIDDEN_SIZES: dict[str, tuple[int, ...]] = {"mlp": (120, 84), "batchnorm_cnn": ()}
 _OF_HEAD = {
     "c51": ("atoms", "value_min", "value_max"),
     "qr": ("quantiles",),
@@ -29,7 +30,7 @@ def make_network(
     kind: str = "auto",
     frame_stack: int | None = None,
     image: bool | None = None,
-    hidden_sizes: Sequence[int] = (120, 84),
+    hidden_sizes: Sequence[int] | None = None,
     dueling: bool = False,
     batch_norm: bool = False,
     impala_width: int = 1,
@@ -48,7 +49,8 @@ def make_network(
         frame_stack: S.
         image: Whether frames are images; None: from two dimensions up they are.
         hidden_sizes: Of the mlp's layers; of the one layer after the convolutions of nature,
-            der, small_cnn, impala and small_resnet; of batchnorm_cnn's, which needs none.
+            der, small_cnn, impala and small_resnet; of batchnorm_cnn's, which needs none. None:
+            (120, 84) of the mlp, none of batchnorm_cnn, and (512,) of the others.
         dueling: A dueling head; the last hidden layer is then doubled, one half per stream.
         batch_norm: Batch normalisation in the mlp.
         impala_width: Multiplies impala's channels.
@@ -64,7 +66,6 @@ def make_network(
             fit the observation.
     """
     shape = _sizes("observation_shape", observation_shape)
-    sizes = _sizes("hidden_sizes", hidden_sizes)
     check_argument("num_actions", num_actions, int, _COUNTS)
     check_argument("frame_stack", frame_stack, int | None, _COUNTS)
     check_argument("impala_width", impala_width, int, _COUNTS)
@@ -84,12 +85,15 @@ def make_network(
         )
     if image is None:
         image = len(shape) >= 2
+    torso = resolve_torso(kind, shape if image else None)
+    if hidden_sizes is None:
+        hidden_sizes = _HIDDEN_SIZES.get(torso, (512,))
     spec = NetworkSpec(
         frame_shape=shape,
         num_actions=num_actions,
         frame_stack=frame_stack,
-        torso=resolve_torso(kind, shape if image else None),
-        hidden_sizes=sizes,
+        torso=torso,
+        hidden_sizes=_sizes("hidden_sizes", hidden_sizes),
         dueling=dueling,
         batch_norm=batch_norm,
         impala_width=impala_width,

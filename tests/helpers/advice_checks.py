@@ -103,6 +103,10 @@ PLAIN = re.compile(
     make it an array with np\.asarray, or a tensor
     make it {} with {}
     make it (bool|float32)
+    use one that does
+    pass one
+    use uint8 or float32
+    use a frame for each of N envs
     make its nn\.Embedding with sparse=False
     make the network on the CPU
     make them alike
