@@ -31,8 +31,9 @@ import numpy as np
 
 replay = fastdqn.ReplayBuffer(1024, 2, gymnasium.spaces.Box(-1, 1, (4,), np.float32))
 flags, zeros = np.zeros(2, bool), np.zeros(2, np.float32)
-for _ in range(8):
-    step = fastdqn.TimeStep(np.zeros((2, 4), np.float32), zeros, flags, flags, flags)
+for row in range(8):
+    first = flags | (row == 0)
+    step = fastdqn.TimeStep(np.zeros((2, 4), np.float32), zeros, flags, flags, first)
     replay.add(step, np.zeros(2, np.int64))
 learner = fastdqn.Learner(fastdqn.make_network((4,), 3), mode="eager")
 learner.update_from(replay, batch_size=4)

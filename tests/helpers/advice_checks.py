@@ -102,7 +102,6 @@ PLAIN = re.compile(
     make it a Box of uint8 or float32 with one dimension or more
     make it an array with np\.asarray, or a tensor
     make it {} with {}
-    make it (bool|float32)
     use one that does
     pass one
     use uint8 or float32
