@@ -220,7 +220,7 @@ def test_acting_in_one_graph_equals_acting(to_host):
 def test_adding_in_one_graph_equals_adding(image, two_rows):
     options = {"rows": 1_100, "two_rows": two_rows, "n_step": 3, "reward_clip": 1.0}
     captured, plain = (replay_of(image, mode=mode, **options) for mode in ("graph", "eager"))
-    assert captured._captured and not plain._captured
+    assert captured._writer._captured and not plain._writer._captured
     ours, theirs = captured.state_dict(), plain.state_dict()
     for name, rows in theirs["ring"].items():
         assert torch.equal(ours["ring"][name], rows), name

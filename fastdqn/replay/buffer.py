@@ -9,7 +9,6 @@ costs two small scatters, and sampling needs no rejection and no look at the hos
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -19,28 +18,22 @@ from torch import Tensor
 from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import ABOVE_ZERO, Range
 from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
-from fastdqn.replay.add_rows import add_rows
 from fastdqn.replay.buffer_torch import BufferInTorch
-from fastdqn.replay.captured_add import CapturedAdds
 from fastdqn.replay.frame_ring import FrameRing
-from fastdqn.replay.incoming import Incoming, check_beta, check_index, check_values
+from fastdqn.replay.incoming import check_beta, check_index, check_values
 from fastdqn.replay.memory_plan import MemoryPlan
 from fastdqn.replay.priorities import LARGEST_PRIORITY, check_exponent_and_epsilon
 from fastdqn.replay.replay_plan import plan_replay, rows_per_env, warn_of_lost_rows
 from fastdqn.replay.sum_tree import SumTree
-from fastdqn.replay.transitions import add_transition, extend
-from fastdqn.system.compilation import resolve_mode, weakly
+from fastdqn.replay.writer import Writer
+from fastdqn.system.compilation import resolve_mode
 from fastdqn.system.devices import resolve_device, restore_generator
-from fastdqn.system.staging import HostStaging
 from fastdqn.types import Array, Batch, StackPadding, TimeStep
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
     from fastdqn.replay.buffer_numba import BufferInNumba
-
-
-_TRANSITION = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
 
 
 class ReplayBuffer:
@@ -137,15 +130,11 @@ class ReplayBuffer:
         self.gamma_powers = powers.to(torch.float32).to(self.device)  # gamma^0 .. gamma^n
         self._columns = torch.arange(num_envs, device=self.device)
         self._newest = self._index(self.cursor)  # flat index of each env's newest row
-        self._no_action = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self._no = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
-        self._staging = HostStaging(self.device)
-        self._incoming = Incoming(
+        self._writer = Writer(
             num_envs, observation_space.shape, self.ring.frames.dtype, num_actions, self.device
         )
         self._rows_added = 0  # on the host; a lower bound of every column's count
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
-        self._captured = CapturedAdds(self.device)
         self._loops: BufferInNumba | None = None
         self._way: BufferInTorch | BufferInNumba
         tree, gather = self.tree.in_numba, self.ring.in_numba
@@ -222,18 +211,7 @@ class ReplayBuffer:
             FastDQNError: Where shapes or dtypes do not fit, the first row is none of a reset, or an
                 action is out of range; nothing is written then.
         """
-        arrays = self._incoming.row(step, actions, anew=self._rows_added == 0)
-        actions = self._no_action if actions is None else actions
-        (observation, reward, terminated, truncated, first, action, *second) = self._staged(
-            [*arrays[:5], actions, *arrays[5:]], 5
-        )
-        row = (observation, action, reward, terminated, truncated, first)
-        if self._rows_added < self.n_step:
-            add_rows(self, row, second)
-        elif self.mode == "graph" and self._staging.fixed:
-            self._call_captured((*row, *second), lambda replay: replay._add(row, second))
-        else:
-            self._add(row, second)
+        self._writer.add(self, step, actions)
         self._rows_added += 1
 
     @torch.no_grad()
@@ -271,17 +249,7 @@ class ReplayBuffer:
                 is written then.
         """
         arrays = [observation, action, reward, next_observation, terminated, truncated]
-        if mask is not None:
-            arrays.append(mask)
-        self._incoming.check(_TRANSITION + ("mask",) * (mask is not None), arrays)
-        before, action, reward, following, *ends = parts = self._staged(arrays, 1)
-        loops = self._loops if mask is None and self._rows_added >= self.n_step else None
-        if loops is not None and loops.all_go_on(self, before):
-            self._add((following, action, reward, *ends, self._no), [])
-        elif self.mode == "graph" and self._staging.fixed:
-            self._call_captured(tuple(parts), lambda replay: add_transition(replay, *parts))
-        else:
-            add_transition(self, *parts)
+        self._writer.add_transition(self, arrays, mask)
         if mask is None:
             self._rows_added += 1 + (self._rows_added == 0)
         elif self._rows_added < self.n_step + 2:
@@ -317,52 +285,14 @@ class ReplayBuffer:
                 is written then.
         """
         arrays = [observation, action, reward, next_observation, terminated, truncated]
-        flat = self.num_envs == 1 and all(isinstance(array, Array) for array in arrays)
-        flat = flat and len(action.shape) == 1
-        if flat:
-            arrays = [array[:, None] for array in arrays]
-        first = arrays[0]
-        length = first.shape[0] if isinstance(first, Array) and len(first.shape) else 0
-        self._incoming.check(_TRANSITION, arrays, (length,))
-        index = extend(self, arrays)
-        if length:
+        index = self._writer.extend(self, arrays)
+        if len(index):
             self._rows_added = int(self.cursor.min()) + 1
-        return index.squeeze(1) if flat else index
-
-    def _staged(self, arrays: list[Array], action: int) -> list[Tensor]:
-        """The arrays on the device, where actions that are none become 0 and raise a flag."""
-        parts = self._staging(arrays)
-        if self.num_actions is not None and arrays[action] is parts[action] and parts[0].is_cuda:
-            actions = parts[action]
-            self.invalid.logical_or_(((actions < 0) | (actions >= self.num_actions)).any())
-            parts[action] = actions.clamp(0, self.num_actions - 1)
-        return parts
+        return index
 
     def _clipped(self, reward: Tensor) -> Tensor:
         limit = self.reward_clip
         return reward if limit is None else reward.clamp(-limit, limit)
-
-    def _add(self, row: tuple[Tensor, ...], second: list[Tensor]) -> None:
-        if second:
-            add_rows(self, row, second)
-        else:
-            self._way.add_row(self, row)
-
-    def _call_captured(
-        self, arrays: tuple[Tensor, ...], write: Callable[[ReplayBuffer], None]
-    ) -> None:
-        """The same as one graph, of arrays that lie where the last ones lay."""
-        graph = self._captured.of(arrays)
-        if graph is None:
-
-            def add(replay: ReplayBuffer) -> tuple[Tensor, ...]:
-                write(replay)
-                return ()
-
-            # Rows need not be put back: the graph writes them again.
-            state = [self.cursor, self._newest, *self.tree.tensors()]
-            graph = self._captured.capture(arrays, weakly(add, self), state)
-        graph()
 
     def _index(self, row: Tensor) -> Tensor:
         """Flat index of a row count per env, [..., N]."""

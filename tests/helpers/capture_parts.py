@@ -12,6 +12,7 @@ import fastdqn.learning.learner
 import fastdqn.replay.buffer
 import fastdqn.replay.buffer_torch
 import fastdqn.replay.captured_add
+import fastdqn.replay.writer
 from fastdqn.acting.actor import Actor
 from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
@@ -109,7 +110,7 @@ def capture_on_tape(monkeypatch, *, compiled=False):
     ):  # fmt: skip
         for name in stand_ins.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, stand_ins[name])
-    monkeypatch.setattr(fastdqn.replay.buffer, "HostStaging", Staging)
+    monkeypatch.setattr(fastdqn.replay.writer, "HostStaging", Staging)
 
 
 def with_rate_on_device(learner):

@@ -25,8 +25,8 @@ from helpers.replay_oracle import (
 from helpers.scripted_env import Script
 from helpers.tape import TapedStep
 
-import fastdqn.replay.buffer
 import fastdqn.replay.gather_torch
+import fastdqn.replay.writer
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.captured_add import CapturedAdds
 from fastdqn.replay.gather_torch import GatherInTorch
@@ -190,7 +190,7 @@ def test_a_captured_add_notices_that_its_arrays_have_moved(both_ways, monkeypatc
         def __call__(self, arrays):
             return [tensor.clone() for tensor in super().__call__(arrays)]
 
-    monkeypatch.setattr(fastdqn.replay.buffer, "HostStaging", Elsewhere)
+    monkeypatch.setattr(fastdqn.replay.writer, "HostStaging", Elsewhere)
     make = partial(ReplayBuffer, mode="graph")
     assert count_bad(scripts(None), "NEXT_STEP", make=make, steps=60)[1] == 0
     monkeypatch.setattr(CapturedAdds, "_places", staticmethod(len))  # a planted fault

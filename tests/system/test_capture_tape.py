@@ -16,6 +16,7 @@ from helpers.tape import Tape, TapedStep, state_of
 
 import fastdqn.learning.learner
 from fastdqn.learning.optimizers import clip
+from fastdqn.replay.writer import write_rows
 
 pytestmark = pytest.mark.usefixtures("in_torch")
 
@@ -93,13 +94,13 @@ def test_what_is_compiled_within_a_graph_gives_them_too(case, monkeypatch):
 def calls(parts, state):
     """Every operator of a step, as a graph would keep it."""
     replay, learner, actor, _, make_step = parts
-    add = replay._staging
+    add = replay._writer._staging
     kept = []
     for work in (
         lambda: learner._steps(replay, B, 2),
         lambda: actor._choose(replay.latest()),
-        lambda: replay._add(*row_of(add, make_step())),
-        lambda: replay._add(*row_of(add, make_step(two=True))),
+        lambda: write_rows(replay, *row_of(add, make_step())),
+        lambda: write_rows(replay, *row_of(add, make_step(two=True))),
     ):
         with torch.no_grad() if kept else torch.enable_grad(), Tape() as tape:
             work()
@@ -134,7 +135,7 @@ def frozen(case, monkeypatch, changes=lambda *_: None):
     capture_on_tape(monkeypatch)
     parts = parts_of(case, "eager", 2)
     for two in (False, True):  # what is made when it is first asked for
-        row_of(parts[0]._staging, parts[4](two=two))
+        row_of(parts[0]._writer._staging, parts[4](two=two))
     parts[0]._way.strata(B)
     state = state_of(*parts[:3])
     first = calls(parts, state)
