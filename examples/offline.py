@@ -87,8 +87,7 @@ def main(args: Args) -> float:
     observations, actions, *others = (arrays[name] for name in KEYS)
 
     envs = make_envs(args.env_id, 4, seed=args.seed)
-    # A transition takes one row, and one more where an episode begins.
-    rows = len(actions) + int(arrays["terminals"].sum() + arrays["timeouts"].sum()) + 8
+    episodes = int((arrays["terminals"] | arrays["timeouts"]).sum())
     torch.manual_seed(args.seed)
     learner = Learner(
         make_network(envs.observation_space.shape, envs.num_actions),
@@ -99,7 +98,7 @@ def main(args: Args) -> float:
         seed=args.seed,
     )
     replay = ReplayBuffer(
-        rows,
+        len(actions) + episodes + 2,  # an episode's first observation is a row, too
         1,
         envs.observation_space,
         gamma=args.gamma,
@@ -108,7 +107,6 @@ def main(args: Args) -> float:
         seed=args.seed,
     )
     replay.extend(observations, actions, *others)
-    episodes = int((arrays["terminals"] | arrays["timeouts"]).sum())
     print(f"{len(replay):,} transitions, return {arrays['rewards'].sum() / episodes:.1f}")
     for _ in range(10):
         result = learner.update_from(replay, args.updates // 10, batch_size=args.batch_size)

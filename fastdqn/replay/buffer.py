@@ -267,6 +267,8 @@ class ReplayBuffer:
     ) -> Tensor:
         """Write many transitions, such as those of a data set: :meth:`add_transition` in bulk.
 
+        L transitions of E episodes stay drawable in ``L + E + S`` rows of one env.
+
         Args:
             observation: [L, N, *O], in order of time; with one env [L, *O] will do. Arrays on the
                 host may be larger than memory, mapped from a file.

@@ -384,3 +384,13 @@ def test_a_planted_fault_is_found(fault, monkeypatch):
     except AssertionError:
         found = True
     assert found
+
+
+@pytest.mark.parametrize("stack", [None, 3])
+def test_as_many_as_fit_into_the_rows_that_the_docstring_names(stack):
+    games = Games(50, 1, 4, ends=0.2)
+    episodes = 1 + int((games.terminated | games.truncated)[:-1].sum())
+    for spare, lost in ((0, 0), (-1, 1)):
+        replay = replay_of(games, stack=stack, rows=50 + episodes + (stack or 1) + spare)
+        replay.extend(*games.all())
+        assert len(replay) == 50 - lost
