@@ -213,7 +213,7 @@ class DQNLossModule(LossModule):
             ended = following.get(keys.done, None)
         if ended is None:
             missing.append(("next", keys.terminated))
-        if missing:
+        if missing or following is None or ended is None:
             raise FastDQNError(
                 f"The batch has no {missing[0]!r}; rename it, or name its key with set_keys."
             )

@@ -63,7 +63,7 @@ class PriorityTree:
                 raise _nothing_to_draw()
             return torch.from_numpy(index), torch.from_numpy(weight)
         uniform[0].add_(torch.arange(count, device=self.device)).div_(count)
-        rows, leaf = self._tree.sample(uniform)
+        rows, leaf = self._tree.draw(uniform)
         if self.device.type == "cpu" and not bool((leaf > 0).all()):
             raise _nothing_to_draw()
         smallest = leaf.min() if self._smallest is None else self._smallest.value
@@ -97,14 +97,14 @@ class PriorityTree:
             nowhere = rows < 0
             self.largest.copy_(torch.maximum(self.largest, raw.masked_fill(nowhere, 0.0).max()))
             leaf = ((raw + eps) ** alpha).masked_fill(nowhere, 0.0)
-            self._tree.set(rows.masked_fill(nowhere, self.capacity), leaf)
+            self._tree.write(rows.masked_fill(nowhere, self.capacity), leaf)
         if self._smallest is not None:
             self._smallest.update(rows.masked_fill(rows < 0, self.capacity))
 
     def set_leaves(self, leaves: Tensor) -> None:
         """Write all of them, float32 [capacity]."""
         rows = torch.arange(self.capacity, device=self.device)
-        self._tree.set(rows, leaves.to(self.device))
+        self._tree.write(rows, leaves.to(self.device))
         if self._smallest is not None:
             self._smallest.update(rows)
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
 from fastdqn.config.arguments import check_argument
@@ -18,6 +16,7 @@ from fastdqn.envs.checks import check_actions, check_seed
 from fastdqn.envs.stream import EnvStream
 from fastdqn.errors import EnvError, EnvFailure, FastDQNError
 from fastdqn.integrations.torchrl.actions import one_hot, read_action_spec
+from fastdqn.integrations.torchrl.specs import box_of, observation_key_of
 from fastdqn.types import Array, StackPadding, TimeStep
 
 
@@ -164,34 +163,3 @@ class TorchRLStream(EnvStream):
         return EnvFailure(
             f"{self.name} failed in a {call} ({type(error).__name__}: {why}); mend the env."
         )
-
-
-def observation_key_of(spec: Composite, key: Any, name: str) -> Any:
-    """The key of the observation among an env's entries, or EnvError."""
-    known = list(spec.keys(True, True))
-    if key is not None:
-        if key not in known:
-            raise EnvError(
-                f"observation_key = {key!r} is no entry of {name}; use one of "
-                f"{', '.join(map(repr, known))}."
-            )
-        return key
-    if len(known) == 1 or "observation" in known:
-        return known[0] if len(known) == 1 else "observation"
-    raise EnvError(
-        f"{name} has {len(known)} entries in its observation ({', '.join(map(repr, known))}); set "
-        f"observation_key to one of them."
-    )
-
-
-def box_of(spec: Any, batch_dims: int, key: Any, name: str) -> Box:
-    """The space of one env's frame, or EnvError where it is none of bytes or floats."""
-    shape = tuple(spec.shape[batch_dims:])
-    if not shape or not (spec.dtype == torch.uint8 or spec.dtype.is_floating_point):
-        raise EnvError(
-            f"{name} has an observation {key!r} of shape {list(shape)} and dtype {spec.dtype}; use "
-            f"one of bytes or floats with one dimension or more."
-        )
-    if spec.dtype == torch.uint8:
-        return Box(0, 255, shape, np.uint8)
-    return Box(-np.inf, np.inf, shape, np.float32)
