@@ -112,8 +112,6 @@ class FrameReplayBuffer:
         )
         self.write_count = 0
 
-    # --- what may be asked ---------------------------------------------------------------------
-
     @property
     def beta(self) -> float:
         """Exponent of the importance weights."""
@@ -134,11 +132,6 @@ class FrameReplayBuffer:
         return self.replay.capacity
 
     @property
-    def device(self) -> torch.device:
-        """Where everything lives."""
-        return self.replay.device
-
-    @property
     def storage(self) -> TensorDict:
         """Rows [T, N], one frame each: a view, not to be written to."""
         return self.replay.storage
@@ -148,13 +141,10 @@ class FrameReplayBuffer:
         return len(self.replay)
 
     def __bool__(self) -> bool:
-        """True, also where it is empty."""
-        return True
+        return True  # also where it is empty
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.replay!r}, beta={self.beta})"
-
-    # --- writing -------------------------------------------------------------------------------
 
     def add(self, data: TensorDictBase) -> Tensor:
         """One step of every env: :meth:`extend` of a TensorDict [N], or [] of one env."""
@@ -226,14 +216,17 @@ class FrameReplayBuffer:
     # --- priorities ----------------------------------------------------------------------------
 
     def update_tensordict_priority(self, data: TensorDictBase) -> None:
-        """Set the priorities of a sample to what a loss wrote under ``priority_key``.
+        """Set the priorities of a sample to what a loss wrote; nothing where draws are uniform.
 
         Args:
-            data: A sample with priorities [B] or [B, 1], raw: before eps and alpha, 0 or more.
+            data: A sample with priorities under ``priority_key``, [B] or [B, 1], raw: before eps
+                and alpha, 0 or more.
 
         Raises:
             FastDQNError: Where the sample has none, or another number of them.
         """
+        if not self.replay.prioritized:
+            return
         priority, index = data.get(self.priority_key, None), data.get("index", None)
         if priority is None or index is None:
             missing = "index" if index is None else self.priority_key
@@ -243,7 +236,7 @@ class FrameReplayBuffer:
         self._set_priorities(index, priority)
 
     def update_priority(self, index: Any, priority: Any) -> None:
-        """Set priorities.
+        """Set priorities; nothing where draws are uniform.
 
         Args:
             index: Of rows, int64 of any shape, or a number.
@@ -252,8 +245,10 @@ class FrameReplayBuffer:
         Raises:
             FastDQNError: Where the numbers of both differ, or an index is no row's.
         """
-        rows = torch.as_tensor(index, dtype=torch.int64, device=self.device).reshape(-1)
-        values = torch.as_tensor(priority, dtype=torch.float32, device=self.device)
+        if not self.replay.prioritized:
+            return
+        rows = torch.as_tensor(index, dtype=torch.int64, device=self.replay.device).reshape(-1)
+        values = torch.as_tensor(priority, dtype=torch.float32, device=self.replay.device)
         if values.numel() == 1:
             values = values.reshape(1).expand(rows.numel())
         self._set_priorities(rows, values, check=True)
@@ -269,8 +264,6 @@ class FrameReplayBuffer:
             self.replay.update_priorities(index, priority)
         else:
             self.replay.write_priorities(index, priority.to(torch.float32))
-
-    # --- state ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Rows, priorities, the generator and what is known of actions."""
@@ -297,7 +290,10 @@ class FrameReplayBuffer:
 
     def loads(self, path: str | Path) -> None:
         """Read what :meth:`dumps` wrote; CheckpointError where it is not there or does not fit."""
-        self.load_state_dict(load_checkpoint(latest_checkpoint(Path(path))))
+        found = latest_checkpoint(Path(path))
+        if found is None:
+            raise CheckpointError(f"{path} holds no saved buffer; name a directory of dumps.")
+        self.load_state_dict(load_checkpoint(found))
 
     save = dumps
     load = loads
