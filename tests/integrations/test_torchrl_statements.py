@@ -1,4 +1,4 @@
-"""What TorchRL's own tests state of a prioritized buffer, of ours; docs/backend/torchrl.md lists it."""
+"""What TorchRL's own tests state of a prioritized buffer: docs/backend/torchrl.md lists it."""
 
 import warnings
 

@@ -115,6 +115,10 @@ class DQNLossModule(LossModule):
         check_forwards(self.objective)
         check_goes_with(network, self.objective)
         self.convert_to_functional(network, "value_network", create_target_params=delay_value)
+        parameters = {name for name, _ in network.named_parameters()}
+        self._statistics = [
+            tuple(name.split(".")) for name in network.state_dict() if name not in parameters
+        ]
         # Beside it, out of sight of nn.Module: what computes without a gradient.
         self.__dict__["_evaluating"] = share_in_evaluation_mode(network)
         self._draws = UpdateDraws(network, self.objective)
@@ -179,10 +183,11 @@ class DQNLossModule(LossModule):
         """The network that a forward asks for, with its parameters in place."""
         trained = trains(forward)
         network = self.value_network if trained else self.__dict__["_evaluating"]
+        params = self.value_network_params
         if forward[0] == "target":
             params = self.target_value_network_params
-        else:
-            params = self.value_network_params
+            for key in self._statistics if self.delay_value else ():  # which no updater moves
+                params.get(key).copy_(self.value_network_params.get(key))
         with params.to_module(network):
             yield network
 
