@@ -157,6 +157,29 @@ PLAIN = re.compile(
     wrap each env so that it has some
     wrap each env so that it is a Box
     wrap each env so that its observation has some
+    pip install torchrl
+    call extend first
+    give one of them
+    load it with the class that saved it
+    make a new stream
+    make the buffer with this sampler
+    name a directory (of dumps|that dumps wrote)
+    name it here or in the constructor
+    pass a TensorDict
+    pass one dimension, \[B\], as tensordict\.reshape\(\-1\) makes
+    pass one for each(, or one for all)?
+    pass one number for each dimension
+    pass one of this buffer through a loss first
+    pass storage, or one number for each row
+    pass what (a collector or )?env\.step returned
+    rename it
+    use \[{}, T\], env by env as a collector delivers it, or that flattened
+    use an env (whose action is Categorical or OneHot|that says how many it has)
+    use envs of one action spec
+    use one discrete action for each, as a number or one\-hot
+    use one of \[N\] envs, or one env alone
+    use one of bytes or floats with one dimension or more
+    use that of one frame, {}
     """.strip().splitlines()
     ).replace("{}", r"\{\}")
 )
@@ -166,12 +189,16 @@ OBJECTS_HAVE = {
     "batch_size": "an argument of vector envs of ALE and EnvPool",
     "env_type": "an argument of envpool.make",
     "make_envs": "a function of fastdqn",
+    "max_capacity": "an argument of SumTreeSampler",
     "metadata": "an attribute of envs",
     "obs_type": "an argument of ALE's envs",
     "observation": "what a forward is called with",
     "observation_space": "an attribute of streams",
     "register_buffer": "a method of modules",
     "requires_grad": "an attribute of parameters",
+    "set_keys": "a method of TorchRL's losses",
+    "split_trajs": "an argument of TorchRL's collectors",
+    "update_priority": "a method of TorchRL's buffers",
 }
 PUBLIC = {
     name

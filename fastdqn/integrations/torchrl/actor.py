@@ -82,10 +82,8 @@ def q_value_actor(
     """
     network = check_module(network)
     if (spec is None) == (action_space is None):
-        raise ConfigError(
-            f"spec = {spec!r} and action_space = {action_space!r}; give one of them, such as "
-            f"spec=env.action_spec."
-        )
+        found = "missing" if spec is None else "given"
+        raise ConfigError(f"spec and action_space are both {found}; give one of them.")
     module = QValues(network, observation_key, distributional=distributional)
     if not distributional:
         return QValueActor(module, spec=spec, action_space=action_space, **options)
