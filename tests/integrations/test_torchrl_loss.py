@@ -186,6 +186,29 @@ def test_parameters_are_the_networks_and_the_state_comes_back():
     torch.testing.assert_close(other(batch())["loss"], made(batch())["loss"])
 
 
+def test_after_a_copy_and_a_change_of_dtype_modules_have_the_parameters():
+    made = loss_of(network())
+    other = copy.deepcopy(made)
+    expected = made(batch())["loss"]
+    for module in (other, other.to(torch.float32), other.double().float()):
+        torch.testing.assert_close(module(batch())["loss"], expected)
+    other(batch())["loss"].backward()
+    assert all(p.grad is not None for p in other.parameters())
+    SoftUpdate(other, tau=1.0).step()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    assert other(batch())["loss"] != expected and made(batch())["loss"] == expected
+
+
+@pytest.mark.gpu
+def test_on_a_gpu():
+    made = loss_of(network("iqn")).to("cuda")
+    data = batch().to("cuda")
+    made(data)["loss"].backward()
+    assert data["td_error"].is_cuda and all(p.grad.is_cuda for p in made.parameters())
+
+
 def test_batch_norm_learns_in_training_and_judges_in_evaluation():
     net = network(batch_norm=True)
     made = DQNLossModule(net, double=True)
@@ -197,9 +220,8 @@ def test_batch_norm_learns_in_training_and_judges_in_evaluation():
     assert not torch.equal(once, before)
     mean = made(batch())["loss"]
     made(batch())
-    target = dict(made.target_value_network_params.flatten_keys(".").items())
-    name = next(name for name in target if name.endswith("running_mean"))
-    assert not torch.equal(target[name], before), "the target's statistics follow"
+    (target,) = (m for m in made._target.modules() if isinstance(m, nn.BatchNorm1d))
+    assert torch.equal(target.running_mean, layer.running_mean), "which no updater moves"
     assert mean.isfinite() and layer.num_batches_tracked == 3, "one of the three forwards counts"
 
 

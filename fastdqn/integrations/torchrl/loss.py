@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from tensordict import TensorDict, TensorDictBase, TensorDictParams
@@ -30,7 +28,7 @@ from fastdqn.learning.objectives import (
     trains,
 )
 from fastdqn.networks.checks import check_module, check_parameters, check_trainable
-from fastdqn.networks.copies import share_in_evaluation_mode
+from fastdqn.networks.copies import copied, share_in_evaluation_mode
 from fastdqn.networks.forward import forward_output, to_q
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -115,12 +113,11 @@ class DQNLossModule(LossModule):
         check_forwards(self.objective)
         check_goes_with(network, self.objective)
         self.convert_to_functional(network, "value_network", create_target_params=delay_value)
-        parameters = {name for name, _ in network.named_parameters()}
-        self._statistics = [
-            tuple(name.split(".")) for name in network.state_dict() if name not in parameters
-        ]
-        # Beside it, out of sight of nn.Module: what computes without a gradient.
+        # Beside it, out of sight of nn.Module: what computes without a gradient. Modules that hold
+        # the parameters are called as they are, for to swap them costs as much as a small network.
         self.__dict__["_evaluating"] = share_in_evaluation_mode(network)
+        self.__dict__["_target"] = copied(network).eval()
+        self._place()
         self._draws = UpdateDraws(network, self.objective)
         self._generator: torch.Generator | None = None
 
@@ -161,8 +158,7 @@ class DQNLossModule(LossModule):
 
         def run(forward: Forward) -> Tensor:
             observation = batch.next_observation if forward[1] == "s2" else batch.observation
-            with self._network(forward) as network:
-                return forward_output(network, observation, False, randoms.get(forward))
+            return forward_output(self._network(forward), observation, False, randoms.get(forward))
 
         outputs = run_forwards(self.objective, run, partial(to_q, self.value_network))
         terms = self.objective(outputs, batch, randoms)
@@ -178,18 +174,43 @@ class DQNLossModule(LossModule):
             loss = loss.mean() if self.reduction == "mean" else loss.sum()
         return TensorDict({"loss": loss}, batch_size=loss.shape)
 
-    @contextmanager
-    def _network(self, forward: Forward) -> Iterator[nn.Module]:
-        """The network that a forward asks for, with its parameters in place."""
-        trained = trains(forward)
-        network = self.value_network if trained else self.__dict__["_evaluating"]
-        params = self.value_network_params
-        if forward[0] == "target":
-            params = self.target_value_network_params
-            for key in self._statistics if self.delay_value else ():  # which no updater moves
-                params.get(key).copy_(self.value_network_params.get(key))
-        with params.to_module(network):
-            yield network
+    def _network(self, forward: Forward) -> nn.Module:
+        """The network that a forward asks for."""
+        if trains(forward):
+            return self.value_network
+        target = forward[0] == "target" and self.delay_value
+        return self.__dict__["_target" if target else "_evaluating"]
+
+    @torch.no_grad()
+    def _place(self) -> None:
+        """Let the modules have the parameters that the loss has now."""
+        evaluating, target = self.__dict__["_evaluating"], self.__dict__["_target"]
+        for module in (self.value_network, evaluating):
+            self.value_network_params.to_module(module)
+        if not self.delay_value:
+            return
+        # Buffers are running statistics, which no updater moves: those of the network itself.
+        for name, parameter in target.named_parameters():
+            parameter.data = self._modules["target_value_network_params"].get(
+                tuple(name.split("."))
+            )
+            parameter.requires_grad_(False)
+        for name, module in target.named_modules():
+            own = evaluating.get_submodule(name)
+            for buffer in module._buffers:
+                module._buffers[buffer] = own._buffers[buffer]
+
+    def _apply(self, function: Any, recurse: bool = True) -> Self:
+        super()._apply(function)
+        if "_target" in self.__dict__:
+            self._place()
+        return self
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module."""
+        found = super().load_state_dict(*args, **kwargs)
+        self._place()
+        return found
 
     def _drawn(self, count: int, device: torch.device) -> list[Tensor]:
         if not self._draws:
