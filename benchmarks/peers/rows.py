@@ -65,6 +65,15 @@ _PER = (
     "prioritized replay, {}: draw, gather, importance weights, write the priorities back, batch {}"
 )
 _PIXELS = "100k transitions of 4x84x84 bytes resident"
+_TORCHRL = (
+    "TorchRL's loop on CartPole-v1: Collector, SerialEnv of 16 GymEnvs, MLP 120-84, DQNLoss, "
+    "HardUpdate, Adam, prioritized replay of 10k, batch 256, 1 thread; chunks of 320 env steps "
+    "taken in turn within one process, {}"
+)
+_SAMPLER = (
+    "TorchRL's PrioritizedSampler (with its extension) against SumTreeSampler, 1M rows, 1 thread, "
+    "in turn within one process: draw, importance weights, write the priorities back, batch {}"
+)
 _STORE = "fastdqn's ring, {} of 4 floats: FrameRing against the same operations on plain tensors"
 
 ROWS = {
@@ -78,6 +87,13 @@ ROWS = {
     "per-pixels-32": Row("us", _PER.format(_PIXELS, 32), False),
     "per-pixels-256": Row("us", _PER.format(_PIXELS, 256), False),
     "memory-100k": Row("GB", "growth of resident memory by 100k Atari transitions", False),
+    "torchrl-per-loop": Row("env steps/s", _TORCHRL.format("1 update per 10 env steps")),
+    "torchrl-per-loop-2": Row("env steps/s", _TORCHRL.format("1 update per 2 env steps")),
+    "torchrl-per-cycle": Row(
+        "us", _TORCHRL.format("sample and update_tensordict_priority alone"), False
+    ),
+    "torchrl-sampler-256": Row("us", _SAMPLER.format(256), False),
+    "torchrl-sampler-1024": Row("us", _SAMPLER.format(1024), False),
     "tensordict-write": Row("us", _STORE.format("64 rows written"), False),
     "tensordict-sample": Row("us", _STORE.format("256 transitions gathered"), False),
 }
@@ -155,6 +171,12 @@ GROUPS = {
             Job("TorchRL, whole stacks", "torchrl"),
             Job("fastdqn, one frame each", "ours"),
         ),
+    ),
+    "torchrl-loop": Group(
+        ("torchrl-per-loop", "torchrl-per-loop-2", "torchrl-per-cycle"), (Job("", "torchrl"),)
+    ),
+    "torchrl-sampler": Group(
+        ("torchrl-sampler-256", "torchrl-sampler-1024"), (Job("", "torchrl"),)
     ),
     "tensordict": Group(("tensordict-write", "tensordict-sample"), (Job("", "ours"),)),
 }

@@ -187,6 +187,10 @@ def replay(work: Work) -> dict[str, Any]:
 
 
 def main(work: Work) -> dict[str, Any]:
+    if work.row.startswith("torchrl-"):
+        from benchmarks.peers import torchrl_per
+
+        return torchrl_per.main(work)
     if work.row not in TASKS:
         return replay(work)
     found = train(work)

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ["RL_LOGGING_LEVEL"] = "ERROR"
@@ -35,6 +36,7 @@ from benchmarks.peers.settings import (  # noqa: E402
     VECTOR_ROWS,
     mlp,
 )
+from fastdqn import Learner  # noqa: E402
 from fastdqn.integrations.torchrl import (  # noqa: E402
     DQNLossModule,
     FrameReplayBuffer,
@@ -43,6 +45,8 @@ from fastdqn.integrations.torchrl import (  # noqa: E402
 
 THEIRS, SAMPLER = "TorchRL", "TorchRL, fastdqn's sampler"
 REPLAY, LOSS = "TorchRL, fastdqn's replay", "TorchRL, fastdqn's replay and loss"
+LEARNER = "TorchRL, fastdqn's replay and learner"
+LABELS = (THEIRS, SAMPLER, REPLAY, LOSS, LEARNER)
 BATCH = 256
 TASK = TASKS["cartpole-16"]
 FRAMES_PER_BATCH = 320  # 20 vector steps
@@ -54,7 +58,7 @@ def make_env() -> GymEnv:
 
 def buffer(label: str, device: str) -> Any:
     """A prioritized replay of as many transitions as the task says."""
-    if label in (REPLAY, LOSS):
+    if label in (REPLAY, LOSS, LEARNER):
         return FrameReplayBuffer(
             TASK.capacity, TASK.num_envs, make_env().observation_spec, gamma=TASK.gamma,
             alpha=ALPHA, beta=BETA, batch_size=BATCH, device=device,
@@ -82,6 +86,12 @@ class Loop:
         self.replay = buffer(label, device)
         spec = make_env().action_spec
         network = mlp()
+        self.learner: Learner | None = None
+        if label == LEARNER:
+            self.learner = Learner(
+                network, double=False, loss="mse", learning_rate=TASK.learning_rate, mode="eager",
+                target_period_updates=TASK.target_period_updates, device=device,
+            )  # fmt: skip
         actor = QValueActor(module=network, spec=spec, in_keys=["observation"]).to(device)
         self.explore = EGreedyModule(spec, annealing_num_steps=TASK.epsilon_duration, eps_end=0.05)
         if label == LOSS:
@@ -113,11 +123,15 @@ class Loop:
         self.replay.extend(data)
         self.explore.step(data.numel())
 
-    def advance(self) -> None:
+    def advance(self, period: int) -> None:
         """One chunk, and an update for each ``period`` of its env steps."""
         self.collect()
+        if self.learner is not None:
+            for _ in range(FRAMES_PER_BATCH // period):
+                self.learner.update_from(self.replay.replay, batch_size=BATCH, beta=BETA)
+            return
         clock, began = time.perf_counter, time.perf_counter()
-        for _ in range(FRAMES_PER_BATCH // TASK.period):
+        for _ in range(FRAMES_PER_BATCH // period):
             before = clock()
             batch = self.replay.sample()
             self.replay_s += clock() - before
@@ -146,19 +160,57 @@ class Loop:
 
 
 def loops(work: Work) -> dict[str, Any]:
-    made = {label: Loop(label, work.device) for label in (THEIRS, SAMPLER, REPLAY, LOSS)}
-    per_chunk = interleaved_s({k: loop.advance for k, loop in made.items()}, work.seconds)
-    cycles = {k: loop.cycle() for k, loop in made.items() if k != LOSS}
-    per_cycle = interleaved_s(cycles, work.seconds)
+    made = {label: Loop(label, work.device) for label in LABELS}
+    values: dict[str, Any] = {}
+    shares: dict[str, Any] = {}
+    for row, period in (("torchrl-per-loop", 10), ("torchrl-per-loop-2", 2)):
+        functions = {k: partial(loop.advance, period) for k, loop in made.items()}
+        found = interleaved_s(functions, work.seconds, work.device)
+        values[row] = {k: FRAMES_PER_BATCH / s for k, s in found.items()}
+        shares[row] = {
+            k: loop.replay_s / loop.learning_s for k, loop in made.items() if loop.learning_s
+        }
+    cycles = {k: loop.cycle() for k, loop in made.items() if k not in (LOSS, LEARNER)}
+    per_cycle = interleaved_s(cycles, work.seconds, work.device)
     for loop in made.values():
         loop.collector.shutdown()
-    return {
-        "values": {
-            "torchrl-per-loop": {k: FRAMES_PER_BATCH / s for k, s in per_chunk.items()},
-            "torchrl-per-cycle": {k: 1e6 * s for k, s in per_cycle.items()},
-        },
-        "replay_share_of_updates": {k: l.replay_s / l.learning_s for k, l in made.items()},
-    }
+    values["torchrl-per-cycle"] = {k: 1e6 * s for k, s in per_cycle.items()}
+    return {"values": values, "replay_share_of_updates": shares}
+
+
+def agreement(rows: int = 1000, batches: int = 400) -> dict[str, float]:
+    """What both samplers draw and weigh, given the same priorities, beside the formulas.
+
+    Returns:
+        Of each the chi-square of its counts over its degrees of freedom, about 1 for independent
+        draws and less for stratified ones; and the largest difference of a weight.
+
+    Raises:
+        RuntimeError: Where one is not as the formula says.
+    """
+    storage = LazyTensorStorage(rows)
+    storage.set(range(rows), TensorDict({"a": torch.zeros(rows)}, [rows]))
+    raw = torch.from_numpy(raw_priorities(rows))
+    leaves = (raw.double() + 1e-8) ** ALPHA
+    expected = batches * BATCH * leaves / leaves.sum()
+    weights = (leaves / leaves.min()) ** -BETA
+    found = {}
+    for label, sampler in {
+        THEIRS: PrioritizedSampler(rows, ALPHA, BETA),
+        "fastdqn": SumTreeSampler(rows, ALPHA, BETA, weights="buffer"),
+    }.items():
+        sampler.update_priority(torch.arange(rows), raw, storage=storage)
+        counts, worst = torch.zeros(rows, dtype=torch.float64), 0.0
+        for _ in range(batches):
+            index, info = sampler.sample(storage, BATCH)
+            index, weight = index.long(), torch.as_tensor(info["priority_weight"]).double()
+            counts += torch.bincount(index, minlength=rows)
+            worst = max(worst, float((weight - weights[index]).abs().max()))
+        chi_square = float(((counts - expected) ** 2 / expected).sum() / (rows - 1))
+        if chi_square > 1.25 or worst > 1e-4:
+            raise RuntimeError(f"{label}: chi-square {chi_square:.3f}, weights off by {worst:.2g}")
+        found |= {f"{label}, chi-square": chi_square, f"{label}, weights off by": worst}
+    return found
 
 
 def samplers(work: Work) -> dict[str, Any]:
@@ -192,7 +244,7 @@ def samplers(work: Work) -> dict[str, Any]:
         functions = {label: cycle(sampler) for label, sampler in made.items()}
         found = interleaved_s(functions, work.seconds / len(VECTOR_BATCHES))
         values[f"torchrl-sampler-{size}"] = {k: 1e6 * s for k, s in found.items()}
-    return {"values": values}
+    return {"values": values, "agreement": agreement()}
 
 
 def main(work: Work) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class PriorityTree:
             leaf = ((raw + eps) ** alpha).masked_fill(nowhere, 0.0)
             self._tree.write(rows.masked_fill(nowhere, self.capacity), leaf)
         if self._smallest is not None:
-            self._smallest.update(rows.masked_fill(rows < 0, self.capacity))
+            self._smallest.update(rows.clamp(min=0))  # to look at a leaf again is harmless
 
     def set_leaves(self, leaves: Tensor) -> None:
         """Write all of them, float32 [capacity]."""

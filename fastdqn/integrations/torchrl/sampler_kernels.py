@@ -57,3 +57,24 @@ def write(tree, starts, shift, capacity, index, priority, epsilon, alpha, larges
         at += 1
     set_leaves(tree, starts, shift, capacity, leaves, values)
     return 0
+
+
+@compiled
+def smallest_up(leaves, levels, starts, shift, index):  # type: ignore[no-untyped-def]
+    """Follow the leaves at ``index``: the minimum of each group above them; 0 counts as infinite.
+
+    ``levels`` is all levels one after the other, ``starts`` where each begins.
+    """
+    for leaf in index:
+        levels[leaf] = leaves[leaf] if leaves[leaf] > 0 else np.inf
+    for level in range(1, len(starts)):
+        last = -1
+        for leaf in index:
+            group = leaf >> (shift * level)
+            if group != last:
+                start = starts[level - 1] + (group << shift)
+                least = levels[start]
+                for j in range(start + 1, start + (1 << shift)):
+                    least = min(least, levels[j])
+                levels[starts[level] + group] = least
+                last = group
