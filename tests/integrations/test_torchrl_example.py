@@ -1,11 +1,28 @@
 """The example runs, and its loop learns."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
+import torch
+from torchrl.collectors import Collector
+from torchrl.envs import GymEnv, SerialEnv
+from torchrl.objectives import DQNLoss, SoftUpdate
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "torchrl_dqn.py"
+import fastdqn
+from fastdqn.integrations.torchrl import TorchRLStream, q_value_actor
+from fastdqn.networks.make import make_network
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE, DOCUMENT = ROOT / "examples" / "torchrl_dqn.py", ROOT / "docs" / "backend" / "torchrl.md"
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """An example is a program: it seeds torch."""
+    with torch.random.fork_rng():
+        yield
 
 
 def example():
@@ -28,3 +45,26 @@ def test_it_runs(n_step, capsys):
 @pytest.mark.slow
 def test_it_learns():
     assert example().main([]) > 150
+
+
+def test_what_the_document_shows_runs(monkeypatch):
+    """In order, beside what a program around it has."""
+    trained = []
+    monkeypatch.setattr(fastdqn, "train", lambda config, envs: trained.append(envs))
+    env = SerialEnv(8, lambda: GymEnv("CartPole-v1"))
+    network = make_network((4,), 2)
+    actor = q_value_actor(network, GymEnv("CartPole-v1").action_spec)
+    loss = DQNLoss(actor)
+    SoftUpdate(loss, eps=0.99)
+    scope = {
+        "fastdqn": fastdqn, "env": env, "loss": loss, "network": network, "GymEnv": GymEnv,
+        "SoftUpdate": SoftUpdate, "torch": torch,
+        "collector": Collector(env, actor, frames_per_batch=400, total_frames=400),
+    }  # fmt: skip
+    blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), flags=re.M | re.S)
+    assert len(blocks) == 5
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"torchrl.md, example {number}", "exec"), scope)
+    scope["collector"].shutdown()
+    assert isinstance(trained[0], TorchRLStream) and trained[0].num_envs == 8
+    assert scope["learner"].updates == 1
