@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> float:
     target = HardUpdate(loss, value_network_update_interval=100)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3)
     collector = Collector(
-        env, TensorDictSequential(actor, explore), frames_per_batch=chunk, total_frames=args.steps,
+        env, TensorDictSequential(actor, explore), frames_per_batch=chunk,
+        total_frames=args.steps // chunk * chunk,
     )  # fmt: skip
 
     returns: deque[float] = deque(maxlen=50)

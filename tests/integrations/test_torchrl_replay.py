@@ -160,6 +160,26 @@ def test_a_spec_says_what_actions_are():
         made.extend(episodes(50, one_hot=False))
 
 
+@pytest.mark.parametrize("left_out", ["truncated", "terminated", "done", "two"])
+def test_flags_that_data_leave_out(left_out):
+    data = episodes(60)
+    keys = ("terminated", "truncated") if left_out == "two" else (left_out,)
+    terminated = data["next", "done" if left_out == "two" else "terminated"].clone()
+    ended = data["next", "terminated" if left_out == "done" else "done"].clone()
+    if left_out == "done":
+        ended |= data["next", "truncated"]
+    for key in keys:
+        del data["next", key]
+    made = buffer()
+    index = made.extend(data)
+    storage = {k: v.reshape(-1) for k, v in made.storage.items() if k != "observation"}
+    after = (index + 2) % made.capacity  # the row of s', two envs further
+    assert torch.equal(storage["terminated"][after], terminated.squeeze(-1))
+    assert torch.equal(
+        storage["terminated"][after] | storage["truncated"][after], ended.squeeze(-1)
+    )
+
+
 @pytest.mark.parametrize(
     ("spec", "shape", "dtype"),
     [

@@ -1,5 +1,7 @@
 """TorchRL's envs as a stream of rows."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -14,16 +16,17 @@ from fastdqn.errors import EnvError, EnvFailure
 from fastdqn.integrations.torchrl import TorchRLStream
 
 LENGTHS = (3, 5, 4)
+FLAGS = ("done", "terminated", "truncated")
 
 
 class Counting(EnvBase):
     """Env i counts its steps and its episodes; those of odd envs are truncated after LENGTHS[i]."""
 
-    def __init__(self, envs=3, one_hot=False, dtype=torch.float32):
+    def __init__(self, envs=3, one_hot=False, dtype=torch.float32, keys=FLAGS):
         batch = [] if envs is None else [envs]
         super().__init__(device="cpu", batch_size=batch)
         kind = OneHot(2) if one_hot else Categorical(2)
-        self.one_hot, self.dtype_ = one_hot, dtype
+        self.one_hot, self.dtype_, self.keys = one_hot, dtype, keys
         self.action_spec = kind.expand(*batch, 2) if one_hot else kind.expand(*batch)
         if dtype == torch.uint8:
             observation = Bounded(0, 255, (*batch, 3), dtype=dtype)
@@ -32,7 +35,7 @@ class Counting(EnvBase):
         self.observation_spec = Composite(observation=observation, shape=batch)
         self.reward_spec = Unbounded((*batch, 1))
         flag = Categorical(2, dtype=torch.bool, shape=(*batch, 1))
-        flags = {name: flag.clone() for name in ("done", "terminated", "truncated")}
+        flags = {name: flag.clone() for name in keys}
         self.done_spec = Composite(**flags, shape=batch)
         count = envs or 1
         self.number = torch.arange(count)
@@ -47,7 +50,7 @@ class Counting(EnvBase):
         odd = self.number % 2 == 1
         made = {"done": ended, "terminated": ended & ~odd, "truncated": ended & odd}
         shape = (*self.batch_size, 1)
-        return {name: flag.reshape(shape).clone() for name, flag in made.items()}
+        return {name: made[name].reshape(shape).clone() for name in self.keys}
 
     def _reset(self, tensordict=None):
         which = torch.ones(len(self.number), dtype=torch.bool)
@@ -146,6 +149,19 @@ def test_frames_are_bytes_or_float32(dtype, space, frames):
     assert (stream.frame_stack, stream.stack_padding) == (4, "zero")
 
 
+@pytest.mark.parametrize("keys", [FLAGS[:2], FLAGS[:1]])
+def test_flags_that_an_env_leaves_out(keys):
+    """``done`` is terminated or truncated; alone it is terminated."""
+    stream = TorchRLStream(Counting(3, keys=keys))
+    stream.reset()
+    steps = [stream.step(np.zeros(3, np.int64)) for _ in range(5)]
+    ended = torch.stack([step.terminated | step.truncated for step in steps])
+    terminated = torch.stack([step.terminated for step in steps])
+    odd = torch.tensor([False, True, False])
+    assert torch.equal(ended, torch.stack([step.reset for step in steps])) and ended.any(0).all()
+    assert torch.equal(terminated, ended if keys == ("done",) else ended & ~odd)
+
+
 @pytest.mark.parametrize("categorical", [False, True])
 def test_gym_envs_start_anew_within_a_step(categorical):
     env = SerialEnv(2, lambda: GymEnv("CartPole-v1", categorical_action_encoding=categorical))
@@ -217,7 +233,7 @@ def test_an_env_that_raises():
 
 @pytest.mark.slow
 def test_envs_in_processes_of_their_own():
-    stream = TorchRLStream(ParallelEnv(2, lambda: GymEnv("CartPole-v1")))
+    stream = TorchRLStream(ParallelEnv(2, partial(GymEnv, "CartPole-v1")))
     stream.reset(seed=1)
     steps = [stream.step(np.ones(2, np.int64)) for _ in range(30)]
     assert sum(int(step.reset.sum()) for step in steps) >= 4

@@ -126,9 +126,7 @@ class TorchRLStream(EnvStream):
         self._root, following = root, taken.get("next")
         done = self._flag(following, "done")
         terminated, truncated = (self._flag(following, key) for key in ("terminated", "truncated"))
-        if terminated is None:
-            terminated = done if truncated is None else done & ~truncated
-        if truncated is None:
+        if truncated is None:  # whereas TorchRL itself adds ``terminated``
             truncated = done & ~terminated
         reward = following.get(self._env.reward_key).reshape(self.num_envs).float()
         observation, first = self._frames(following), torch.zeros_like(done)
