@@ -310,6 +310,16 @@ def test_collector_and_loss(categorical):
     assert sample["next", "terminated"].any() and (sample["steps_to_next_obs"] == 3).any()
 
 
+def test_a_collector_fills_it_by_itself():
+    actor = q_value_actor(make_network((4,), 2), GymEnv("CartPole-v1").action_spec)
+    env = SerialEnv(2, lambda: GymEnv("CartPole-v1"))
+    made = FrameReplayBuffer(500, 2, env.observation_spec)
+    collector = Collector(env, actor, frames_per_batch=32, total_frames=96, replay_buffer=made)
+    assert list(collector) == [None] * 3
+    collector.shutdown()
+    assert made.write_count == 96 and len(made) == 96
+
+
 @pytest.mark.gpu
 def test_on_a_gpu():
     data, made = episodes(60).to("cuda"), buffer(device="cuda", n_step=3, frame_stack=2)
