@@ -154,6 +154,10 @@ PLAIN = re.compile(
     use the other one
     use uint8
     use update\(batch\) for batches of your own
+    pass (them to DQN.load instead|the observations of all of them|all that get_parameters returned)
+    use (MultiInputPolicy|SB3's own replay buffer|1, or what they are stacks of)
+    use {}, or frame_stack = 1
+    wrap each env so that it is a Box of smaller ones
     wrap each env so that it has some
     wrap each env so that it is a Box
     wrap each env so that its observation has some
@@ -186,6 +190,11 @@ PLAIN = re.compile(
 OBJECTS_HAVE = {
     "auto_reset": "an argument of ManiSkill's vector env",
     "autoreset_mode": "a key of the metadata of vector envs",
+    "buffer_size": "an argument of SB3's DQN",
+    "frame_stack": "an argument of the replay for SB3",
+    "get_parameters": "a method of SB3's models",
+    "norm_reward": "an argument of SB3's VecNormalize",
+    "set_env": "a method of SB3's models",
     "batch_size": "an argument of vector envs of ALE and EnvPool",
     "env_type": "an argument of envpool.make",
     "make_envs": "a function of fastdqn",
