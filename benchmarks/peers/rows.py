@@ -57,6 +57,10 @@ _PONG = (
     "steps, replay 20k, Adam 1e-4, 8 envs (CleanRL-like: 1); after learning starts; + malloc: "
     "glibc keeps freed memory, which fastdqn asks it for by itself"
 )
+_SB3_BUFFER = (
+    "Stable-Baselines3's DQN on PongNoFrameskip-v4, settings as in the row above, with its own "
+    "replay buffer and with FrameReplayBuffer of fastdqn.integrations.sb3; after learning starts"
+)
 _UPDATE = (
     "Nature CNN, double DQN, mean squared error, Adam, batch {}, windows taken in turn within one "
     "process; CleanRL-like and LeanRL-like train on one fixed batch, fastdqn draws from a replay"
@@ -80,6 +84,7 @@ ROWS = {
     "cartpole-16": Row("env steps/s", _CARTPOLE.format(16)),
     "cartpole-64": Row("env steps/s", _CARTPOLE.format(64)),
     "pong-8": Row("env steps/s", _PONG),
+    "sb3-buffer-pong": Row("env steps/s", _SB3_BUFFER),
     "update-32": Row("updates/s", _UPDATE.format(32)),
     "update-256": Row("updates/s", _UPDATE.format(256)),
     "per-vector-256": Row("us", _PER.format("1M rows of 4 floats", 256), False),
@@ -148,6 +153,15 @@ GROUPS = {
             Job("fastdqn eager (huber, clip 10, bf16)", "ours", "mode=eager precision=bf16"),
         ),
     ),
+    "sb3-buffer-pong": Group(
+        ("sb3-buffer-pong",),
+        (
+            Job("SB3, its own buffer", "sb3"),
+            Job("SB3, its own buffer + malloc", "sb3", malloc=True),
+            Job("SB3, FrameReplayBuffer", "sb3", "frames"),
+            Job("SB3, FrameReplayBuffer + malloc", "sb3", "frames", malloc=True),
+        ),
+    ),
     "update-32": Group(("update-32",), (Job("", "ours"), Job("+ malloc", "ours", "malloc"))),
     "update-256": Group(("update-256",), (Job("", "ours"), Job("+ malloc", "ours", "malloc"))),
     "per-vector": Group(
@@ -164,6 +178,7 @@ GROUPS = {
         (
             Job("SB3", "sb3", rounds=1),  # has no prioritized replay
             Job("SB3, optimize_memory_usage", "sb3", "optimized", rounds=1),
+            Job("SB3, FrameReplayBuffer", "sb3", "frames", rounds=1),
             Job("cpprb, whole stacks", "cpprb"),
             Job("cpprb, one frame each", "cpprb", "one frame"),
             Job("Tianshou, whole stacks", "tianshou", rounds=1),

@@ -1,4 +1,7 @@
-"""Stable-Baselines3: DQN end to end, its replay's memory. Huber loss and a gradient norm of 10."""
+"""Stable-Baselines3: DQN end to end, its replay's memory. Huber loss and a gradient norm of 10.
+
+With the variant ``frames`` its replay is fastdqn's, imported from the checkout.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,17 @@ class _Ticks(BaseCallback):
 
 def train(work: Work) -> dict[str, Any]:
     task = TASKS[work.row]
-    pixels = work.row == "pong-8"
+    pixels = task.env_id.startswith("Pong")
     if pixels:
         import ale_py
 
         gymnasium.register_envs(ale_py)
         envs = VecFrameStack(make_atari_env(task.env_id, n_envs=task.num_envs, seed=1), STACK)
         kwargs: dict[str, Any] = {}
+        if work.variant == "frames":
+            from fastdqn.integrations.sb3 import FrameReplayBuffer
+
+            kwargs["replay_buffer_class"] = FrameReplayBuffer
     else:
         envs = make_vec_env(task.env_id, n_envs=task.num_envs, seed=1)
         kwargs = {"policy_kwargs": {"net_arch": [120, 84]}}
@@ -69,16 +76,22 @@ def train(work: Work) -> dict[str, Any]:
     return pace.result()
 
 
-def fill(count: int, optimized: bool) -> ReplayBuffer:
-    """A stream of frames of one env, obs and next_obs both stored unless ``optimized``."""
-    buffer = ReplayBuffer(
-        count,
-        gymnasium.spaces.Box(0, 255, (STACK, *FRAME), np.uint8),
-        gymnasium.spaces.Discrete(PONG_ACTIONS),
-        device="cpu",
-        optimize_memory_usage=optimized,
-        handle_timeout_termination=not optimized,  # the two exclude each other
-    )
+def fill(count: int, variant: str) -> ReplayBuffer:
+    """A stream of frames of one env; obs and next_obs both stored without a variant."""
+    arguments: dict[str, Any] = {
+        "buffer_size": count,
+        "observation_space": gymnasium.spaces.Box(0, 255, (STACK, *FRAME), np.uint8),
+        "action_space": gymnasium.spaces.Discrete(PONG_ACTIONS),
+        "device": "cpu",
+    }
+    kind = ReplayBuffer
+    if variant == "frames":
+        from fastdqn.integrations.sb3 import FrameReplayBuffer as kind
+
+        arguments["stack_padding"] = "repeat"
+    elif variant == "optimized":  # the two exclude each other
+        arguments |= {"optimize_memory_usage": True, "handle_timeout_termination": False}
+    buffer = kind(**arguments)
     action, reward = np.array([1]), np.array([1.0])
     for stack, following, done in transitions(count):
         buffer.add(stack[None], following[None], action, reward, np.array([done]), [{}])
@@ -87,11 +100,10 @@ def fill(count: int, optimized: bool) -> ReplayBuffer:
 
 def memory(work: Work) -> dict[str, Any]:
     """Growth of resident memory while filling."""
-    optimized = work.variant == "optimized"
     count = work.scaled(PIXEL_ROWS, 1_000)
-    fill(1_000, optimized)  # what is loaded at first use is not the data's
+    fill(1_000, work.variant)  # what is loaded at first use is not the data's
     before = resident_bytes()
-    buffer = fill(count, optimized)
+    buffer = fill(count, work.variant)
     return {"rss_bytes": resident_bytes() - before, "transitions": buffer.size()}
 
 

@@ -36,20 +36,22 @@ _CARTPOLE = {
     "learning_starts": 10_000, "learning_rate": 2.5e-4, "target_period_updates": 50,
     "warm_updates": 300,
 }  # fmt: skip
+_PONG = EndToEnd(
+    env_id="PongNoFrameskip-v4",
+    num_envs=8,
+    batch_size=32,
+    period=4,
+    capacity=20_000,
+    learning_starts=2_000,
+    learning_rate=1e-4,
+    target_period_updates=250,
+    warm_updates=20,
+)
 TASKS = {
     "cartpole-16": EndToEnd(num_envs=16, **_CARTPOLE),  # type: ignore[arg-type]
     "cartpole-64": EndToEnd(num_envs=64, **_CARTPOLE),  # type: ignore[arg-type]
-    "pong-8": EndToEnd(
-        env_id="PongNoFrameskip-v4",
-        num_envs=8,
-        batch_size=32,
-        period=4,
-        capacity=20_000,
-        learning_starts=2_000,
-        learning_rate=1e-4,
-        target_period_updates=250,
-        warm_updates=20,
-    ),
+    "pong-8": _PONG,
+    "sb3-buffer-pong": _PONG,
 }
 
 HIDDEN = (120, 84)

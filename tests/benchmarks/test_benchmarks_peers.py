@@ -215,7 +215,9 @@ def test_every_row_belongs_to_one_group_and_every_job_to_a_module():
     for group in GROUPS.values():
         assert len({job.label for job in group.jobs}) == len(group.jobs)
     assert set(TASKS) == {
-        name for name in GROUPS if name in ("cartpole-16", "cartpole-64", "pong-8")
+        name
+        for name in GROUPS
+        if name in ("cartpole-16", "cartpole-64", "pong-8", "sb3-buffer-pong")
     }
     assert all(PUBLISHED.values())
 
