@@ -3,9 +3,15 @@
 Every message is one sentence that names the field or object, the value found and the fix.
 """
 
+import re
+
 
 class FastDQNError(ValueError):
-    """Base of every error that fastdqn raises on purpose."""
+    """Base of every error that fastdqn raises on purpose; its message is one line."""
+
+    def __init__(self, *args: object) -> None:
+        # An array that is shown as the wrong value it is has many.
+        super().__init__(*(re.sub(r"\s*\n\s*", " ", a) if isinstance(a, str) else a for a in args))
 
 
 class ConfigError(FastDQNError):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting import exploration
-from fastdqn.config.arguments import check_argument
+from fastdqn.config.arguments import SEEDS, check_argument, check_state
 from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError
 from fastdqn.networks.checks import check_module
@@ -20,7 +20,13 @@ from fastdqn.networks.trial import try_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.replay.buffer_torch import newest_stacks
 from fastdqn.system import loops
-from fastdqn.system.compilation import CapturedStep, compile_pure, resolve_mode, weakly
+from fastdqn.system.compilation import (
+    CapturedStep,
+    check_backend,
+    compile_pure,
+    resolve_mode,
+    weakly,
+)
 from fastdqn.system.devices import resolve_device, restore_generator
 
 
@@ -61,7 +67,10 @@ class Actor:
     ) -> None:
         self.network = check_module(network)
         self.num_envs = check_argument("num_envs", num_envs, int, Range(1, 2**31))
-        check_argument("seed", seed, int)
+        check_argument("seed", seed, int, SEEDS)
+        check_argument("autocast", autocast, bool)
+        check_argument("to_host", to_host, bool)
+        check_backend(compile_backend)
         self.device = resolve_device(device)
         for parameter in self.network.parameters():
             if parameter.device != self.device:
@@ -230,7 +239,8 @@ class Actor:
         return {"epsilon": self.epsilon, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore :meth:`state_dict`; CheckpointError where it is none."""
+        check_state("actor", state, list(self.state_dict()))
         self._epsilon.copy_(state["epsilon"])
         restore_generator(self.generator, state["generator"])
 

@@ -188,7 +188,7 @@ def _check_players(policy: Any, envs: Any) -> None:
 
 def _checked_epsilon(epsilon: Any, num_envs: int) -> float | Tensor:
     """A chance, or one for each env."""
-    if isinstance(epsilon, np.ndarray) and epsilon.ndim:
+    if isinstance(epsilon, np.ndarray) and epsilon.ndim and epsilon.dtype.kind in "biuf":
         epsilon = torch.as_tensor(epsilon)
     if not isinstance(epsilon, Tensor):
         chance: float = check_argument("epsilon", epsilon, float, Range(0.0, 1.0))

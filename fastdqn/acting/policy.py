@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.exploration import check_chances, epsilon_greedy
-from fastdqn.config.arguments import check_argument
+from fastdqn.config.arguments import SEEDS, check_argument, check_choice
 from fastdqn.config.ranges import Range
 from fastdqn.envs import EnvStream, arrays
 from fastdqn.envs.reader import ObservationReader
@@ -72,17 +72,25 @@ class Policy:
                     f"envs is {type(envs).__name__}; pass a stream, as fastdqn.make_envs makes it."
                 )
             spaces, reader = Spaces.of(envs), getattr(envs, "reader", None)
+        for name, given, kind in (
+            ("spaces", spaces, Spaces),
+            ("reader", reader, ObservationReader),
+            ("lowered", lowered, nn.Module),
+        ):
+            if given is not None and not isinstance(given, kind):
+                raise ConfigError(
+                    f"{name} is {type(given).__name__}; pass a {kind.__name__}, or leave it out."
+                )
         self.spaces, self.reader = spaces, reader
         if spaces is not None:
             frame_stack, stack_padding = spaces.frame_stack, spaces.stack_padding
             action_start = spaces.action_start
-        if stack_padding not in ("zero", "repeat"):
-            raise ConfigError(f"stack_padding = {stack_padding!r} must be one of zero, repeat.")
+        check_choice("stack_padding", stack_padding, ("zero", "repeat"))
         self._lowered = lowered
         frame_stack = check_argument("frame_stack", frame_stack, int | None, Range(1, 2**31))
         self.frame_stack, self.stack_padding = frame_stack, stack_padding
-        self.action_start = check_argument("action_start", action_start, int)
-        check_argument("seed", seed, int)
+        self.action_start = check_argument("action_start", action_start, int, SEEDS)
+        check_argument("seed", seed, int, SEEDS)
         self.device = resolve_device(device)
         for parameter in self.network.parameters():
             if parameter.device != self.device:

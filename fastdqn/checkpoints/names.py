@@ -25,9 +25,9 @@ def parse_choice(choice: int | str | None, name: str = "checkpoint") -> int | st
     Raises:
         ConfigError: Where it is none of these.
     """
-    if choice is None or choice == "latest":
+    if choice is None or (isinstance(choice, str) and choice == "latest"):
         return None
-    if choice == "best" or (type(choice) is int and choice >= 0):
+    if (isinstance(choice, str) and choice == "best") or (type(choice) is int and choice >= 0):
         return choice
     if isinstance(choice, str) and re.fullmatch(r"[0-9][0-9_]{,20}", choice):
         return int(choice.replace("_", ""))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from fastdqn.config import json_format
 from fastdqn.config.atari_ids import with_atari_meaning
-from fastdqn.config.checks import checked, refuse_unknown
+from fastdqn.config.checks import checked, refuse_unknown, shown
 from fastdqn.config.combinations import check_pairs, without_rivals
 from fastdqn.config.details import settled
 from fastdqn.config.fields import fields_of
@@ -91,6 +92,8 @@ class Config(
     @classmethod
     def load(cls, path: str | Path) -> Config:
         """Read a configuration from a JSON file."""
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(f"path = {shown(path)} is no path; pass that of a config.json.")
         try:
             if not Path(path).is_file():  # reading a pipe would wait for ever
                 raise OSError("it is no file; name a config.json or a run directory")

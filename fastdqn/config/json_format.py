@@ -23,6 +23,8 @@ def read(text: str) -> tuple[dict[str, Any], bool]:
     Raises:
         ConfigError: Where it is no JSON object, names a field twice, or has another version.
     """
+    if not isinstance(text, str | bytes):
+        raise ConfigError(f"The configuration is {type(text).__name__}; pass a text of JSON.")
     try:
         body = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:  # ValueError: also an int of 5,000 digits

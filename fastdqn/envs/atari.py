@@ -11,6 +11,7 @@ from gymnasium.envs.registration import registry
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from fastdqn.config.checks import shown
 from fastdqn.envs.gymnasium import GymnasiumStream
 from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.errors import EnvError, nearest
@@ -55,8 +56,20 @@ class AtariProtocol:
         }
         for field, (low, high) in ranges.items():
             value = getattr(self, field)
+            whole = field != "repeat_action_probability"
+            if type(value) is not int and (whole or type(value) is not float):
+                kind = "a whole number" if whole else "a number"
+                raise EnvError(f"AtariProtocol.{field} = {shown(value)}; use {kind}.")
             if not low <= value <= high:  # also refuses NaN
                 raise EnvError(f"AtariProtocol.{field} = {value!r}; use {low} to {high}.")
+
+        if not isinstance(self.name, str):
+            raise EnvError(f"AtariProtocol.name = {shown(self.name)}; use a text.")
+        for field in ("life_loss", "fire_reset", "full_action_space"):
+            if type(getattr(self, field)) is not bool:
+                raise EnvError(
+                    f"AtariProtocol.{field} = {shown(getattr(self, field))}; use True or False."
+                )
 
     @classmethod
     def machado(cls, **overrides: Any) -> AtariProtocol:

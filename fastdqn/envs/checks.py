@@ -160,6 +160,8 @@ def check_actions(actions: Array, num_envs: int, num_actions: int) -> None:
 
     An action out of range makes ALE wait for ever, and Gymnasium's envs take some in silence.
     """
+    if getattr(actions, "is_meta", False):
+        raise EnvError("Actions are on meta and hold no numbers; use some that do.")
     if arrays.kind(actions.dtype) not in ("int", "uint8"):
         raise EnvError(f"Actions are of dtype {actions.dtype}; use integers such as int64.")
     if tuple(actions.shape) != (num_envs,):

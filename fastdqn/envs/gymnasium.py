@@ -329,7 +329,8 @@ class GymnasiumStream(EnvStream):
         wants = self._example
         if wants is None:  # a torch env whose state was loaded
             wants = actions if isinstance(actions, torch.Tensor) else torch.empty(0)
-        if arrays.on_host(actions) or arrays.on_host(wants):
+        is_meta = getattr(actions, "is_meta", False)  # refused below
+        if not is_meta and (arrays.on_host(actions) or arrays.on_host(wants)):
             actions = arrays.to_numpy(actions)
         checks.check_actions(actions, self.num_envs, self.num_actions)
         # The sum is new memory: the caller may write to its own before the envs have stepped.

@@ -38,6 +38,11 @@ class CategoricalQLearning:
 
     def __init__(self, values: CategoricalValues, *, double: bool = True) -> None:
         check_like_fields(LearningFields, double=double)
+        if not isinstance(values, CategoricalValues):
+            raise ConfigError(
+                f"values is {type(values).__name__}; pass a fastdqn.networks.CategoricalValues, as "
+                f"the network has them."
+            )
         self.values, self.double = values, double
         self.forwards = (TARGET_S2, *([ONLINE_S2] if double else []), ONLINE_S)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
+from fastdqn.config.arguments import check_sizes
 from fastdqn.errors import ConfigError
 from fastdqn.learning.categorical_q_learning import CategoricalQLearning
 from fastdqn.learning.munchausen import Munchausen, check_munchausen
 from fastdqn.learning.objectives import Objective
 from fastdqn.learning.q_learning import QLearning
 from fastdqn.learning.quantile_q_learning import QuantileQLearning
+from fastdqn.networks.checks import check_module
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.values import CategoricalValues, QuantileValues, Values
 
@@ -64,7 +66,9 @@ def objective_for(
     Raises:
         ConfigError: Where they do not go together, or a number is out of range.
     """
+    check_module(network)
     check_munchausen(munchausen)
+    check_sizes(samples=samples, target_samples=target_samples, policy_samples=policy_samples)
     values = network.values if isinstance(network, QNetwork) else None
     if isinstance(values, CategoricalValues | QuantileValues) and loss != "huber":
         raise ConfigError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import ABOVE_ZERO
 from fastdqn.errors import ConfigError
-from fastdqn.learning.shapes import check_shapes
+from fastdqn.learning.shapes import check_numbers, check_shapes
 from fastdqn.learning.sorted_quantile_huber import pays, sorted_quantile_huber_loss
 
 
@@ -48,6 +48,8 @@ def categorical_target(
     check_shapes(
         probabilities=(probabilities, "B N"), reward=(reward, "B"), discount=(discount, "B")
     )
+    check_numbers(value_min=value_min, value_max=value_max)
+    reward, discount = reward.to(probabilities.dtype), discount.to(probabilities.dtype)
     atoms = probabilities.shape[1]
     if not value_min < value_max or atoms < 2:
         raise ConfigError(
@@ -94,7 +96,7 @@ def quantile_huber_loss(
         fractions=(fractions, "N" if shared else "B N"),
     )
     if type(delta) is not float or not 0 < delta < math.inf:
-        delta = check_argument("delta", delta, float, ABOVE_ZERO)
+        delta = float(check_argument("delta", delta, float, ABOVE_ZERO))
     if pays(quantiles, target):
         return sorted_quantile_huber_loss(quantiles, target, fractions, delta)
     error = target.detach().unsqueeze(1) - quantiles.unsqueeze(2)  # [B, N, M]

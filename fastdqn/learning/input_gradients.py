@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
+from fastdqn.config.arguments import check_choice
 from fastdqn.errors import ConfigError
 from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.objectives import (
@@ -94,7 +95,10 @@ def input_gradient(
             chosen = q.argmax(dim=1)
         else:
             # In memory of its own: backward keeps it, and refuses tensors of inference mode.
-            chosen = tensor_of("action", action).to(device=device, dtype=torch.int64, copy=True)
+            given = tensor_of("action", action)
+            if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+                raise ConfigError(f"action is {given.dtype}; make it int64 with .long().")
+            chosen = given.to(device=device, dtype=torch.int64, copy=True)
             _check_actions(chosen, q)
         if of == "q":
             wanted = q.gather(1, chosen.unsqueeze(1))
@@ -168,6 +172,10 @@ def tensor_of(name: str, array: Any) -> Tensor:
         raise ConfigError(
             f"{name} is {type(array).__name__}; make it an array with np.asarray, or a tensor."
         )
+    if isinstance(array, Tensor) and array.is_meta:
+        raise ConfigError(f"{name} is on meta and holds no numbers; use one that does.")
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
+        raise ConfigError(f"{name} is {array.dtype}; make it float32.")
     return as_tensor(array)
 
 
@@ -241,10 +249,10 @@ def _check(
     target_network: nn.Module | None,
     loss: str,
 ) -> None:
-    if of not in ("q", "loss"):
-        raise ConfigError(f"of = {of!r} must be one of q, loss.")
-    if loss not in LOSSES:
-        raise ConfigError(f"loss = {loss!r} must be one of {', '.join(LOSSES)}.")
+    check_choice("of", of, ("q", "loss"))
+    check_choice("loss", loss, LOSSES)
+    if target_network is not None:
+        check_module(target_network)
     if of == "loss":
         for name, value in {"action": action, **transition}.items():
             if value is None:
@@ -266,6 +274,8 @@ def _check_actions(action: Tensor, q: Tensor) -> None:
 
 def _check_transition(raw: Tensor, following: Tensor, reward: Tensor, discount: Tensor) -> None:
     for name, given in {"reward": reward, "discount": discount}.items():
+        if not given.is_floating_point() and (given.is_complex() or given.dtype == torch.bool):
+            raise ConfigError(f"{name} is {given.dtype}; make it float32.")
         if given.shape != raw.shape[:1]:
             raise ConfigError(
                 f"{name} has shape {tuple(given.shape)}; use one for each of the {len(raw)} "
@@ -275,4 +285,9 @@ def _check_transition(raw: Tensor, following: Tensor, reward: Tensor, discount: 
         raise ConfigError(
             f"next_observation has shape {tuple(following.shape)}; use one like the observation, "
             f"{tuple(raw.shape)}, for each."
+        )
+    if following.dtype != raw.dtype:
+        raise ConfigError(
+            f"next_observation is {following.dtype}, where the observation is {raw.dtype}; make "
+            f"both of the same."
         )

@@ -7,6 +7,7 @@ gradients (``reduce_gradients``). What it minimises is an objective's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fastdqn.acting.policy import Policy
-from fastdqn.config.arguments import check_argument, check_like_fields
+from fastdqn.config.arguments import check_argument, check_like_fields, check_state
 from fastdqn.config.groups import LearningFields
 from fastdqn.config.ranges import Range
 from fastdqn.config.seeds import subseed
@@ -50,7 +51,13 @@ from fastdqn.networks.copies import share_in_evaluation_mode
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.trial import try_network
 from fastdqn.replay.buffer import ReplayBuffer
-from fastdqn.system.compilation import CapturedStep, compile_pure, resolve_mode, weakly
+from fastdqn.system.compilation import (
+    CapturedStep,
+    check_backend,
+    compile_pure,
+    resolve_mode,
+    weakly,
+)
 from fastdqn.system.devices import (
     convolves,
     resolve_device,
@@ -164,14 +171,24 @@ class Learner:
         check_argument("learning_rate", learning_rate, float, Range(0.0))
         check_argument("updates_per_launch", updates_per_launch, int, Range(1, 2**31))
         check_argument("seed", seed, int)
+        check_argument("expected_updates", expected_updates, int | None)
+        check_backend(compile_backend)
+        for name, function in {
+            "make_gradients": make_gradients,
+            "reduce_gradients": reduce_gradients,
+        }.items():
+            if function is not None and not callable(function):
+                raise ConfigError(f"{name} is {type(function).__name__}; pass a function.")
         network = check_module(network)
         check_parameters(network)
         check_trainable(network)
         self._tried = objective is None  # ours needs no trial
         self._met: set[Shapes] = set()  # of the batches that were looked at
         self._met_replays: WeakKeyDictionary[ReplayBuffer, set[int]] = WeakKeyDictionary()
-        self.objective: Objective = objective or objective_for(
-            network, double=double, loss=loss, huber_delta=huber_delta
+        self.objective: Objective = (
+            objective_for(network, double=double, loss=loss, huber_delta=huber_delta)
+            if objective is None
+            else objective
         )
         check_forwards(self.objective)
         check_goes_with(network, self.objective)
@@ -211,6 +228,11 @@ class Learner:
         if callable(optimizer):
             lowered = None if self._twin is None else self._twin.data
             self._optimizer = optimizer(self.flat.data, lowered)
+            if not isinstance(self._optimizer, Optimizer):
+                raise ConfigError(
+                    f"optimizer made {type(self._optimizer).__name__}; return a "
+                    f"fastdqn.learning.optimizers.Optimizer."
+                )
         else:
             self._optimizer = make_optimizer(
                 optimizer,
@@ -330,7 +352,7 @@ class Learner:
         if isinstance(beta, Tensor):
             self._beta.copy_(beta)
         else:
-            self._beta.fill_(beta)
+            self._beta.fill_(float(beta))
         while times > 0:
             launch = self._next_launch(times)
             with self._own_modes():
@@ -482,7 +504,7 @@ class Learner:
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Change the step size, also of graphs already captured; ConfigError below 0."""
-        if type(learning_rate) is not float or not learning_rate >= 0:
+        if type(learning_rate) is not float or not 0 <= learning_rate < math.inf:
             learning_rate = check_argument("learning_rate", learning_rate, float, Range(0.0))
         self._optimizer.set_learning_rate(learning_rate)
 
@@ -552,6 +574,8 @@ class Learner:
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict` in place; CheckpointError where it does not fit."""
+        names = ["network", "target_network", "moments", "statistics", "updates"]
+        check_state("learner", state, names)
         load_network(self.network, state["network"])
         load_network(self.target.network, state["target_network"])
         restore_moments(self.flat, self._optimizer.moments, state["moments"])

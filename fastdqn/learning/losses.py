@@ -7,6 +7,7 @@ All raise ConfigError where shapes do not belong together: [B] and [B, 1] would 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ def q_target(next_q_target: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
         and isinstance(reward, Tensor)
         and isinstance(discount, Tensor)
         and reward.shape == discount.shape == next_q_target.shape[:-1]
+        and _alike(next_q_target, reward, discount)
     ):
         _refuse({"next_q_target": next_q_target}, {"reward": reward, "discount": discount})
     return (reward + discount * next_q_target.amax(dim=-1)).detach()
@@ -60,6 +62,7 @@ def double_q_target(
         and isinstance(discount, Tensor)
         and next_q_online.shape == next_q_target.shape
         and reward.shape == discount.shape == next_q_target.shape[:-1]
+        and _alike(next_q_online, next_q_target, reward, discount)
     ):
         _refuse(
             {"next_q_online": next_q_online, "next_q_target": next_q_target},
@@ -83,25 +86,61 @@ def td_error(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
         and isinstance(target, Tensor)
         and action.shape == target.shape == q.shape[:-1]
         and action.dtype == torch.int64
+        and action.device == q.device
+        and _alike(q, target)
     ):
         _refuse({"q": q}, {"action": action, "target": target})
-    return q.gather(-1, action.unsqueeze(-1)).squeeze(-1) - target
+    return of_actions(q, action) - target
+
+
+def of_actions(q: Tensor, action: Tensor) -> Tensor:
+    """Q of the actions, [B]; ConfigError, where it costs no wait, if one is not in Q.
+
+    Args:
+        q: [B, A].
+        action: int64 [B].
+    """
+    index = action.unsqueeze(-1)
+    if torch.compiler.is_compiling() or action.device.type != "cpu":
+        return q.gather(-1, index).squeeze(-1)
+    try:
+        return q.gather(-1, index).squeeze(-1)
+    except RuntimeError:  # free where all is right, which looking is not
+        low, high = int(action.min()), int(action.max())
+        if low >= 0 and high < q.shape[-1]:
+            raise
+        raise ConfigError(
+            f"action holds {low if low < 0 else high}, where Q has {q.shape[-1]} actions; count "
+            f"them from 0 to {q.shape[-1] - 1}."
+        ) from None
 
 
 def huber_loss(td_error: Tensor, delta: float = 1.0) -> Tensor:
     """``td^2 / 2`` where ``|td| <= delta``, else ``delta (|td| - delta / 2)`` (Huber 1964), [B]."""
-    if not isinstance(td_error, Tensor):
-        _refuse({"td_error": td_error}, {})
-    if type(delta) is not float or not delta > 0:
-        delta = check_argument("delta", delta, float, ABOVE_ZERO)
+    _check_td_error(td_error)
+    if type(delta) is not float or not 0 < delta < math.inf:
+        delta = float(check_argument("delta", delta, float, ABOVE_ZERO))
     return F.huber_loss(td_error, torch.zeros_like(td_error), reduction="none", delta=delta)
 
 
 def mse_loss(td_error: Tensor) -> Tensor:
     """``td^2``, [B]."""
-    if not isinstance(td_error, Tensor):
-        _refuse({"td_error": td_error}, {})
+    _check_td_error(td_error)
     return torch.square(td_error)
+
+
+def _alike(first: Tensor, *rest: Tensor) -> bool:
+    """Whether all are floating point, on one device."""
+    return first.is_floating_point() and all(
+        tensor.is_floating_point() and tensor.device == first.device for tensor in rest
+    )
+
+
+def _check_td_error(td_error: Any) -> None:
+    if not isinstance(td_error, Tensor):
+        raise ConfigError(f"td_error is {type(td_error).__name__}; pass a tensor.")
+    if not td_error.is_floating_point():
+        raise ConfigError(f"td_error is {td_error.dtype}; make it float32 with .float().")
 
 
 def _refuse(qs: dict[str, Any], per_sample: dict[str, Any]) -> None:
@@ -127,4 +166,14 @@ def _refuse(qs: dict[str, Any], per_sample: dict[str, Any]) -> None:
                 f"{name} has shape {list(value.shape)}, where Q has shape {list(shape)}; use one "
                 f"number for each sample, {list(shape[:-1])}."
             )
-    raise ConfigError(f"action is {per_sample['action'].dtype}; make it int64 with .long().")
+    device = next(iter(qs.values())).device
+    for name, value in {**qs, **per_sample}.items():
+        if name == "action" and value.dtype != torch.int64:
+            raise ConfigError(f"action is {value.dtype}; make it int64 with .long().")
+        if name != "action" and not value.is_floating_point():
+            raise ConfigError(f"{name} is {value.dtype}; make it float32 with .float().")
+        if value.device != device:
+            raise ConfigError(
+                f"{name} is on {value.device}, where Q is on {device}; move it with "
+                f".to({str(device)!r})."
+            )

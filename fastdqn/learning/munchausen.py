@@ -6,17 +6,20 @@ largest q taken out first: at t = 0.03 and |q| of 10 the exponents are in the hu
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastdqn.config.arguments import check_like_fields
+from fastdqn.config.arguments import check_argument, check_like_fields
 from fastdqn.config.checks import shown
 from fastdqn.config.groups import LearningFields
+from fastdqn.config.ranges import ABOVE_ZERO
 from fastdqn.errors import ConfigError
-from fastdqn.learning.shapes import check_shapes
+from fastdqn.learning.losses import of_actions
+from fastdqn.learning.shapes import check_numbers, check_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,7 @@ def check_munchausen(munchausen: Any) -> None:
 def scaled_log_policy(q: Tensor, temperature: float) -> Tensor:
     """``t log softmax(q / t)``, [B, A] of [B, A] (section 3, "Munchausen-DQN")."""
     check_shapes(q=(q, "B A"))
+    temperature = _checked_temperature(temperature)
     below = q - q.amax(dim=1, keepdim=True)
     return below - temperature * (below / temperature).logsumexp(dim=1, keepdim=True)
 
@@ -74,7 +78,9 @@ def munchausen_bonus(
         clip: The least that ``t log pi`` counts as.
     """
     check_shapes(q=(q, "B A"), action=(action, "B"))
-    taken = scaled_log_policy(q, temperature).gather(1, action.unsqueeze(1)).squeeze(1)
+    check_numbers(alpha=alpha, clip=clip)
+    alpha, clip = float(alpha), float(clip)
+    taken = of_actions(scaled_log_policy(q, temperature), action)
     return alpha * taken.clamp(clip, 0.0)
 
 
@@ -92,9 +98,16 @@ def soft_value(q: Tensor, values: Tensor, temperature: float = 0.03) -> Tensor:
     """
     scalar = isinstance(values, Tensor) and values.dim() == 2
     check_shapes(q=(q, "B A"), values=(values, "B A" if scalar else "B A N"))
+    temperature = _checked_temperature(temperature)
     log_policy = scaled_log_policy(q, temperature)
     policy = (log_policy / temperature).exp()
     entropy = -(policy * log_policy).sum(dim=1)
     if scalar:
         return (policy * values).sum(dim=1) + entropy
     return (policy.unsqueeze(2) * values).sum(dim=1) + entropy.unsqueeze(1)
+
+
+def _checked_temperature(temperature: float) -> float:
+    if type(temperature) is not float or not 0 < temperature < math.inf:
+        temperature = float(check_argument("temperature", temperature, float, ABOVE_ZERO))
+    return temperature

@@ -226,9 +226,9 @@ def make_optimizer(
     Raises:
         ConfigError: Where there is none.
     """
-    if name == "adam":
+    if isinstance(name, str) and name == "adam":
         return Adam(parameter, learning_rate, epsilon)
-    if name == "rmsprop":
+    if isinstance(name, str) and name == "rmsprop":
         return RMSprop(parameter, learning_rate, rmsprop_alpha, epsilon, rmsprop_centred)
     raise ConfigError(
         f"optimizer = {name!r} must be one of adam, rmsprop; a Learner also takes a function."

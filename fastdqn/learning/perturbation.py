@@ -59,7 +59,7 @@ def perturbation_saliency(
     for name, sigma in {"mask_sigma": mask_sigma, "blur_sigma": blur_sigma}.items():
         check_argument(name, sigma, float, ABOVE_ZERO)
     raw = tensor_of("frames", frames).to(device_of(module, network))
-    if raw.dim() < 3:
+    if raw.dim() < 3 or 0 in raw.shape:
         raise ConfigError(
             f"frames of shape {tuple(raw.shape)} are no pictures; use [B, ..., H, W]."
         )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastdqn.config.arguments import check_like_fields
+from fastdqn.config.arguments import check_choice, check_like_fields
 from fastdqn.config.groups import LearningFields
-from fastdqn.errors import ConfigError
 from fastdqn.learning.losses import double_q_target, huber_loss, mse_loss, q_target, td_error
 from fastdqn.learning.munchausen import Munchausen, check_munchausen, munchausen_bonus, soft_value
 from fastdqn.learning.objectives import (
@@ -46,8 +45,7 @@ class QLearning:
         huber_delta: float = 1.0,
         munchausen: Munchausen | None = None,
     ) -> None:
-        if loss not in LOSSES:
-            raise ConfigError(f"loss = {loss!r} must be one of {', '.join(LOSSES)}.")
+        check_choice("loss", loss, LOSSES)
         check_like_fields(LearningFields, double=double, huber_delta=huber_delta)
         check_munchausen(munchausen)
         self.double, self.loss, self.huber_delta = double, loss, float(huber_delta)

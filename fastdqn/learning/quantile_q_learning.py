@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fastdqn.config.arguments import check_like_fields
+from fastdqn.config.arguments import check_argument, check_like_fields
 from fastdqn.config.groups import LearningFields, NetworkFields
 from fastdqn.learning.distribution_losses import quantile_huber_loss
 from fastdqn.learning.munchausen import Munchausen, check_munchausen, soft_value
@@ -64,6 +64,7 @@ class QuantileQLearning:
     ) -> None:
         check_like_fields(LearningFields, double=double, huber_delta=huber_delta)
         check_munchausen(munchausen)
+        check_argument("implicit", implicit, bool)
         check_like_fields(
             NetworkFields,
             iqn_samples=samples,

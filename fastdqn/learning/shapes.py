@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastdqn.config.arguments import check_argument
 from fastdqn.errors import ConfigError
 
 
@@ -18,6 +20,7 @@ def check_shapes(**tensors: tuple[Any, str]) -> None:
             them. Actions, ``"B"`` too, are int64, and everything else is floating point.
     """
     sizes: dict[str, int] = {}
+    device: torch.device | None = None
     for name, (tensor, text) in tensors.items():
         if not isinstance(tensor, Tensor):
             raise ConfigError(f"{name} is {type(tensor).__name__}; pass a tensor.")
@@ -38,6 +41,19 @@ def check_shapes(**tensors: tuple[Any, str]) -> None:
             raise ConfigError(f"action is {tensor.dtype}; make it int64 with .long().")
         if name != "action" and not tensor.is_floating_point():
             raise ConfigError(f"{name} is {tensor.dtype}; make it float32 with .float().")
+        device = device or tensor.device
+        if tensor.device != device:
+            raise ConfigError(
+                f"{name} is on {tensor.device}, where what comes before it is on {device}; move it "
+                f"with .to({str(device)!r})."
+            )
+
+
+def check_numbers(**numbers: Any) -> None:
+    """Refuse, by a ConfigError, what is no finite number."""
+    for name, number in numbers.items():
+        if type(number) is not float or not math.isfinite(number):
+            check_argument(name, number, float)
 
 
 def of_action(values: Tensor, action: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import check_sizes
 from fastdqn.errors import ConfigError
 from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear
@@ -35,7 +36,7 @@ class BatchNormCNN(Torso):
         linear: Makes these layers.
 
     Raises:
-        ConfigError: Where the frames are too small.
+        ConfigError: Where the frames are too small, or a size is no whole number from 1.
     """
 
     def __init__(
@@ -48,6 +49,9 @@ class BatchNormCNN(Torso):
         linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
+        check_sizes(channels=channels, height=height, width=width)
+        for size in hidden_sizes:
+            check_sizes(hidden_sizes=size)
         check_size("batchnorm_cnn", MIN_SIZE, height, width, instead="small_cnn")
         plan = pairwise((channels, *CHANNELS))
         self.convs = nn.ModuleList(nn.Conv2d(c, out, 5, stride=2) for c, out in plan)

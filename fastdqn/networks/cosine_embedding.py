@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import check_argument, check_sizes
+from fastdqn.config.ranges import Range
 from fastdqn.networks.onednn import Linear
 from fastdqn.networks.values import midpoints
 
@@ -25,12 +27,18 @@ class CosineEmbedding(nn.Module):
         cvar: Act by the mean of this lowest share of the return's distribution (CVaR, section 3.2):
             fractions to act by lie in [0, cvar].
         first: The first i.
+
+    Raises:
+        ConfigError: Where one is of another type or out of range.
     """
 
     def __init__(
         self, features: int, cosines: int = 64, samples: int = 32, cvar: float = 1.0, first: int = 1
     ) -> None:
         super().__init__()
+        check_sizes(features=features, cosines=cosines, samples=samples)
+        check_argument("cvar", cvar, float, Range(0.0, 1.0, open_low=True))
+        check_argument("first", first, int)
         self.cosines, self.samples, self.cvar, self.first = cosines, samples, cvar, first
         self.linear = Linear(cosines, features)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import SIZES, check_argument, check_sizes
+from fastdqn.config.ranges import Range
 from fastdqn.networks.draws import Randoms
 from fastdqn.networks.torso import MakeLayer
 
@@ -20,6 +22,9 @@ class LinearHead(nn.Module):
         num_actions: A.
         numbers: N; None: one for each action, without an axis of its own.
         linear: Makes the layer.
+
+    Raises:
+        ConfigError: Where a size is no whole number from 1.
     """
 
     def __init__(
@@ -30,7 +35,8 @@ class LinearHead(nn.Module):
         linear: MakeLayer = nn.Linear,
     ) -> None:
         super().__init__()
-        self.numbers = numbers
+        check_sizes(features=features, num_actions=num_actions)
+        self.numbers = check_argument("numbers", numbers, int | None, SIZES)
         self.q = linear(features, num_actions * (numbers or 1))
 
     def forward(self, features: Tensor, randoms: Randoms | None = None) -> Tensor:
@@ -50,6 +56,9 @@ class DuelingHead(nn.Module):
         num_actions: A.
         numbers: N; None: one for each action, without an axis of its own.
         linear: Makes the two layers.
+
+    Raises:
+        ConfigError: Where a size is no whole number from 1, or ``features`` not from 2.
     """
 
     def __init__(
@@ -60,7 +69,12 @@ class DuelingHead(nn.Module):
         linear: MakeLayer = nn.Linear,
     ) -> None:
         super().__init__()
-        self.numbers, self.split = numbers, features // 2
+        check_argument("features", features, int, Range(2, 2**40))  # one for each stream
+        check_sizes(num_actions=num_actions)
+        self.numbers, self.split = (
+            check_argument("numbers", numbers, int | None, SIZES),
+            features // 2,
+        )
         self.value = linear(features // 2, numbers or 1)
         self.advantage = linear(features - features // 2, num_actions * (numbers or 1))
 

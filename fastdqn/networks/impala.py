@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import check_sizes
 from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear
-from fastdqn.networks.torso import MakeLayer, Torso, check_size, stack_as_channels
+from fastdqn.networks.torso import MakeLayer, Torso, check_beside, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -79,7 +80,7 @@ class ImpalaCNN(Torso):
         linear: Makes the hidden layer.
 
     Raises:
-        ConfigError: Where the frames are too small.
+        ConfigError: Where the frames are too small, or a size is no whole number from 1.
     """
 
     NAME: ClassVar[str] = "impala"
@@ -99,6 +100,10 @@ class ImpalaCNN(Torso):
         linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
+        check_sizes(
+            channels=channels, height=height, width=width, multiplier=multiplier, hidden=hidden
+        )
+        check_beside(beside)
         check_size(self.NAME, MIN_SIZE, height, width, instead="small_cnn")
         plan = (channels, *(multiplier * count for count in CHANNELS))
         self.sections = nn.ModuleList(

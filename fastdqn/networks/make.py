@@ -83,6 +83,7 @@ def make_network(
         raise ConfigError(
             f"noisy_sigma = {more['noisy_sigma']!r} has no noise to scale; set noisy = True."
         )
+    check_argument("image", image, bool | None)
     if image is None:
         image = len(shape) >= 2
     torso = resolve_torso(kind, shape if image else None)

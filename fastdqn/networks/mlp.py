@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import check_sizes
+from fastdqn.config.checks import shown
 from fastdqn.errors import ConfigError
 from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear
@@ -32,7 +34,7 @@ class MLP(Torso):
         linear: Makes the last layer.
 
     Raises:
-        ConfigError: Where there are no layers.
+        ConfigError: Where there are no layers, or a size is no whole number from 1.
     """
 
     def __init__(
@@ -44,6 +46,15 @@ class MLP(Torso):
         linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
+        check_sizes(inputs=inputs)
+        if isinstance(hidden_sizes, str | bytes) or not isinstance(hidden_sizes, Sequence):
+            raise ConfigError(
+                f"hidden_sizes = {shown(hidden_sizes)} is no sequence; use (256, 256)."
+            )
+        for size in hidden_sizes:
+            check_sizes(hidden_sizes=size)
+        if norm is not None and not callable(norm):
+            raise ConfigError(f"norm = {shown(norm)} is no function; pass one, such as a class.")
         if not hidden_sizes:
             raise ConfigError(
                 "hidden_sizes = () must be one or more sizes for network = 'mlp'; use (256, 256)."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import check_argument, check_sizes
+from fastdqn.config.ranges import Range
 from fastdqn.networks.draws import Draw, Randoms
 from fastdqn.networks.onednn import Linear, linear
 
@@ -32,6 +34,8 @@ class NoisyLinear(Linear):
     noise_name = "noise"
 
     def __init__(self, in_features: int, out_features: int, sigma: float = 0.5) -> None:
+        check_sizes(in_features=in_features, out_features=out_features)
+        check_argument("sigma", sigma, float, Range(0.0))
         super().__init__(in_features, out_features)
         self.sigma = sigma
         first = sigma / in_features**0.5

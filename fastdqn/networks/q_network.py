@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fastdqn.errors import ConfigError
 from fastdqn.networks.cosine_embedding import CosineEmbedding
 from fastdqn.networks.draws import Draw, Randoms
 from fastdqn.networks.noisy_linear import NoisyLinear
@@ -32,6 +33,9 @@ class QNetwork(nn.Module):
         embedding: Of quantile fractions, for a torso that has parts: its body's features are
             multiplied by those of each fraction before its hidden layers, and the head makes one
             quantile of the return for each (Dabney 2018b, arXiv 1806.06923, figure 1).
+
+    Raises:
+        ConfigError: Where a part is of another type.
     """
 
     LOWERED = ("torso", "embedding")
@@ -47,6 +51,23 @@ class QNetwork(nn.Module):
         embedding: CosineEmbedding | None = None,
     ) -> None:
         super().__init__()
+        for name, part in {"torso": torso, "head": head, "encoder": encoder}.items():
+            if not isinstance(part, nn.Module) and (name != "encoder" or part is not None):
+                what = part.__name__ if isinstance(part, type) else type(part).__name__
+                raise ConfigError(f"{name} is {what}; pass an instance of a torch.nn.Module.")
+        if not isinstance(values, Values):
+            raise ConfigError(
+                f"values is {type(values).__name__}; pass fastdqn.networks.ScalarValues, or "
+                f"those of a distribution."
+            )
+        if embedding is not None and not (
+            isinstance(embedding, CosineEmbedding) and isinstance(torso, Torso)
+        ):
+            raise ConfigError(
+                f"embedding is {type(embedding).__name__} for a torso that is "
+                f"{type(torso).__name__}; pass a fastdqn.networks.CosineEmbedding beside a "
+                f"fastdqn.networks.Torso, or leave it out."
+            )
         self.encoder = encoder
         self.torso = torso
         if embedding is not None:

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import check_sizes
 from fastdqn.frame_format import SMALLEST_IMAGE
 from fastdqn.networks.draws import Randoms
 from fastdqn.networks.onednn import Linear, conv_relu, has_conv_relu
-from fastdqn.networks.torso import MakeLayer, Torso, check_size, stack_as_channels
+from fastdqn.networks.torso import MakeLayer, Torso, check_beside, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -33,7 +34,7 @@ class SmallCNN(Torso):
         linear: Makes the hidden layer.
 
     Raises:
-        ConfigError: Where the frames are too small.
+        ConfigError: Where the frames are too small, or a size is no whole number from 1.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class SmallCNN(Torso):
         linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
+        check_sizes(channels=channels, height=height, width=width, hidden=hidden)
+        check_beside(beside)
         check_size("small_cnn", SMALLEST_IMAGE, height, width, instead="mlp")
         self.conv = nn.Conv2d(channels, CHANNELS, 3)
         self.body_features = CHANNELS * (height - 2) * (width - 2)

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import check_choice, check_sizes
 from fastdqn.networks.draws import Randoms
 from fastdqn.networks.normalized_linear import NormalizedLinear
 from fastdqn.networks.onednn import Linear, has_conv_relu, strided_convolutions, strided_features
-from fastdqn.networks.torso import MakeLayer, Torso, check_size, stack_as_channels
+from fastdqn.networks.torso import MakeLayer, Torso, check_beside, check_size, stack_as_channels
 
 if TYPE_CHECKING:
     from fastdqn.networks.spec import NetworkSpec
@@ -32,7 +33,7 @@ class StridedCNN(Torso):
         linear: Makes the hidden layer.
 
     Raises:
-        ConfigError: Where the frames are too small.
+        ConfigError: Where the frames are too small, or a size is no whole number from 1.
     """
 
     PLAN: ClassVar[tuple[tuple[int, int, int], ...]]
@@ -54,6 +55,9 @@ class StridedCNN(Torso):
         linear: MakeLayer = Linear,
     ) -> None:
         super().__init__()
+        check_sizes(channels=channels, height=height, width=width, hidden=hidden)
+        check_beside(beside)
+        check_choice("padding", padding, ("valid", "same"))
         if padding == "valid":
             check_size(self.NAME, self.MIN_SIZE, height, width, instead="small_cnn")
         self.padding = padding

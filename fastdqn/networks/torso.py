@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from torch import Tensor, nn
 
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError
 from fastdqn.networks.draws import Randoms
 
@@ -52,6 +54,11 @@ class Torso(nn.Module):
     def forward(self, observation: Tensor, randoms: Randoms | None = None) -> Tensor:
         """Observations [B, ...], uint8 or floats, to [B, H]."""
         return self.to_hidden(self.body(observation), randoms)
+
+
+def check_beside(beside: int) -> None:
+    """Refuse, by a ConfigError, what is no number of features."""
+    check_argument("beside", beside, int, Range(0, 2**31))
 
 
 def check_size(network: str, smallest: int, height: int, width: int, *, instead: str) -> None:

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastdqn.config.arguments import SIZES, check_argument
+from fastdqn.config.ranges import Range
+from fastdqn.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class ScalarValues:
@@ -33,11 +37,25 @@ class CategoricalValues:
         value_min: Of the first atom.
         value_max: Of the last.
         atoms: N.
+
+    Raises:
+        ConfigError: Where one is of another type or out of range, or ``value_min`` is not below
+            ``value_max``.
     """
 
     value_min: float = -10.0
     value_max: float = 10.0
     atoms: int = 51
+
+    def __post_init__(self) -> None:
+        """Check all of them."""
+        check_argument("value_min", self.value_min, float)
+        check_argument("value_max", self.value_max, float)
+        check_argument("atoms", self.atoms, int, Range(2, 2**31))
+        if not self.value_min < self.value_max:
+            raise ConfigError(
+                f"value_min = {self.value_min} must be below value_max = {self.value_max}."
+            )
 
     @property
     def numbers(self) -> int | None:
@@ -60,9 +78,16 @@ class QuantileValues:
     Attributes:
         quantiles: N, at the midpoints ``(i + 0.5) / N``; None: a network of implicit quantiles
             makes one for each fraction that it is given.
+
+    Raises:
+        ConfigError: Where that is neither a whole number from 1 nor None.
     """
 
     quantiles: int | None = 200
+
+    def __post_init__(self) -> None:
+        """Check it."""
+        check_argument("quantiles", self.quantiles, int | None, SIZES)
 
     @property
     def numbers(self) -> int | None:

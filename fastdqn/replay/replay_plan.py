@@ -7,7 +7,8 @@ import warnings
 import torch
 from gymnasium.spaces import Box
 
-from fastdqn.errors import FastDQNError
+from fastdqn.config.arguments import SIZES, check_argument, check_sizes
+from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.replay.frame_ring import row_bytes
 from fastdqn.replay.memory_plan import MemoryPlan, make_plan
 from fastdqn.replay.sum_tree import level_sizes
@@ -55,9 +56,20 @@ def plan_replay(
     device: torch.device | str,
 ) -> MemoryPlan:
     """As :meth:`fastdqn.replay.buffer.ReplayBuffer.plan`."""
+    check_sizes(capacity=capacity, num_envs=num_envs, batch_size=batch_size, n_step=n_step)
+    check_argument("frame_stack", frame_stack, int | None, SIZES)
+    if not isinstance(observation_space, Box):
+        raise ConfigError(
+            f"observation_space is {type(observation_space).__name__}; pass the Box of one frame."
+        )
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError, ValueError):
+        kind = "none"
+    if kind not in ("cpu", "cuda"):  # a CUDA device need not be here to be planned for
+        raise ConfigError(f"device = {device!r} is none for fastdqn; use cpu or cuda.")
     capacity = rows_per_env(capacity, num_envs, frame_stack, n_step) * num_envs
     row = row_bytes(observation_space)
-    kind = torch.device(device).type
 
     def parts(rows: int) -> dict[str, int]:
         return {

@@ -52,7 +52,7 @@ def resolve_mode(
     Raises:
         ConfigError: Where the mode is not possible here.
     """
-    if mode not in ("auto", "eager", "compile", "graph"):
+    if not isinstance(mode, str) or mode not in ("auto", "eager", "compile", "graph"):
         raise ConfigError(f"mode = {mode!r} must be one of auto, eager, compile, graph.")
     if mode == "graph" and device.type != "cuda":
         raise ConfigError(
@@ -78,6 +78,14 @@ def resolve_mode(
         warnings.warn(f"Without {missing} updates run eager, several times slower.", stacklevel=2)
         return "eager"
     return "graph" if mode == "auto" else mode
+
+
+def check_backend(backend: Any) -> None:
+    """Refuse, by a ConfigError, what torch.compile takes for no backend."""
+    if not isinstance(backend, str) and (isinstance(backend, type) or not callable(backend)):
+        raise ConfigError(
+            f"compile_backend is {type(backend).__name__}; use 'inductor', or pass a function."
+        )
 
 
 def has_cpp_compiler() -> bool:

@@ -20,7 +20,7 @@ def resolve_device(device: torch.device | str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):  # the last of a number of 64 bits or more
         resolved = torch.device("meta")  # like all that is none for us
     if resolved.type not in ("cpu", "cuda"):
         raise ConfigError(f"device = {device!r} is none for fastdqn; use auto, cpu or cuda.")
@@ -66,10 +66,10 @@ def resolve_precision(precision: str, network: nn.Module, device: torch.device) 
             would be sums of rounded numbers.
     """
     normalises = _contains(network, nn.modules.batchnorm._BatchNorm)
-    if precision == "auto":
+    if isinstance(precision, str) and precision == "auto":
         low = convolves(network) and not normalises and has_bf16(device)
         return "bf16" if low else "fp32"
-    if precision not in ("fp32", "bf16"):
+    if not isinstance(precision, str) or precision not in ("fp32", "bf16"):
         raise ConfigError(f"precision = {precision!r} must be one of auto, fp32, bf16.")
     if precision == "bf16" and normalises:
         raise ConfigError(

@@ -39,6 +39,8 @@ def choose_loops(device: torch.device, insist: bool | None = None) -> bool:
     """
     if insist and device.type != "cpu":
         raise ConfigError(f"compiled = True wants device = 'cpu', not {str(device)!r}.")
+    if not isinstance(insist, bool | None):
+        raise ConfigError(f"compiled is {type(insist).__name__}; use True, False or None.")
     if device.type != "cpu" or insist is False:
         return False
     if insist and find_njit() is None:

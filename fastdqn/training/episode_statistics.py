@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastdqn.config.arguments import check_argument
+from fastdqn.config.arguments import check_argument, check_state
 from fastdqn.config.ranges import Range
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.system.staging import as_tensor
@@ -179,6 +179,7 @@ class EpisodeStatistics:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`; CheckpointError where a shape is another."""
+        check_state("episode statistics", state, list(self.state_dict()))
         for name, tensor in self.state_dict().items():
             if state[name].shape != tensor.shape:
                 raise CheckpointError(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import SupportsFloat
 
+import numpy as np
+
+from fastdqn.config.checks import shown
 from fastdqn.config.config import Config
 from fastdqn.errors import ConfigError
 
@@ -29,7 +32,7 @@ def linear_schedule(step: float, start: float, end: float, begin: float, duratio
             return end if step >= begin else start
         fraction = min(max((step - begin) / duration, 0.0), 1.0)
         return (1.0 - fraction) * start + fraction * end  # exact at both ends
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of arrays
         raise _no_number(step, start, end, begin, duration) from None
 
 
@@ -51,15 +54,17 @@ def exponential_schedule(
     try:
         if duration > 0:
             return end + (start - end) * math.exp(-max(step - begin, 0.0) / duration)
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of arrays
         raise _no_number(step, start, end, begin, duration) from None
     raise ConfigError(f"duration = {duration!r} is out of range; use a number above 0.")
 
 
 def _no_number(*numbers: object) -> ConfigError:
     given = zip(_NAMES, numbers, strict=True)
-    name, value = next((n, v) for n, v in given if not isinstance(v, SupportsFloat))
-    return ConfigError(f"{name} = {value!r} is no number; use one.")
+    for name, value in given:
+        if not isinstance(value, SupportsFloat) or np.ndim(value):  # type: ignore[arg-type]
+            return ConfigError(f"{name} = {shown(value)} is no number; use one.")
+    return ConfigError(f"{', '.join(_NAMES)} = {shown(numbers)} are no numbers; use some.")
 
 
 SCHEDULES = {"linear": linear_schedule, "exponential": exponential_schedule}

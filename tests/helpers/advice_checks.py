@@ -103,6 +103,20 @@ PLAIN = re.compile(
     make it an array with np\.asarray, or a tensor
     make it {} with {}
     use one that does
+    use some that do
+    pass a {}
+    pass a function
+    pass a text of JSON
+    pass one, such as a class
+    pass the Box of one frame
+    pass that of a config\.json
+    pass what state_dict\(\) returned
+    use a text
+    use some
+    use 'inductor'
+    use True(, False)? or (False|None)
+    pass fastdqn\.networks\.ScalarValues
+    pass an instance of a torch\.nn\.Module
     pass one
     use uint8 or float32
     use a frame for each of N envs

@@ -329,7 +329,7 @@ ONES = torch.ones(4)
         (categorical_target, (THREE.long(), ONES, ONES, -1.0, 1.0), "probabilities is torch.int64"),
         (categorical_target, (THREE, ONES, 0.99, -1.0, 1.0), "discount is float"),
         (categorical_target, (THREE, ONES, ONES, 1.0, 1.0), r"value_min = 1\.0 must be below"),
-        (categorical_target, (THREE, ONES, ONES, math.nan, 1.0), "value_min = nan must be below"),
+        (categorical_target, (THREE, ONES, ONES, math.nan, 1.0), "value_min = nan is not finite"),
         (categorical_target, (THREE[:, :1], ONES, ONES, -1.0, 1.0), "two atoms or more"),
         (cross_entropy_loss, (THREE, TWO), r"target .* \[4, 2\]"),
         (cross_entropy_loss, (THREE, THREE[:1]), r"target .* \[1, 3\]"),
