@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastdqn.config.arguments import check_argument, check_like_fields
+from fastdqn.config.checks import shown
 from fastdqn.config.groups import NetworkFields
 from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError, nearest
@@ -107,8 +110,6 @@ def make_network(
 
 def _sizes(name: str, sizes: Any) -> tuple[int, ...]:
     """A sequence of counts, such as a shape, as a tuple."""
-    try:
-        found = tuple(check_argument(name, size, int, _COUNTS) for size in sizes)
-    except TypeError:
-        raise ConfigError(f"{name} = {sizes!r} is no sequence; use ({sizes!r},).") from None
-    return found
+    if isinstance(sizes, str | bytes) or not isinstance(sizes, Sequence | np.ndarray):
+        raise ConfigError(f"{name} = {shown(sizes)} is no sequence; use one, such as (4,).")
+    return tuple(check_argument(name, size, int, _COUNTS) for size in sizes)

@@ -104,6 +104,7 @@ PLAIN = re.compile(
     make it {} with {}
     use one that does
     use some that do
+    use one, such as \(4,\)
     pass a {}
     pass a function
     pass a text of JSON

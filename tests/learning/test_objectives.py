@@ -278,8 +278,8 @@ def test_the_replay_gets_the_objectives_priorities(mode):
         step = TimeStep(frames, np.ones(2, np.float32), none, none, none | (i == 0))
         replay.add(step, None if i == 0 else np.zeros(2, np.int64))
     seen = []
-    write = replay.update_priorities
-    replay.update_priorities = lambda index, priority: (
+    write = replay.write_priorities
+    replay.write_priorities = lambda index, priority: (
         seen.append(priority) or write(index, priority)
     )
     result = random_learner(mode=mode).update_from(replay, 2, batch_size=SIZE)
