@@ -94,7 +94,7 @@ class Batch(NamedTuple):
             "next": TensorDict(following, batch_size=batch_size),
         }
         if gamma is not None:
-            if not 0 < gamma < 1:
+            if not isinstance(gamma, int | float) or not 0 < gamma < 1:
                 raise ConfigError(f"gamma = {gamma} must lie between 0 and 1; leave it out at 1.")
             steps = (self.discount.double().log() / math.log(gamma)).round()
             steps = steps.to(torch.int64).masked_fill(self.discount == 0, 1)
