@@ -15,7 +15,7 @@ import torch
 from gymnasium.spaces import Box, Space
 from torch import Tensor
 
-from fastdqn.config.arguments import check_argument
+from fastdqn.config.arguments import SEEDS, check_argument
 from fastdqn.config.ranges import ABOVE_ZERO, Range
 from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.replay.buffer_torch import BufferInTorch
@@ -26,7 +26,7 @@ from fastdqn.replay.priorities import LARGEST_PRIORITY, check_exponent_and_epsil
 from fastdqn.replay.replay_plan import plan_replay, rows_per_env, warn_of_lost_rows
 from fastdqn.replay.sum_tree import SumTree
 from fastdqn.replay.writer import Writer
-from fastdqn.system.compilation import resolve_mode
+from fastdqn.system.compilation import check_backend, resolve_mode
 from fastdqn.system.devices import resolve_device, restore_generator
 from fastdqn.types import Array, Batch, StackPadding, TimeStep
 
@@ -96,7 +96,8 @@ class ReplayBuffer:
         gamma = check_argument("gamma", gamma, float, Range(0.0, 1.0))
         reward_clip = check_argument("reward_clip", reward_clip, float | None, ABOVE_ZERO)
         num_actions = check_argument("num_actions", num_actions, int | None, Range(1, 2**31))
-        seed = check_argument("seed", seed, int)
+        seed = check_argument("seed", seed, int, SEEDS)
+        check_backend(compile_backend)
         check_argument("prioritized", prioritized, bool)
         check_exponent_and_epsilon(alpha, priority_epsilon)
         self.rows = rows_per_env(capacity, num_envs, frame_stack, n_step)

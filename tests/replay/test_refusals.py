@@ -185,7 +185,9 @@ MADE = [
     ({"num_actions": 0}, "num_actions = 0"),
     ({"device": "gpu"}, "device = 'gpu'"),
     ({"seed": "one"}, "seed = 'one'"),
+    ({"seed": 10**30}, "seed = "),
     ({"mode": "fast"}, "mode = 'fast'"),
+    ({"compile_backend": 3}, "compile_backend is int"),
 ]  # fmt: skip
 
 
