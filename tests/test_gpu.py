@@ -17,6 +17,7 @@ from benchmarks.gpu.ladder.rung_learner import rung_learner, rung_replay
 from benchmarks.gpu.ladder.rungs import RUNGS
 from benchmarks.gpu.ladder.streams import Fork
 from fastdqn.acting.actor import Actor
+from fastdqn.errors import FastDQNError
 from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
 from fastdqn.learning.munchausen import Munchausen
@@ -231,6 +232,62 @@ def test_adding_in_one_graph_equals_adding(image, two_rows):
     for name in ("level_0", "level_1"):
         torch.testing.assert_close(ours["tree"][name], theirs["tree"][name], rtol=1e-6, atol=0)
     captured.tree.check_valid()
+
+
+def random_transitions(count, n=8, seed=0):
+    """Of images, some of which end an episode."""
+    g = np.random.default_rng(seed)
+    frames = g.integers(0, 256, (count + 1, n, 84, 84), dtype=np.uint8)
+    no = np.zeros((count, n), bool)
+    return [frames[:-1], g.integers(0, 6, (count, n)), g.standard_normal((count, n), np.float32),
+            frames[1:], g.random((count, n)) < 0.05, no]  # fmt: skip
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_transitions_on_cuda_are_those_on_the_cpu(masked):
+    """One by one, captured and eager, and in bulk."""
+    moves, space = random_transitions(300), Box(0, 255, (84, 84), np.uint8)
+    options = {"frame_stack": 4, "n_step": 3, "reward_clip": 1.0}
+    masks = np.random.default_rng(1).random((300, 8)) < 0.7
+    cpu, graph, eager = (
+        ReplayBuffer(1_600, 8, space, **options, **where)
+        for where in (
+            {}, {"device": CUDA, "mode": "graph"}, {"device": CUDA, "mode": "eager"},
+        )
+    )  # fmt: skip
+    for t in range(300):
+        mask = {"mask": masks[t]} if masked else {}
+        for replay in (cpu, graph, eager):
+            replay.add_transition(*(part[t] for part in moves), **mask)
+    replays = [graph, eager]
+    if not masked:
+        bulk = ReplayBuffer(1_600, 8, space, device=CUDA, **options)
+        bulk.extend(*moves)
+        replays.append(bulk)
+    on = cpu.tree.leaves.nonzero().flatten()
+    expected = cpu.gather(on)
+    for replay in replays:
+        assert torch.equal(replay.cursor.cpu(), cpu.cursor) and len(replay) == len(cpu)
+        assert torch.equal(replay.tree.leaves.cpu() > 0, cpu.tree.leaves > 0)
+        for ours, theirs in zip(replay.gather(on.to(CUDA)), expected, strict=True):
+            torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_what_only_a_gpu_sees_is_left_out_and_told():
+    replay = replay_of(num_actions=6)
+    before = replay.tree.leaves.clone()
+    index = torch.tensor([-1, 8_000, 2**40], device=CUDA)
+    replay.update_priorities(index, torch.full((3,), 9.0, device=CUDA))
+    assert torch.equal(replay.tree.leaves, before)
+    with pytest.raises(FastDQNError, match="outside"):
+        len(replay)
+    tree = SumTree(100, device=CUDA)
+    tree.set(torch.arange(100, device=CUDA), torch.ones(100, device=CUDA))
+    value = torch.tensor([2.0, float("nan"), -1.0, 5.0], device=CUDA)
+    tree.set(torch.tensor([3, 4, 5, 100], device=CUDA), value)
+    assert tree.leaves[3] == 2 and bool((tree.leaves[4:] == 1).all())
+    with pytest.raises(FastDQNError, match="SumTree.set was given"):
+        tree.check_valid()
 
 
 @pytest.mark.parametrize("prioritized", [True, False])
