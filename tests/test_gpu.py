@@ -286,7 +286,7 @@ def test_what_only_a_gpu_sees_is_left_out_and_told():
     value = torch.tensor([2.0, float("nan"), -1.0, 5.0], device=CUDA)
     tree.set(torch.tensor([3, 4, 5, 100], device=CUDA), value)
     assert tree.leaves[3] == 2 and bool((tree.leaves[4:] == 1).all())
-    with pytest.raises(FastDQNError, match="SumTree.set was given"):
+    with pytest.raises(FastDQNError, match=r"SumTree\.set was given"):
         tree.check_valid()
 
 
