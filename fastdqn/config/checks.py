@@ -84,10 +84,10 @@ def check_type(name: str, value: Any, hint: Any, allowed: Range | None = None) -
 
 
 def shown(value: Any) -> str:
-    """``repr``, cut short where it would fill pages."""
+    """``repr`` in one line, cut short where it would fill pages."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 100
-    return short.repr(value)
+    return " ".join(short.repr(value).split("\n"))
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

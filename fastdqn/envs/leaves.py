@@ -49,7 +49,7 @@ class ObservationOptions:
                     f"{field} = {value!r} must be one of {', '.join(map(repr, choices))}."
                 )
         keys = observation_keys
-        if keys is not None and (isinstance(keys, str) or not keys):
+        if keys is not None and (not isinstance(keys, list | tuple) or not keys):
             raise EnvError(f"observation_keys = {keys!r} must be one name or more, as a tuple.")
         return cls(
             observation_scale=observation_scale,

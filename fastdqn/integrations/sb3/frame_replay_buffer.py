@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +16,19 @@ from torch import Tensor
 
 from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
-from fastdqn.errors import CheckpointError, ConfigError, EnvError
-from fastdqn.integrations.sb3.first_draws import draw_from_few
+from fastdqn.errors import CheckpointError, ConfigError
+from fastdqn.integrations.sb3 import replay_rows
 from fastdqn.integrations.sb3.memory import check_memory, rows_for
-from fastdqn.integrations.sb3.replay_arrays import arrays_of, restore
-from fastdqn.integrations.sb3.stack_layout import StackLayout
+from fastdqn.integrations.sb3.stack_layout import StackLayout, check_padding
 from fastdqn.integrations.sb3.stacked_episodes import StackedEpisodes
-from fastdqn.integrations.sb3.stored_space import check_spaces, stored_space, torch_dtype
+from fastdqn.integrations.sb3.stored_space import (
+    check_spaces,
+    checked_numbers,
+    checked_observations,
+    stored_space,
+    time_limits,
+    torch_dtype,
+)
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.types import Batch, StackPadding
 
@@ -86,8 +91,7 @@ class FrameReplayBuffer(StableReplayBuffer):
         n_steps = check_argument("n_steps", n_steps, int, Range(1, 1000))
         gamma = check_argument("gamma", gamma, float, Range(0.0, 1.0) if n_steps == 1 else _GAMMA)
         seed = check_argument("seed", seed, int | None, Range(0, 2**63 - 1))
-        if stack_padding not in ("zero", "repeat"):
-            raise ConfigError(f"stack_padding = {stack_padding!r} must be zero or repeat.")
+        check_padding(stack_padding)
         if optimize_memory_usage:
             raise ConfigError(
                 "optimize_memory_usage = True is for SB3's own buffer, this one stores every frame "
@@ -132,6 +136,7 @@ class FrameReplayBuffer(StableReplayBuffer):
             gamma=1.0 if n_steps == 1 else gamma,  # then the discount is 1 or 0: not done or done
             seed=int(np.random.randint(2**31)) if seed is None else seed,
         )
+        self._start = int(action_space.start)  # type: ignore[attr-defined]
         self._dtype = self.replay.observation_space.dtype
         self._episodes = None
         if self.layout is not None:
@@ -159,21 +164,23 @@ class FrameReplayBuffer(StableReplayBuffer):
         Raises:
             EnvError: Where they are not what the spaces say, or no stacks of frames.
         """
-        before, following = self._checked("obs", obs), self._checked("next_obs", next_obs)
-        done = np.asarray(done, dtype=bool).reshape(self.n_envs)
-        timeout = np.zeros_like(done)
+        n = self.n_envs
+        before = checked_observations("obs", obs, n, self.obs_shape)  # type: ignore[arg-type]
+        following = checked_observations("next_obs", next_obs, n, self.obs_shape)  # type: ignore[arg-type]
+        done, reward = checked_numbers("done", done, n), checked_numbers("reward", reward, n)
+        done, timeout = done.astype(bool), np.zeros(n, dtype=bool)
         if self.handle_timeout_termination:
-            timeout = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
+            timeout = time_limits(infos, n)
         frame, next_frame = before, following
         if self.layout is not None and self._episodes is not None:
             restarted = self._episodes.follow(before, following, done | timeout)
             if restarted.any():  # from outside
-                self._end(restarted)
+                replay_rows.end_episodes(self.replay, restarted)
             frame, next_frame = self.layout.newest(before), self.layout.newest(following)
         self.replay.add_transition(
             np.asarray(frame, dtype=self._dtype),
-            np.asarray(action).reshape(self.n_envs) - int(self.action_space.start),  # type: ignore[attr-defined]
-            np.asarray(reward, dtype=np.float32).reshape(self.n_envs),
+            checked_numbers("action", action, n) - self._start,
+            reward.astype(np.float32),
             np.asarray(next_frame, dtype=self._dtype),
             done & ~timeout,
             timeout,
@@ -181,24 +188,6 @@ class FrameReplayBuffer(StableReplayBuffer):
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
-
-    def _checked(self, name: str, observation: Any) -> np.ndarray:
-        """As [N, *shape]; Discrete ones come without their last axis."""
-        found = np.asarray(observation)
-        shape = (self.n_envs, *self.obs_shape)
-        if found.size != math.prod(shape):
-            raise EnvError(
-                f"{name} has shape {found.shape}, where {self.n_envs} envs have {shape}; pass the "
-                f"observations of all of them."
-            )
-        return found.reshape(shape)
-
-    def _end(self, envs: np.ndarray) -> None:
-        """Let the newest rows of some envs end an episode, which says nothing of their value."""
-        replay, which = self.replay, torch.from_numpy(np.flatnonzero(envs)).to(self.replay.device)
-        newest = replay.cursor % replay.rows * replay.num_envs
-        newest += torch.arange(replay.num_envs, device=replay.device)
-        replay.ring.scalars["truncated"][newest[which]] = True
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Draw transitions uniformly.
@@ -217,7 +206,7 @@ class FrameReplayBuffer(StableReplayBuffer):
         """
         if (self.buffer_size if self.full else self.pos) > self.n_steps + 1:
             return self._samples(self.replay.sample(batch_size), env)
-        return self._samples(draw_from_few(self.replay, batch_size), env)
+        return self._samples(replay_rows.draw_from_few(self.replay, batch_size), env)
 
     def _get_samples(
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
@@ -238,7 +227,7 @@ class FrameReplayBuffer(StableReplayBuffer):
         seen, following = (self._whole(x, env) for x in (batch.observation, batch.next_observation))
         samples = (
             seen,
-            batch.action.unsqueeze(1) + int(self.action_space.start),  # type: ignore[attr-defined]
+            batch.action.unsqueeze(1) + self._start,
             following,
             (discount == 0).float(),
             reward,
@@ -298,11 +287,11 @@ class FrameReplayBuffer(StableReplayBuffer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain data, without the rows that were never written."""
-        state = {**self.state_dict(), "replay": arrays_of(self.replay)}
+        state = {**self.state_dict(), "replay": replay_rows.arrays_of(self.replay)}
         return {"arguments": self._arguments, "device": str(self.device), "state": state}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         """The same buffer, on the CPU where its device is not here."""
         self.__init__(**saved["arguments"], device=saved["device"], seed=0)  # type: ignore[misc]
-        restore(self.replay, saved["state"]["replay"])
+        replay_rows.restore(self.replay, saved["state"]["replay"])
         self._load_counters(saved["state"])

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
+from fastdqn.config.checks import shown
 from fastdqn.errors import CheckpointError, EnvError, cut_short
 
 _DTYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
@@ -31,7 +32,7 @@ def space_state(space: spaces.Space) -> dict[str, Any]:
     if isinstance(space, spaces.MultiBinary):
         n = space.n
         return {"kind": "MultiBinary", "n": n if isinstance(n, int) else list(space.shape)}
-    raise EnvError(f"{space} cannot be saved; wrap each env so that it is a Box.")
+    raise EnvError(f"{shown(space)} cannot be saved; wrap each env so that it is a Box.")
 
 
 def space_of(state: Any) -> spaces.Space:

@@ -10,6 +10,7 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 from torch import Tensor
 
 from fastdqn.config.arguments import check_argument
+from fastdqn.config.checks import shown
 from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError
 
@@ -79,8 +80,8 @@ class StackLayout:
             return None
         if not isinstance(space, spaces.Box):
             raise ConfigError(
-                f"frame_stack = {frame_stack} needs a Box of stacked frames, not {space}; leave "
-                f"it out."
+                f"frame_stack = {frame_stack} needs a Box of stacked frames, not {shown(space)}; "
+                f"leave it out."
             )
         return cls(space, frame_stack, first)
 
@@ -125,3 +126,9 @@ class StackLayout:
             frames = (*self.shape[:-1], self.channels)
             stacks = stacks.reshape(len(stacks), self.frame_stack, *frames).movedim(1, -2)
         return stacks.reshape(len(stacks), *self.shape)
+
+
+def check_padding(stack_padding: Any) -> None:
+    """Refuse, by a ConfigError, what is no way to fill a stack."""
+    if stack_padding not in ("zero", "repeat"):
+        raise ConfigError(f"stack_padding = {shown(stack_padding)} must be zero or repeat.")

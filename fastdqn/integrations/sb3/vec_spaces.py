@@ -16,10 +16,11 @@ from stable_baselines3.common.preprocessing import (
 from stable_baselines3.common.utils import is_vectorized_observation
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecNormalize
 
+from fastdqn.config.checks import shown
 from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.envs.reader import ObservationReader
 from fastdqn.errors import ConfigError, EnvError
-from fastdqn.integrations.sb3.stack_layout import StackLayout
+from fastdqn.integrations.sb3.stack_layout import StackLayout, check_padding
 from fastdqn.integrations.sb3.stacked_episodes import StackedEpisodes
 from fastdqn.types import StackPadding, TimeStep
 
@@ -53,14 +54,15 @@ class VecSpaces:
     ) -> None:
         if not isinstance(action_space, spaces.Discrete):
             raise EnvError(
-                f"The action space is {action_space}, but a DQN needs Discrete(n); discretise the "
-                f"actions with a wrapper such as gymnasium.wrappers.TransformAction."
+                f"The action space is {shown(action_space)}, but a DQN needs Discrete(n); "
+                f"discretise the actions with a wrapper such as gymnasium.wrappers.TransformAction."
             )
-        if stack_padding not in ("zero", "repeat"):
-            raise ConfigError(f"stack_padding = {stack_padding!r} must be zero or repeat.")
+        check_padding(stack_padding)
         self.space, self.action_space, self.num_envs = observation_space, action_space, num_envs
         self.num_actions, self.action_start = int(action_space.n), int(action_space.start)
-        self.layout = StackLayout.of_space(observation_space, frame_stack or 1, None)
+        self.layout = StackLayout.of_space(
+            observation_space, 1 if frame_stack is None else frame_stack, None
+        )
         self.frame_stack = None if self.layout is None else self.layout.frame_stack
         self.stack_padding = stack_padding
         self._episodes = None
@@ -97,8 +99,8 @@ class VecSpaces:
         ):
             if own != found:
                 raise ConfigError(
-                    f"{name} = {found} of the envs is not that of the model, {own}; use envs like "
-                    f"those."
+                    f"{name} = {shown(found)} of the envs is not that of the model, {shown(own)}; "
+                    f"use envs like those."
                 )
 
     def frames(self, observation: Any, num: int) -> Any:
@@ -129,14 +131,16 @@ class VecSpaces:
         except (ValueError, KeyError, TypeError, IndexError) as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise EnvError(
-                f"observation does not fit {self.space} ({why.rstrip('.')}); pass what such envs "
-                f"return."
+                f"observation does not fit {shown(self.space)} ({why.rstrip('.')}); pass what "
+                f"such envs return."
             ) from None
         if single:
             observation = _with_axis(observation)
         num = len(
             next(iter(observation.values())) if isinstance(observation, dict) else observation
         )
+        if not num:
+            raise EnvError("observation is of 0 envs; pass that of one env or more.")
         if self.layout is None:
             return self.reader.frames(observation, num), single
         stacks = self.layout.split(observation)

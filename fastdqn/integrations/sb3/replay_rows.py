@@ -1,4 +1,4 @@
-"""The rows of a replay as arrays, and back: what a pickle of it is made of."""
+"""What SB3 asks of a replay beyond its methods: early draws, ends from outside, a pickle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastdqn.config.arguments import check_argument
+from fastdqn.config.ranges import Range
+from fastdqn.errors import FastDQNError
 from fastdqn.replay.buffer import ReplayBuffer
+from fastdqn.types import Batch
+
+
+def draw_from_few(replay: ReplayBuffer, batch_size: Any) -> Batch:
+    """Uniform draws, with replacement, from the first transition on; waits for the device.
+
+    ``ReplayBuffer.sample`` need not look at the device, and so waits for a few rows more.
+
+    Raises:
+        FastDQNError: Where nothing can be drawn.
+        ConfigError: Where ``batch_size`` is no number above 0.
+    """
+    batch_size = check_argument("batch_size", batch_size, int, Range(1, 2**31))
+    rows = (replay.tree.leaves > 0).nonzero().squeeze(1)
+    if not len(rows):
+        raise FastDQNError("The replay holds nothing that can be drawn yet; add more steps first.")
+    places = torch.randint(
+        len(rows), (batch_size,), generator=replay.generator, device=replay.device
+    )
+    return replay.gather(rows[places])
+
+
+def end_episodes(replay: ReplayBuffer, envs: np.ndarray) -> None:
+    """Let the newest rows of envs, bool [N], end an episode: of their value it says nothing."""
+    which = torch.from_numpy(np.flatnonzero(envs)).to(replay.device)
+    newest = replay.cursor % replay.rows * replay.num_envs
+    newest += torch.arange(replay.num_envs, device=replay.device)
+    replay.ring.scalars["truncated"][newest[which]] = True
 
 
 def arrays_of(replay: ReplayBuffer) -> dict[str, Any]:
