@@ -296,6 +296,17 @@ def test_dictionaries():
     assert made.predict({k: v[0] for k, v in seen.items()})[0].shape == ()
 
 
+@pytest.mark.parametrize(("more", "sizes"), [({}, (512,)), ({"network": "mlp"}, (64, 64))])
+def test_an_image_among_parts_has_one_layer_after_its_convolutions(more, sizes):
+    envs = make_vec_env(lambda: SimpleMultiObsEnv(random_start=False))
+    made = DQN("MultiInputPolicy", envs, buffer_size=100, device="cpu", **more)
+    assert made.engine.config.hidden_sizes == sizes
+
+
+def test_a_seed_may_be_numpys():
+    assert model(seed=np.int64(3)).learn(8).seed == 3
+
+
 def test_predictions_are_the_best_action_or_any():
     made = model()
     seen = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32) * 10

@@ -135,6 +135,8 @@ def test_keywords_may_be_others_after_loading(tmp_path):
                      buffer_size=70, device="cpu")  # fmt: skip
     assert found.lr_schedule(1.0) == 0.5 and found.engine.config.replay_capacity == 70 + 4
     assert DQN.load(tmp_path / "model").lr_schedule(1.0) == 1e-4  # a function is not in the file
+    with pytest.warns(UserWarning, match="learning_rate was a function"):  # here it would learn
+        DQN.load(tmp_path / "model", env=made.get_env())
     with pytest.raises(fastdqn.ConfigError, match=r"buffer_siz is no keyword .*buffer_size"):
         DQN.load(tmp_path / "model", buffer_siz=3)
 

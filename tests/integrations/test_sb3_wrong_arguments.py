@@ -1,5 +1,6 @@
 """Whatever is passed wrongly to the integration of SB3 is answered by one sentence of ours."""
 
+import io
 import subprocess
 import sys
 
@@ -63,6 +64,19 @@ def continuous():
     return DummyVecEnv([lambda: env])
 
 
+def pair():
+    env = Counted(0, (3,))
+    env.observation_space = spaces.Tuple((VECTOR, VECTOR))
+    return DummyVecEnv([lambda: env])
+
+
+def bounded():
+    """Bounds that numpy prints in several lines."""
+    envs, high = counted(2, (30,), 1), np.arange(1, 31, dtype=np.float32)
+    envs.observation_space = spaces.Box(-high, high)
+    return envs
+
+
 CALLS = [
     # The replay.
     (buffer, {"size": 0}, "buffer_size = 0"),
@@ -89,14 +103,22 @@ CALLS = [
     (normalised, "norm_reward = False"),
     (add, {"obs": np.zeros((1, 4))}, r"obs has shape \(1, 4\)"),
     (add, {"next_obs": np.zeros(2)}, r"next_obs has shape \(2,\)"),
+    (add, {"obs": np.array([["a"] * 3])}, r"obs has shape \(1, 3\) of <U1"),
     (add, {"action": np.array([3])}, "holds 3"),
+    (add, {"action": None}, "action = None"),
+    (add, {"reward": np.zeros(2)}, "reward = .*not a number of each of 1 envs"),
+    (add, {"done": "yes"}, "done = 'yes'"),
+    (add, {"infos": [{}, {}]}, "infos = .*not a number of each"),
+    (add, {"infos": [None]}, r"infos = \[None\]"),
     (buffer().load_state_dict, ({},), "none of such a buffer"),
     # The stream.
     (VecEnvStream, ("CartPole-v1",), r"envs is str.*fastdqn\.make_envs"),
     (VecEnvStream, (gymnasium.make_vec("CartPole-v1", 1),), "no VecEnv"),
     (VecEnvStream, (continuous(),), r"needs Discrete\(n\)"),
     (VecEnvStream, (counted(1),), {"frame_stack": 3}, "frame_stack = 3 does not divide"),
+    (VecEnvStream, (counted(1),), {"frame_stack": 0}, "frame_stack = 0"),
     (VecEnvStream, (counted(1),), {"stack_padding": "x"}, "stack_padding = 'x'"),
+    (VecEnvStream, (counted(1),), {"observation_keys": 5}, "observation_keys = 5"),
     (VecEnvStream, (counted(1),), {"observation_scale": "x"}, "observation_scale = 'x'"),
     # The model: what it is made of.
     (model, {"policy": "MLPPolicy"}, "policy = 'MLPPolicy' .*did you mean 'MlpPolicy'"),
@@ -110,9 +132,11 @@ CALLS = [
     (model, {"env": "CartPole-v1", "num_envs": 0}, "num_envs = 0"),
     (model, {"learning_rate": "fast"}, "learning_rate = 'fast'"),
     (model, {"learning_rate": -1.0}, "learning_rate = -1"),
+    (model, {"learning_rate": lambda progress: None}, "learning_rate = .*no number at 1.0"),
+    (model, {"learning_rate": lambda: 1e-3}, "learning_rate = .*no number at 1.0"),
     (model, {"buffer_size": 0}, "buffer_size = 0"),
     (model, {"buffer_size": 2**38}, "buffer_size = .* does not fit"),
-    (model, {"buffer_size": 10, "batch_size": 64}, "batch_size = 64 exceeds buffer_size"),
+    (model, {"buffer_size": 10, "batch_size": 64}, "batch_size = 64 exceeds buffer_size = 10;"),
     (model, {"learning_starts": -1}, "learning_starts = -1"),
     (model, {"batch_size": 0}, "batch_size = 0"),
     (model, {"tau": 0.0}, "tau = 0"),
@@ -136,6 +160,10 @@ CALLS = [
     (model, {"device": "gpu"}, "device = 'gpu'"),
     (model, {"device": torch.device("meta")}, "device = 'meta'"),
     (model, {"frame_stack": 2}, "does not divide the 5 channels"),
+    (model, {"frame_stack": 0}, "frame_stack = 0"),
+    (model, {"frame_stack": "4"}, "frame_stack = '4'"),
+    (model, {"frame_stack": 1.5}, "frame_stack = 1.5"),
+    (model, {"env": pair()}, "cannot be saved"),
     (model, {"stack_padding": 1}, "stack_padding = 1"),
     (model, {"policy_kwargs": {"net_arch": 64}}, "net_arch.* = 64"),
     (model, {"policy_kwargs": {"net_arch": []}}, r"net_arch.* = \[\]"),
@@ -144,6 +172,7 @@ CALLS = [
     (model, {"policy_kwargs": {"activation_fn": nn.Tanh}}, "activation_fn"),
     (model, {"policy_kwargs": {"optimizer_class": torch.optim.SGD}}, "optimizer_class"),
     (model, {"policy_kwargs": {"features_extractor_kwargs": {"features_dim": 8}}}, "features_dim"),
+    (model, {"policy_kwargs": {"features_extractor_kwargs": 8}}, "must be a dictionary"),
     (model, {"policy_kwargs": "net"}, "policy_kwargs = 'net'"),
     (model, {"env": counted(1, (36, 36, 1)), "policy": "CnnPolicy",
              "policy_kwargs": {"net_arch": [64]}}, "one layer follows"),
@@ -168,11 +197,23 @@ CALLS = [
     (lambda: model().learn(10, log_interval=0), "log_interval = 0"),
     (lambda: model().predict(np.zeros(3)), "observation does not fit"),
     (lambda: model().predict("left"), "observation does not fit"),
+    (lambda: model().predict(np.zeros((0, 5))), "observation is of 0 envs"),
     (lambda: model().set_env(3), "env is int"),
+    (lambda: model().set_env(bounded()), "use envs like those"),
     (lambda: model().set_env(counted(2, (6,), 1)), "use envs like those"),
     (save_with, {"exclude": ["env"]}, "exclude = "),
     (save_with, {"include": ["env"]}, "include = "),
+    (lambda: model().save(None), "path = None names no file"),
+    (lambda: model().save(""), "path = '' names no file"),
+    (lambda: model().save(io.StringIO()), "open in binary mode"),
+    (lambda: model().save(f"{__file__}/below"), "cannot be written"),
+    (lambda: model().save_replay_buffer(5), "path = 5 names no file"),
+    (lambda: model().load_replay_buffer("."), "path = '.' names no file"),
+    (lambda: model().set_parameters(5), "path = 5 names no file"),
+    (lambda: model().set_parameters({"policy": 5}, exact_match=False), "policy = 5 is no part"),
     (DQN.load, ("nowhere",), "does not exist"),
+    (DQN.load, (None,), "path = None names no file"),
+    (DQN.load, ("nowhere",), {"custom_objects": 5}, "custom_objects = 5"),
 ]  # fmt: skip
 
 

@@ -14,10 +14,10 @@ from fastdqn.envs.leaves import ObservationOptions
 from fastdqn.errors import ConfigError
 from fastdqn.integrations.sb3.engine import Engine
 from fastdqn.integrations.sb3.keywords import (
+    check_learning_rate,
     check_policy,
     make_config,
     read_cycle,
-    read_learning_rate,
     seed_of,
 )
 from fastdqn.integrations.sb3.rollouts import Rollouts
@@ -122,7 +122,8 @@ class DQN(SavedModel, Rollouts):
             check_argument(name, given[name], float, chance)
         for name in ("num_envs", "target_update_interval", "stats_window_size"):
             check_argument(name, given[name], int, count)
-        read_learning_rate(learning_rate)
+        frame_stack = check_argument("frame_stack", frame_stack, int | None, Range(1, 64))
+        check_learning_rate(learning_rate)
         trusted = False
         if env is not None or _spaces is None:
             env = as_vec_env(env, num_envs, verbose)
@@ -133,7 +134,9 @@ class DQN(SavedModel, Rollouts):
         check_policy(policy, _spaces[0])
         cycle = read_cycle(train_freq, gradient_steps, _spaces[2])
         given |= {"frame_stack": frame_stack, "seed": seed_of(seed), "train_freq": cycle.pair}
-        made = make_config(policy, given, config, cycle=cycle, num_envs=_spaces[2])
+        made = make_config(
+            policy, given, config, cycle=cycle, observation_space=_spaces[0], num_envs=_spaces[2]
+        )
         observation = ObservationOptions.checked(
             made.observation_scale, "auto", made.observation_keys, False
         )
@@ -152,7 +155,11 @@ class DQN(SavedModel, Rollouts):
                 f"steps.",
                 stacklevel=2,
             )
-        self.keywords = {k: v for k, v in given.items() if k not in _RUN} | config | {"seed": seed}
+        self.keywords = (
+            {k: v for k, v in given.items() if k not in _RUN}
+            | config
+            | {"seed": seed if seed is None else made.seed}
+        )
         super().__init__(
             policy,
             env,
@@ -170,7 +177,7 @@ class DQN(SavedModel, Rollouts):
             tensorboard_log=tensorboard_log,
             verbose=verbose,
             device=self.engine.device,
-            seed=seed,
+            seed=None if seed is None else made.seed,
             support_multi_env=True,
             sde_support=False,
         )
@@ -187,7 +194,7 @@ class DQN(SavedModel, Rollouts):
         self._convert_train_freq()
         self._setup_lr_schedule()
         if seed is not None and self.env is not None:
-            self.env.seed(seed)
+            self.env.seed(made.seed)
 
     def _setup_model(self) -> None:
         """All is made already."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 
 from fastdqn.config.arguments import check_argument
@@ -18,10 +19,9 @@ from fastdqn.config.config import Config
 from fastdqn.config.fields import fields_of
 from fastdqn.config.groups import LearningFields, NetworkFields, ReplayFields
 from fastdqn.config.ranges import Range
-from fastdqn.errors import ConfigError, nearest
+from fastdqn.errors import ConfigError, cut_short, nearest
 from fastdqn.integrations.sb3.memory import rows_for
-
-Schedule = Callable[[float], float]
+from fastdqn.integrations.sb3.space_state import space_state
 
 POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 _MLP, _CNN = (64, 64), (512,)  # SB3's own hidden layers
@@ -94,13 +94,19 @@ def _is_pair(train_freq: Any) -> bool:
     return isinstance(train_freq, tuple | list) and len(train_freq) == 2
 
 
-def read_learning_rate(learning_rate: Any) -> Schedule:
-    """A function of the progress that remains, 1 to 0; ConfigError where it is none."""
+def check_learning_rate(learning_rate: Any) -> None:
+    """Refuse, by a ConfigError, what is no number, nor a function that gives one at the start."""
     if not callable(learning_rate):
         allowed = fields_of(LearningFields)["learning_rate"].range
-        constant = float(check_argument("learning_rate", learning_rate, float, allowed))
-        return lambda progress: constant
-    return lambda progress: float(learning_rate(progress))
+        check_argument("learning_rate", learning_rate, float, allowed)
+        return
+    try:
+        float(learning_rate(1.0))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"learning_rate = {shown(learning_rate)} gives no number at 1.0 "
+            f"({cut_short(error)}); pass a function of the progress that remains, 1 to 0."
+        ) from None
 
 
 def make_config(
@@ -109,6 +115,7 @@ def make_config(
     more: Mapping[str, Any],
     *,
     cycle: Cycle,
+    observation_space: spaces.Space,
     num_envs: int,
 ) -> Config:
     """What a model is made of.
@@ -118,6 +125,7 @@ def make_config(
         sb3: Keywords of SB3's DQN, all of them.
         more: Fields of ``Config``.
         cycle: Of updates.
+        observation_space: Of one env.
         num_envs: N.
 
     Raises:
@@ -134,13 +142,16 @@ def make_config(
             f"one of them out."
         )
     n_step = check_argument("n_steps", n_step, int, Range(1, 1000))
+    rows = rows_for(buffer_size, num_envs, sb3["frame_stack"], n_step)
+    if isinstance(batch := sb3["batch_size"], int) and batch > rows:
+        raise ConfigError(f"batch_size = {batch} exceeds buffer_size = {buffer_size}; lower it.")
     rate = sb3["learning_rate"]
     values = {
-        **_network(policy, sb3["policy_kwargs"], more),
+        **_network(policy, observation_space, sb3["policy_kwargs"], more),
         "double": False,
         **more,
         "num_envs": num_envs,
-        "replay_capacity": rows_for(buffer_size, num_envs, sb3["frame_stack"], n_step),
+        "replay_capacity": rows,
         "learning_starts_env_steps": max(starts, num_envs * (n_step + 2)),
         # Not known before learn: no number of updates makes ``auto`` compile on a CPU.
         "total_env_steps": max(starts, num_envs * (n_step + 2)),
@@ -165,15 +176,16 @@ def make_config(
 
 
 def check_policy(policy: Any, observation_space: Any) -> None:
-    """Refuse, by a ConfigError, what is no policy's name, or not for such observations."""
+    """Refuse what is no policy's name, or not for such observations, or cannot be saved."""
     if not isinstance(policy, str) or policy not in POLICIES:
         hint = nearest(policy, POLICIES) if isinstance(policy, str) else ""
         raise ConfigError(f"policy = {shown(policy)} must be one of {', '.join(POLICIES)}{hint}.")
     if isinstance(observation_space, spaces.Dict) and policy != "MultiInputPolicy":
         raise ConfigError(
             f"policy = {policy!r} is for observations that are one array, not for "
-            f"{observation_space}; use MultiInputPolicy."
+            f"{shown(observation_space)}; use MultiInputPolicy."
         )
+    space_state(observation_space)  # before the training, not at its save
 
 
 def _check_names(more: Mapping[str, Any]) -> None:
@@ -195,14 +207,21 @@ def _in_their_words(sentence: str) -> str:
     return sentence
 
 
-def _network(policy: str, given: Any, more: Mapping[str, Any]) -> dict[str, Any]:
+def _network(
+    policy: str, observation_space: spaces.Space, given: Any, more: Mapping[str, Any]
+) -> dict[str, Any]:
     """``network`` and ``hidden_sizes`` of a policy's name and its keywords."""
     if not isinstance(given, dict | None):
         raise ConfigError(f"policy_kwargs = {shown(given)} must be a dictionary, or None.")
     kwargs = dict(given or {})
     net_arch = kwargs.pop("net_arch", None)
     features = kwargs.pop("features_extractor_kwargs", None) or {}
-    dim = features.get("features_dim") if isinstance(features, dict) else None
+    if not isinstance(features, dict):
+        raise ConfigError(
+            f"policy_kwargs['features_extractor_kwargs'] = {shown(features)} must be a dictionary, "
+            f"or None."
+        )
+    dim = features.get("features_dim")
     if kwargs.pop("activation_fn", nn.ReLU) is not nn.ReLU:
         raise ConfigError("policy_kwargs['activation_fn'] is not torch.nn.ReLU; leave it out.")
     scale = "auto" if kwargs.pop("normalize_images", True) else "none"
@@ -223,7 +242,10 @@ def _network(policy: str, given: Any, more: Mapping[str, Any]) -> dict[str, Any]
     elif dim is not None:
         raise ConfigError("features_dim is for CnnPolicy; leave it out.")
     else:
-        sizes = _MLP if net_arch is None else net_arch
+        sizes = net_arch
+        if net_arch is None:
+            convolves = policy == "MultiInputPolicy" and _has_image(observation_space)
+            sizes = _CNN if convolves and more.get("network") != "mlp" else _MLP
         if policy == "MlpPolicy":
             values["network"] = "mlp"
     if not isinstance(sizes, tuple | list) or not sizes:
@@ -233,6 +255,11 @@ def _network(policy: str, given: Any, more: Mapping[str, Any]) -> dict[str, Any]
     values["hidden_sizes"] = tuple(sizes)
     # Another network has its own way with the sizes.
     return {name: value for name, value in values.items() if name not in more}
+
+
+def _has_image(space: spaces.Space) -> bool:
+    parts = space.values() if isinstance(space, spaces.Dict) else (space,)
+    return any(is_image_space(part) for part in parts)
 
 
 def seed_of(seed: Any) -> int:

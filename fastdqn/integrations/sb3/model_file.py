@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from fastdqn.checkpoints.store import load_checkpoint, save_checkpoint
-from fastdqn.errors import CheckpointError, cut_short
+from fastdqn.config.checks import shown
+from fastdqn.errors import CheckpointError, ConfigError, cut_short
 from fastdqn.system.file_systems import replace
 
 PathOrFile = str | os.PathLike[str] | IO[bytes]
@@ -30,7 +33,9 @@ def write_file(path: PathOrFile, part: str, state: Mapping[str, Any], env_steps:
 
     Raises:
         CheckpointError: Where the disk refuses.
+        ConfigError: Where path is none.
     """
+    _check(path, "write")
     file: Any = path
     target = None
     if isinstance(path, str | os.PathLike):
@@ -50,8 +55,11 @@ def write_file(path: PathOrFile, part: str, state: Mapping[str, Any], env_steps:
             replace(file, target)
     except OSError as error:
         if target is not None:
-            Path(file).unlink(missing_ok=True)
-        raise CheckpointError(f"{path} cannot be written ({error}); make room.") from None
+            with suppress(OSError):  # what is no directory has no files
+                Path(file).unlink()
+        raise CheckpointError(
+            f"{path} cannot be written ({error}); make room, or take another path."
+        ) from None
 
 
 def read_file(path: PathOrFile, part: str) -> dict[str, Any]:
@@ -59,7 +67,9 @@ def read_file(path: PathOrFile, part: str) -> dict[str, Any]:
 
     Raises:
         CheckpointError: Where the file is missing, damaged or of another kind.
+        ConfigError: Where path is none.
     """
+    _check(path, "read")
     if isinstance(path, str | os.PathLike):
         path = _found(Path(path))
     try:
@@ -81,6 +91,14 @@ def read_file(path: PathOrFile, part: str) -> dict[str, Any]:
     if kind != {"kind": _KIND, "part": part}:
         raise CheckpointError(f"{path} holds another thing than a {part}; take another.")
     return state
+
+
+def _check(path: Any, method: str) -> None:
+    named = isinstance(path, str | os.PathLike) and Path(path).name
+    if not named and (isinstance(path, io.TextIOBase) or not hasattr(path, method)):
+        raise ConfigError(
+            f"path = {shown(path)} names no file; pass a path, or a file open in binary mode."
+        )
 
 
 def _found(path: Path) -> Path:

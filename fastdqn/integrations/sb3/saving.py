@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from fastdqn.checkpoints.store import refusing
 from fastdqn.config.checks import shown
 from fastdqn.errors import ConfigError, nearest
 from fastdqn.integrations.sb3.engine import Engine
+from fastdqn.integrations.sb3.keywords import TAKEN
 from fastdqn.integrations.sb3.model_file import PathOrFile, read_file, write_file
 from fastdqn.integrations.sb3.space_state import space_of, space_state
 
@@ -93,17 +95,27 @@ class SavedModel:
             from stable_baselines3.common.utils import get_system_info
 
             get_system_info()
+        if not isinstance(custom_objects, Mapping | None):
+            raise ConfigError(
+                f"custom_objects = {shown(custom_objects)} must be a dictionary, or None."
+            )
         state = read_file(path, "model")
         with refusing(path):  # type: ignore[arg-type]
             model = state["model"]
             saved = dict(model["keywords"])
-            known = {*inspect.signature(cls.__init__).parameters, *_of_config()}
+            known = {*inspect.signature(cls).parameters, *TAKEN}
             for name in (*saved, *keywords):
                 if name not in known and name in saved:
                     raise KeyError(name)
                 if name not in known:
                     raise ConfigError(f"{name} is no keyword of DQN{nearest(name, sorted(known))}.")
             custom = {k: v for k, v in (custom_objects or {}).items() if k in known}
+            if env is not None and "learning_rate" not in {**saved, **custom, **keywords}:
+                warnings.warn(
+                    f"learning_rate was a function, which is not in {path}; pass it to load, or "
+                    f"the default is taken.",
+                    stacklevel=2,
+                )
             spaces = (
                 space_of(model["observation_space"]),
                 space_of(model["action_space"]),
@@ -144,8 +156,10 @@ class SavedModel:
         if isinstance(load_path_or_dict, Mapping):
             given = dict(load_path_or_dict)
         else:
-            learner = read_file(load_path_or_dict, "model")["engine"]["learner"]
-            given = {name: learner[part] for name, part in _PARTS.items()}
+            saved = read_file(load_path_or_dict, "model")
+            with refusing(load_path_or_dict):  # type: ignore[arg-type]
+                learner = saved["engine"]["learner"]
+                given = {name: learner[part] for name, part in _PARTS.items()}
         unknown, missing = given.keys() - _PARTS.keys(), _PARTS.keys() - given.keys()
         if unknown or (exact_match and missing):
             wrong = sorted(unknown or missing)[0]
@@ -155,6 +169,12 @@ class SavedModel:
             )
         state = self.engine.learner.state_dict()
         state |= {_PARTS[name]: part for name, part in given.items()}
+        for name, part in given.items():
+            if not isinstance(part, Mapping):
+                raise ConfigError(
+                    f"{name} = {shown(part)} is no part of a model; pass what get_parameters "
+                    f"returned."
+                )
         self.engine.learner.load_state_dict(state)
 
     def save_replay_buffer(self, path: PathOrFile) -> None:
@@ -176,12 +196,6 @@ class SavedModel:
         with refusing(path):  # type: ignore[arg-type]
             self.engine.make_replay().load_state_dict(state["replay"])
         self.replay_buffer, self._last_obs = self.engine.make_replay(), None
-
-
-def _of_config() -> set[str]:
-    from fastdqn.integrations.sb3.keywords import TAKEN
-
-    return TAKEN
 
 
 def _plain(value: Any) -> Any:
