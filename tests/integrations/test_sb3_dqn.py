@@ -307,6 +307,18 @@ def test_a_seed_may_be_numpys():
     assert model(seed=np.int64(3)).learn(8).seed == 3
 
 
+def test_threads_are_not_more_than_the_user_asked_for():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        envs = make_vec_env(lambda: SimpleMultiObsEnv(random_start=False))
+        made = DQN("MultiInputPolicy", envs, buffer_size=100, device="cpu")
+        made.learn(2, callback=lambda *_: seen.append(torch.get_num_threads()) or True)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+
+
 def test_predictions_are_the_best_action_or_any():
     made = model()
     seen = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32) * 10

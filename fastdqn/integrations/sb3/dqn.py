@@ -25,7 +25,6 @@ from fastdqn.integrations.sb3.saving import SavedModel
 from fastdqn.integrations.sb3.vec_envs import as_vec_env
 from fastdqn.integrations.sb3.vec_spaces import VecSpaces, stack_of
 from fastdqn.system.process_state import torch_as_before
-from fastdqn.training.build import set_up_torch
 
 _RUN = ("env", "device", "verbose", "tensorboard_log", "num_envs", "_spaces", "_init_setup_model")
 """Keywords that belong to a process, not to a model."""
@@ -237,8 +236,7 @@ class DQN(SavedModel, Rollouts):
             raise ConfigError("The model has no envs to learn in; give it some with set_env.")
         engine = self.engine
         with torch_as_before(engine.device):
-            set_up_torch(engine.config, engine.learner.network, engine.device)
-            torch.set_flush_denormal(True)  # see fastdqn.training.train
+            engine.set_up_torch()
             super().learn(
                 total_timesteps,
                 callback,

@@ -21,7 +21,13 @@ from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.devices import resolve_device
 from fastdqn.system.faults import explain_out_of_memory
 from fastdqn.system.staging import as_tensor
-from fastdqn.training.build import build_learner, build_network, mode_of_parts, replay_arguments
+from fastdqn.training.build import (
+    build_learner,
+    build_network,
+    mode_of_parts,
+    replay_arguments,
+    set_up_torch,
+)
 from fastdqn.training.normalized_frames import NormalizedFrames
 from fastdqn.training.schedules import linear_schedule
 from fastdqn.types import TimeStep
@@ -58,6 +64,14 @@ class Engine:
         self.normalize = NormalizedFrames.of(self.learner.network)
         self._generator = torch.Generator(self.device).manual_seed(subseed(config.seed, "predict"))
         self._reported = 0  # updates
+
+    def set_up_torch(self) -> None:
+        """For a run, within ``torch_as_before``; with no more threads than torch has before."""
+        threads = torch.get_num_threads()
+        set_up_torch(self.config, self.learner.network, self.device)
+        if self.config.torch_threads is None and torch.get_num_threads() > threads:
+            torch.set_num_threads(threads)
+        torch.set_flush_denormal(True)  # see fastdqn.training.train
 
     def make_replay(self) -> ReplayBuffer:
         """The replay; a new one if there is none."""
