@@ -29,7 +29,7 @@ class SameDraws(FrameReplayBuffer):
 
 
 def trained(buffer, n_envs, fault=None):
-    """The network's parameters after some hundreds of updates, and the episodes that were played."""
+    """The network's parameters after some hundreds of updates, and the episodes played."""
     torch.manual_seed(0)
     model = DQN(
         "MlpPolicy", make_vec_env("CartPole-v1", n_envs=n_envs, seed=3), seed=3, device="cpu",
