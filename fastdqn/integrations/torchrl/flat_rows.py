@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastdqn.errors import FastDQNError
+from fastdqn.integrations.torchrl.numbers import whole_numbers
 
 
 def flat_rows(index: Any, storage: Any, device: torch.device) -> Tensor:
@@ -23,8 +24,14 @@ def flat_rows(index: Any, storage: Any, device: torch.device) -> Tensor:
         FastDQNError: Where the index does not fit the storage.
     """
     if isinstance(index, tuple):
-        index = torch.stack([torch.as_tensor(part) for part in index], -1)
-    rows = torch.as_tensor(index, dtype=torch.int64, device=device)
+        parts = [whole_numbers("index", part, device) for part in index]
+        if len({part.shape for part in parts}) != 1:
+            raise FastDQNError(
+                f"index has parts of shapes {[list(part.shape) for part in parts]}; pass as many "
+                f"numbers for each dimension."
+            )
+        index = torch.stack(parts, -1)
+    rows = whole_numbers("index", index, device)
     if rows.ndim > 1 and getattr(storage, "ndim", 1) > 1:
         shape = tuple(storage.shape)
         if rows.shape[-1] != len(shape):

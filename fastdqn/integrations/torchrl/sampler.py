@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
 from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.integrations.torchrl.flat_rows import flat_rows
+from fastdqn.integrations.torchrl.numbers import real_numbers
 from fastdqn.integrations.torchrl.priority_tree import PriorityTree
-from fastdqn.integrations.torchrl.sampler_files import read_files, write_files
+from fastdqn.integrations.torchrl.sampler_files import directory_of, read_files, write_files
 from fastdqn.system.devices import resolve_device
 
 REDUCTIONS = ("max", "min", "mean", "median", "sum")
 WEIGHTS = ("batch", "buffer")
 _EPSILONS = Range(1e-12, 1.0)
+_SAVED = {"alpha", "beta", "eps", "largest", "leaves"}
 
 
 class SumTreeSampler(PrioritizedSampler):
@@ -164,11 +167,13 @@ class SumTreeSampler(PrioritizedSampler):
             ``priority_weight``, float32 [B].
 
         Raises:
-            FastDQNError: Where the storage is empty, or no row has a priority.
+            FastDQNError: Where the storage is empty, no row has a priority, or ``batch_size`` is
+                none.
         """
         tree = self._tree_for(storage)
         if len(storage) == 0:
             raise FastDQNError("Cannot sample from an empty storage; call extend first.")
+        batch_size = check_argument("batch_size", batch_size, int, Range(1, 2**31))
         # The buffer's generator, if it has one.
         device = self.device if self._rng is None else self._rng.device
         uniform = torch.rand((tree.levels, batch_size), generator=self._rng, device=device)
@@ -200,7 +205,7 @@ class SumTreeSampler(PrioritizedSampler):
         """
         tree = self._tree_for(storage)
         rows = flat_rows(index, storage, tree.device)
-        raw = torch.as_tensor(priority, dtype=torch.float32, device=tree.device).reshape(-1)
+        raw = real_numbers("priority", priority, tree.device).reshape(-1)
         if raw.numel() != rows.numel():
             if raw.numel() != 1:
                 raise FastDQNError(
@@ -243,21 +248,25 @@ class SumTreeSampler(PrioritizedSampler):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`; CheckpointError where the capacity is another."""
-        if "leaves" not in state_dict:
+        if not isinstance(state_dict, Mapping) or not state_dict.keys() >= _SAVED:
             raise CheckpointError(
-                "The saved sampler is TorchRL's, whose trees only its extension reads; save it "
-                "with dumps."
+                "The state is none of this sampler (that of TorchRL's holds trees that only its "
+                "extension reads); pass what state_dict returned, or save it with dumps."
             )
-        self._check_capacity(state_dict["leaves"].numel())
-        self._alpha, self._beta = state_dict["alpha"], state_dict["beta"]
-        self._eps = state_dict["eps"]
-        self._tree.largest.copy_(state_dict["largest"])
-        self._tree.set_leaves(state_dict["leaves"])
+        leaves = real_numbers("leaves", state_dict["leaves"], self.device)
+        largest = real_numbers("largest", state_dict["largest"], self.device)
+        self._check_capacity(leaves.numel())
+        if not all(bool(((found >= 0) & found.isfinite()).all()) for found in (leaves, largest)):
+            raise CheckpointError(
+                "The saved sampler has priorities that are negative or not finite; pass what "
+                "state_dict returned."
+            )
+        self._load(leaves, largest, state_dict)
 
     def dumps(self, path: str | Path) -> None:
         """Write the files that TorchRL's ``PrioritizedSampler`` writes, and reads."""
         write_files(
-            Path(path).absolute(),
+            directory_of(path),
             self.leaves,
             float(self._tree.largest),
             {"alpha": self._alpha, "beta": self._beta, "eps": self._eps},
@@ -265,12 +274,15 @@ class SumTreeSampler(PrioritizedSampler):
 
     def loads(self, path: str | Path) -> None:
         """Read what :meth:`dumps` wrote, or TorchRL's; CheckpointError where it does not fit."""
-        leaves, largest, values = read_files(Path(path).absolute())
+        leaves, largest, values = read_files(directory_of(path))
         self._check_capacity(leaves.numel())
-        self._alpha = _exponent("alpha", values["alpha"], 1.0)
-        self._beta = _exponent("beta", values["beta"])
-        self._eps = check_argument("eps", values["eps"], float, _EPSILONS)
-        self._tree.largest.fill_(largest)
+        self._load(leaves, torch.tensor(largest), values)
+
+    def _load(self, leaves: Tensor, largest: Tensor, values: Mapping[str, Any]) -> None:
+        alpha, beta = _exponent("alpha", values["alpha"], 1.0), _exponent("beta", values["beta"])
+        eps = check_argument("eps", values["eps"], float, _EPSILONS)
+        self._alpha, self._beta, self._eps = alpha, beta, eps
+        self._tree.largest.copy_(largest)
         self._tree.set_leaves(leaves)
 
     def _check_capacity(self, found: int) -> None:
@@ -284,5 +296,5 @@ class SumTreeSampler(PrioritizedSampler):
 def _exponent(name: str, value: Any, high: float = float("inf")) -> float:
     """A number from 0 on, as Python's own; schedulers set arrays and tensors of one."""
     if isinstance(value, Tensor | np.generic | np.ndarray) and np.ndim(value) == 0:
-        value = float(value)
+        value = value.item()
     return float(check_argument(name, value, float, Range(0.0, high)))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,13 @@ _ABOUT, _LEAVES, _SMALLEST = "sampler_metadata.json", "sumtree.memmap", "mintree
 _NAMES = ("alpha", "beta", "eps")
 
 
+def directory_of(path: Any) -> Path:
+    """The path of a caller, absolute; CheckpointError where it is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"path is {type(path).__name__}; name a directory, a str or a Path.")
+    return Path(path).absolute()
+
+
 def write_files(directory: Path, leaves: Tensor, largest: float, values: dict[str, float]) -> None:
     """Write them.
 
@@ -27,18 +36,27 @@ def write_files(directory: Path, leaves: Tensor, largest: float, values: dict[st
         leaves: float32 [rows], 0 where there is no row.
         largest: The largest priority, raw.
         values: ``alpha``, ``beta`` and ``eps``.
+
+    Raises:
+        CheckpointError: Where they cannot be written.
     """
-    directory.mkdir(exist_ok=True)
     array = leaves.double().cpu().numpy()
-    array.tofile(directory / _LEAVES)
-    np.where(array > 0, array, np.inf).tofile(directory / _SMALLEST)
     about = {
         **{f"_{name}": values[name] for name in _NAMES},
         "_max_priority": [largest, float(array.argmax())],
         "_max_capacity": float(array.size),
         "_schema_version": 1,
     }
-    (directory / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        array.tofile(directory / _LEAVES)
+        np.where(array > 0, array, np.inf).tofile(directory / _SMALLEST)
+        (directory / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(
+            f"{directory} cannot be written ({error}); name a directory that can be made, and make "
+            f"room."
+        ) from error
 
 
 def read_files(directory: Path) -> tuple[Tensor, float, dict[str, float]]:
