@@ -48,7 +48,7 @@ def collected(
     if data.get(("collector", "mask"), None) is not None:
         raise FastDQNError("data has a mask of split trajectories; set split_trajs = False.")
     following = data.get("next", None)
-    if following is None:
+    if not isinstance(following, TensorDictBase):
         raise FastDQNError("data has no 'next'; pass what a collector or env.step returned.")
 
     def by_time(name: Any, value: Tensor | None) -> Tensor:
@@ -68,11 +68,20 @@ def collected(
             )
         return found
 
+    def single(name: str, value: Tensor | None) -> Tensor:
+        found = by_time(("next", name), value)
+        if math.prod(found.shape[2:]) != 1:
+            raise FastDQNError(
+                f"('next', {name!r}) has shape {list(found.shape[2:])} for each step; use one "
+                f"number for each, [1]."
+            )
+        return found.reshape(batch[1], batch[0])
+
     def flag(name: str) -> Tensor | None:
         value = following.get(name, None)
         if value is None:
             return None
-        return by_time(("next", name), value).reshape(batch[1], batch[0]).to(torch.bool)
+        return single(name, value).to(torch.bool)
 
     done, terminated, truncated = flag("done"), flag("terminated"), flag("truncated")
     if terminated is None:
@@ -83,12 +92,17 @@ def collected(
         truncated = torch.zeros_like(terminated) if done is None else done & ~terminated
     given = by_time("action", data.get("action", None))
     action, num_actions = to_numbers(given, torch.Size((batch[1], batch[0])))
-    reward = by_time(("next", "reward"), following.get("reward", None))
+    if num_actions is not None and given.device.type == "cpu" and not bool(_is_one_hot(given)):
+        raise FastDQNError(
+            f"action has {num_actions} numbers for each step that are not one-hot; use one "
+            f"discrete action for each, as a number or one-hot."
+        )
+    reward = single("reward", following.get("reward", None))
     return (
         Collected(
             frames(key, data.get(key, None)),
             action,
-            reward.reshape(batch[1], batch[0]),
+            reward,
             frames(("next", key), following.get(key, None)),
             terminated,
             truncated,
@@ -96,6 +110,12 @@ def collected(
         num_actions,
         given.dtype,
     )
+
+
+def _is_one_hot(action: Tensor) -> Tensor:
+    """Whether all of [..., A] have a single 1 and otherwise 0."""
+    ones = action == 1
+    return (ones.sum(-1) == 1).all() & (ones | (action == 0)).all()
 
 
 def _split(batch_size: torch.Size, num_envs: int) -> tuple[int, int]:

@@ -17,7 +17,10 @@ from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
 from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.integrations.torchrl.collected import collected
+from fastdqn.integrations.torchrl.numbers import check_as_many, real_numbers, whole_numbers
 from fastdqn.integrations.torchrl.sample_form import SampleForm
+from fastdqn.integrations.torchrl.sampler_files import directory_of
+from fastdqn.integrations.torchrl.saved_states import check_saved
 from fastdqn.integrations.torchrl.specs import space_of
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.types import StackPadding
@@ -89,6 +92,7 @@ class FrameReplayBuffer:
         check_argument("batch_size", batch_size, int | None, Range(1, 2**31))
         check_argument("gamma", gamma, float, Range(0.0, 1.0, open_low=True))
         check_argument("eps", eps, float, Range(1e-12, 1.0))
+        check_argument("seed", seed, int, Range(0, 2**63 - 1))
         space, self.observation_key = space_of(observation_spec, observation_key)
         self.priority_key = priority_key
         self.beta = beta
@@ -171,6 +175,9 @@ class FrameReplayBuffer:
             data, self.replay.num_envs, space.shape, frame_stack, self.observation_key
         )
         priority = data.get(self.priority_key, None)
+        if priority is not None:
+            priority = real_numbers(self.priority_key, priority, self.replay.device)
+            check_as_many(priority, data.numel())
         self._form.see(num_actions, dtype)
         index = self.replay.extend(*rows)
         self.write_count += index.numel()
@@ -227,13 +234,16 @@ class FrameReplayBuffer:
         """
         if not self.replay.prioritized:
             return
+        if not isinstance(data, TensorDictBase):
+            raise FastDQNError(f"data is {type(data).__name__}; pass a sample of this buffer.")
         priority, index = data.get(self.priority_key, None), data.get("index", None)
         if priority is None or index is None:
             missing = "index" if index is None else self.priority_key
             raise FastDQNError(
                 f"The sample has no {missing!r}; pass one of this buffer through a loss first."
             )
-        self._set_priorities(index, priority)
+        rows = whole_numbers("index", index, self.replay.device)
+        self._set_priorities(rows, real_numbers(self.priority_key, priority, rows.device))
 
     def update_priority(self, index: Any, priority: Any) -> None:
         """Set priorities; nothing where draws are uniform.
@@ -247,23 +257,17 @@ class FrameReplayBuffer:
         """
         if not self.replay.prioritized:
             return
-        rows = torch.as_tensor(index, dtype=torch.int64, device=self.replay.device).reshape(-1)
-        values = torch.as_tensor(priority, dtype=torch.float32, device=self.replay.device)
+        rows = whole_numbers("index", index, self.replay.device).reshape(-1)
+        values = real_numbers("priority", priority, self.replay.device)
         if values.numel() == 1:
             values = values.reshape(1).expand(rows.numel())
         self._set_priorities(rows, values, check=True)
 
     def _set_priorities(self, index: Tensor, priority: Tensor, *, check: bool = False) -> None:
         index, priority = index.reshape(-1), priority.detach().reshape(-1)
-        if priority.numel() != index.numel():
-            raise FastDQNError(
-                f"There are {priority.numel()} priorities for {index.numel()} rows; pass one for "
-                f"each."
-            )
-        if check:
-            self.replay.update_priorities(index, priority)
-        else:
-            self.replay.write_priorities(index, priority.to(torch.float32))
+        check_as_many(priority, index.numel())
+        write = self.replay.update_priorities if check else self.replay.write_priorities
+        write(index, priority)
 
     def state_dict(self) -> dict[str, Any]:
         """Rows, priorities, the generator and what is known of actions."""
@@ -276,24 +280,20 @@ class FrameReplayBuffer:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore :meth:`state_dict` in place; CheckpointError where it does not fit."""
-        if not {"replay", "actions", "beta", "write_count"} <= set(state_dict):
-            raise CheckpointError(
-                "The saved buffer is of another kind; load it with the class that saved it."
-            )
+        check_saved(self.state_dict(), state_dict)
         self.replay.load_state_dict(state_dict["replay"])
         self._form.load_state_dict(state_dict["actions"])
         self.beta, self.write_count = state_dict["beta"], state_dict["write_count"]
 
     def dumps(self, path: str | Path) -> None:
         """Write all of it into a directory, which is made; nothing of it is pickled."""
-        save_checkpoint(Path(path), 0, self.state_dict(), 1)
+        save_checkpoint(directory_of(path), 0, self.state_dict(), 1)
 
     def loads(self, path: str | Path) -> None:
         """Read what :meth:`dumps` wrote; CheckpointError where it is not there or does not fit."""
-        found = latest_checkpoint(Path(path))
+        found = latest_checkpoint(directory_of(path))
         if found is None:
             raise CheckpointError(f"{path} holds no saved buffer; name a directory of dumps.")
         self.load_state_dict(load_checkpoint(found))
 
-    save = dumps
-    load = loads
+    save, load = dumps, loads
