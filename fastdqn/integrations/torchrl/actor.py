@@ -8,13 +8,29 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
+from torchrl.data import Composite
 from torchrl.modules import DistributionalQValueActor, QValueActor
 
-from fastdqn.errors import ConfigError
+from fastdqn.config.arguments import check_argument
+from fastdqn.errors import ConfigError, FastDQNError
+from fastdqn.integrations.torchrl.actions import read_action_spec
 from fastdqn.networks.checks import check_module
 from fastdqn.networks.forward import to_q
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.values import CategoricalValues
+
+ACTION_SPACES = ("categorical", "one-hot", "one_hot")
+
+
+def check_observation_network(network: Any) -> nn.Module:
+    """The module; ConfigError where it maps no observations, or is one of TensorDicts."""
+    network = check_module(network)
+    if isinstance(network, TensorDictModuleBase):
+        raise ConfigError(
+            f"network is {type(network).__name__}, a module of TensorDicts; pass the network that "
+            f"it was made of."
+        )
+    return network
 
 
 class QValues(TensorDictModuleBase):
@@ -37,7 +53,11 @@ class QValues(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Read the observation and write ``action_value``."""
-        observation, batch = tensordict.get(self.in_keys[0]), tensordict.batch_size
+        observation, batch = tensordict.get(self.in_keys[0], None), tensordict.batch_size
+        if observation is None:
+            raise FastDQNError(
+                f"The tensordict has no {self.in_keys[0]!r}; rename it, or name observation_key."
+            )
         event = observation.shape[len(batch) :]
         output = self._values(observation.reshape(-1, *event))
         tensordict.set("action_value", output.reshape(*batch, *output.shape[1:]))
@@ -78,12 +98,20 @@ def q_value_actor(
         options: As for TorchRL's class, such as ``action_mask_key``.
 
     Raises:
-        ConfigError: Where neither spec nor action_space is given, or the head is none of atoms.
+        FastDQNError: Where neither spec nor action_space is given, the head is none of atoms, or
+            an argument does not go with the network.
     """
-    network = check_module(network)
+    network = check_observation_network(network)
+    check_argument("distributional", distributional, bool)
     if (spec is None) == (action_space is None):
         found = "missing" if spec is None else "given"
         raise ConfigError(f"spec and action_space are both {found}; give one of them.")
+    if spec is not None:
+        read_action_spec(spec.get("action") if isinstance(spec, Composite) else spec, "spec")
+    elif action_space not in ACTION_SPACES:
+        raise ConfigError(
+            f"action_space = {action_space!r} must be one of {', '.join(ACTION_SPACES)}."
+        )
     module = QValues(network, observation_key, distributional=distributional)
     if not distributional:
         return QValueActor(module, spec=spec, action_space=action_space, **options)

@@ -15,6 +15,7 @@ from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.integrations.torchrl.actions import to_numbers
+from fastdqn.integrations.torchrl.actor import check_observation_network
 from fastdqn.learning.choose_objective import check_goes_with, objective_for
 from fastdqn.learning.draws import UpdateDraws
 from fastdqn.learning.munchausen import Munchausen
@@ -27,7 +28,7 @@ from fastdqn.learning.objectives import (
     run_forwards,
     trains,
 )
-from fastdqn.networks.checks import check_module, check_parameters, check_trainable
+from fastdqn.networks.checks import check_parameters, check_trainable
 from fastdqn.networks.copies import copied, share_in_evaluation_mode
 from fastdqn.networks.forward import forward_output, to_q
 
@@ -98,14 +99,17 @@ class DQNLossModule(LossModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        network = check_module(network)
+        network = check_observation_network(network)
         check_parameters(network)
         check_trainable(network)
         if reduction not in REDUCTIONS:
             raise ConfigError(f"reduction = {reduction!r} must be one of {', '.join(REDUCTIONS)}.")
         self.gamma = check_argument("gamma", gamma, float, Range(0.0, 1.0))
         self.delay_value = check_argument("delay_value", delay_value, bool)
-        self.seed, self.reduction = check_argument("seed", seed, int), reduction
+        self.seed, self.reduction = (
+            check_argument("seed", seed, int, Range(0, 2**63 - 1)),
+            reduction,
+        )
         self._tried = objective is None  # ours needs no trial
         self.objective: Objective = objective or objective_for(
             network, double=double, loss=loss, huber_delta=huber_delta, munchausen=munchausen
@@ -120,6 +124,13 @@ class DQNLossModule(LossModule):
         self._place()
         self._draws = UpdateDraws(network, self.objective)
         self._generator: torch.Generator | None = None
+
+    def make_value_estimator(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: there is no estimator."""
+        raise ConfigError(
+            "make_value_estimator does not go with this loss, which has no estimator; pass gamma "
+            "to DQNLossModule."
+        )
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
         """Nothing: there is no estimator."""
@@ -147,6 +158,8 @@ class DQNLossModule(LossModule):
         Raises:
             FastDQNError: Where the batch has another number of dimensions, or lacks a key.
         """
+        if not isinstance(tensordict, TensorDictBase):
+            raise FastDQNError(f"tensordict is {type(tensordict).__name__}; pass a TensorDict.")
         if tensordict.batch_dims != 1:
             raise FastDQNError(
                 f"tensordict has batch_size {list(tensordict.batch_size)}; pass one dimension, "
@@ -169,7 +182,7 @@ class DQNLossModule(LossModule):
         tensordict.set(self.tensor_keys.priority, priority.detach().unsqueeze(-1))
         weight = tensordict.get(self.tensor_keys.priority_weight, None)
         if weight is not None:
-            loss = loss * weight.reshape(-1)
+            loss = loss * _single(self.tensor_keys.priority_weight, weight, count)
         if self.reduction != "none":
             loss = loss.mean() if self.reduction == "mean" else loss.sum()
         return TensorDict({"loss": loss}, batch_size=loss.shape)
@@ -221,6 +234,8 @@ class DQNLossModule(LossModule):
 
     def _transitions(self, tensordict: TensorDictBase) -> Transitions:
         keys, following = self.tensor_keys, tensordict.get("next", None)
+        if not isinstance(following, TensorDictBase):
+            following = None
         missing = [
             key
             for key, there in (
@@ -244,8 +259,9 @@ class DQNLossModule(LossModule):
                 f"The batch has no {missing[0]!r}; rename it, or name its key with set_keys."
             )
         action, _ = to_numbers(tensordict.get(keys.action), tensordict.batch_size)
-        reward = following.get(keys.reward).reshape(-1).float()
-        going_on = 1.0 - ended.reshape(-1).float()
+        count = tensordict.numel()
+        reward = _single(keys.reward, following.get(keys.reward), count).float()
+        going_on = 1.0 - _single(keys.terminated, ended, count).float()
         return Transitions(
             _frames(tensordict.get(keys.observation)),
             action,
@@ -258,11 +274,22 @@ class DQNLossModule(LossModule):
         """gamma^m of each sample, [B]."""
         given = tensordict.get(self.tensor_keys.gamma, None)
         if given is not None:
-            return given.reshape(-1).float()
+            return _single(self.tensor_keys.gamma, given, len(reward)).float()
         steps = tensordict.get(self.tensor_keys.steps_to_next_obs, None)
         if steps is None:
             return torch.full_like(reward, self.gamma)
-        return self.gamma ** steps.reshape(-1).to(reward.dtype)
+        steps = _single(self.tensor_keys.steps_to_next_obs, steps, len(reward))
+        return self.gamma ** steps.to(reward.dtype)
+
+
+def _single(name: Any, value: Tensor, count: int) -> Tensor:
+    """[B] of [B] or [B, 1]."""
+    if value.numel() != count:
+        raise FastDQNError(
+            f"{name!r} has shape {list(value.shape)} in a batch of {count}; use one number for "
+            f"each, [{count}, 1]."
+        )
+    return value.reshape(-1)
 
 
 def _frames(observation: Tensor) -> Tensor:
