@@ -20,6 +20,13 @@ from fastdqn.integrations.torchrl.specs import box_of, observation_key_of
 from fastdqn.types import Array, StackPadding, TimeStep
 
 
+def _as_array(actions: Any) -> np.ndarray:
+    try:
+        return np.asarray(actions)
+    except ValueError as error:
+        raise EnvError("Actions are of unequal lengths; use one per env, shape (N,).") from error
+
+
 class TorchRLStream(EnvStream):
     """N envs of TorchRL: a ``SerialEnv``, a ``ParallelEnv``, a batched one of torch, or one alone.
 
@@ -104,7 +111,7 @@ class TorchRLStream(EnvStream):
         if self._sent:
             raise EnvError("send() twice in a row; call recv() in between.")
         if not (isinstance(actions, Tensor) and actions.is_cuda):
-            actions = np.asarray(actions)
+            actions = _as_array(actions)
         check_actions(actions, self.num_envs, self.num_actions)
         chosen = torch.as_tensor(actions, dtype=torch.int64, device=self._env.device)
         if self._one_hot:
