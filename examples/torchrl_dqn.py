@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> float:
     parser.add_argument("--period", type=int, default=8, help="env steps per update")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-
+    if min(args.steps, args.envs, args.n_step, args.period, args.seed + 1) < 1:
+        parser.error("--seed must be 0 or more, the other numbers 1 or more")
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     gamma, chunk = 0.99, args.envs * 16
@@ -54,7 +55,6 @@ def main(arguments: list[str] | None = None) -> float:
         env, TensorDictSequential(actor, explore), frames_per_batch=chunk,
         total_frames=args.steps // chunk * chunk,
     )  # fmt: skip
-
     returns: deque[float] = deque(maxlen=50)
     for number, data in enumerate(collector, start=1):
         replay.extend(data)

@@ -36,6 +36,16 @@ def test_it_is_short():
     assert len(EXAMPLE.read_text().splitlines()) <= 80
 
 
+@pytest.mark.parametrize(
+    "wrong", [["--steps", "-5"], ["--envs", "0"], ["--period", "0"], ["--seed", "-1"]]
+)
+def test_it_refuses_numbers_out_of_range(wrong, capsys):
+    with pytest.raises(SystemExit) as caught:
+        example().main(wrong)
+    assert caught.value.code == 2
+    assert "or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("n_step", ["1", "3"])
 def test_it_runs(n_step, capsys):
     assert example().main(["--steps", "2560", "--n-step", n_step, "--envs", "4"]) > 8
