@@ -1,7 +1,7 @@
 """What a caller hands to a replay, looked at before anything is written.
 
-Arrays of shapes and dtypes that were met before are taken as they come: a step has no time to look
-twice.
+Arrays of types, shapes, dtypes and devices that were met before are taken as they come: a step has
+no time to look twice.
 """
 
 from __future__ import annotations
@@ -90,8 +90,10 @@ class Incoming:
                 on the host is out of range.
         """
         try:
-            seen = (names, *[a.shape for a in arrays], *[a.dtype for a in arrays])
-            known = seen in self._met
+            shapes, dtypes = [a.shape for a in arrays], [a.dtype for a in arrays]
+            devices = [a.device for a in arrays if type(a) is not np.ndarray]
+            seen = (names, *map(type, arrays), *shapes, *dtypes, *devices)
+            known = not lead and seen in self._met
         except (AttributeError, TypeError):
             known, seen = False, ()
         if not known:

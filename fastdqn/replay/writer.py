@@ -79,7 +79,7 @@ class Writer:
 
     def extend(self, replay: ReplayBuffer, arrays: list[Any]) -> Tensor:
         """As :meth:`fastdqn.replay.buffer.ReplayBuffer.extend`."""
-        flat = replay.num_envs == 1 and all(isinstance(array, Array) for array in arrays)
+        flat = replay.num_envs == 1 and all(isinstance(a, Array) and len(a.shape) for a in arrays)
         flat = flat and len(arrays[1].shape) == 1
         if flat:
             arrays = [array[:, None] for array in arrays]
