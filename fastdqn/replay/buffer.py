@@ -329,7 +329,8 @@ class ReplayBuffer:
                 captured graph.
 
         Raises:
-            FastDQNError: Before the first n + 2 rows are added, when nothing can be drawn.
+            FastDQNError: Before the first n + 2 rows are added, when nothing can be drawn; on a CPU
+                also where none of the rows may be drawn.
             ConfigError: Where an argument is of another type or out of its range.
         """
         if type(batch_size) is not int or batch_size < 1:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastdqn.replay import kernels
 from fastdqn.replay.gather_numba import GatherInNumba
-from fastdqn.replay.incoming import check_inside
+from fastdqn.replay.incoming import check_drawable, check_inside
 from fastdqn.replay.sum_tree_numba import TreeInNumba
 from fastdqn.system.loops import to_array
 from fastdqn.types import Batch
@@ -79,12 +79,13 @@ class BufferInNumba:
         index, action = np.empty((2, count), np.int64)
         reward, discount, weight = np.empty((3, count), np.float32)
         frames = self._gather.empty_stacks(2, count)
-        kernels.sample(
+        drawn = kernels.sample(
             *self._tree, uniform.numpy(), replay.prioritized, float(beta),
             replay.num_envs, self._gamma_powers, self._gather.repeats, *self._rows,
             index, action, reward, discount, weight,
             frames.reshape(2, count, self._gather.stack_size, -1),
         )  # fmt: skip
+        check_drawable(drawn)
         fields = (frames[0], action, reward, discount, frames[1], weight, index)
         return Batch(*map(torch.from_numpy, fields))
 

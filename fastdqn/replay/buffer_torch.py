@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fastdqn.replay.incoming import check_drawable
 from fastdqn.replay.priorities import LARGEST_PRIORITY
 from fastdqn.system.compilation import compile_pure
 from fastdqn.types import Batch
@@ -72,7 +73,11 @@ class BufferInTorch:
         if not self._eager and not isinstance(beta, Tensor):  # a constant would be compiled in
             beta = self._beta.fill_(beta)
         with torch.no_grad():  # whatever the caller has, so that it is compiled once
-            drawn: Batch = self._draw(replay, uniform, beta, strata)
+            try:
+                drawn: Batch = self._draw(replay, uniform, beta, strata)
+            except (IndexError, RuntimeError):  # on a CPU the search ends behind the last leaf
+                check_drawable(bool(replay.tree.total > 0))
+                raise
         return drawn
 
     @torch.no_grad()

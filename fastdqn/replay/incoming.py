@@ -173,6 +173,15 @@ def check_inside(inside: bool, index: Tensor, capacity: int) -> None:
         )
 
 
+def check_drawable(found: bool) -> None:
+    """Raise FastDQNError where no row of a replay may be drawn."""
+    if not found:
+        raise FastDQNError(
+            "The replay holds no transition that may be drawn: the few rows that it keeps of each "
+            "env are margin or end episodes; raise the capacity, or add more steps first."
+        )
+
+
 def check_values(name: str, values: Any, index: Tensor, device: torch.device) -> None:
     """Refuse what is no floating-point number for each index, by a FastDQNError."""
     _check_vector(name, values, device)

@@ -277,13 +277,16 @@ def sample(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """A whole batch, as ReplayBuffer.sample has it: fills the last six, and ``uniform`` is used up.
 
-    Without ``stratified`` the weights are 1. ``observations`` is [2, B, S, size]: s and s'.
+    Without ``stratified`` the weights are 1. ``observations`` is [2, B, S, size]: s and s'. False,
+    and nothing to be read, where every leaf is 0.
     """
     count = len(index)
     if stratified:
         for i in range(count):
             uniform[0, i] = (uniform[0, i] + np.float32(i)) / np.float32(count)
     draw_leaves(tree, starts, shift, uniform, index, weight)
+    if weight[0] == 0:
+        return False
     if stratified:
         importance_weights(weight, beta, weight)
     else:
@@ -295,3 +298,4 @@ def sample(  # type: ignore[no-untyped-def]
         action, reward, discount, rows,
     )  # fmt: skip
     copy_frames(frames, rows, observations)
+    return True
