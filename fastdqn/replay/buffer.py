@@ -9,6 +9,7 @@ costs two small scatters, and sampling needs no rejection and no look at the hos
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -138,6 +139,9 @@ class ReplayBuffer:
         self.mode = resolve_mode(mode, self.device, backend=compile_backend)
         self._loops: BufferInNumba | None = None
         self._way: BufferInTorch | BufferInNumba
+        self._choose_way(compile_backend)
+
+    def _choose_way(self, compile_backend: str) -> None:
         tree, gather = self.tree.in_numba, self.ring.in_numba
         if tree is not None and gather is not None:
             from fastdqn.replay.buffer_numba import BufferInNumba  # where it is first needed
@@ -199,6 +203,17 @@ class ReplayBuffer:
             f"{str(self.ring.frames.dtype).removeprefix('torch.')}{stack}, n_step={self.n_step}, "
             f"{'prioritized' if self.prioritized else 'uniform'}, device='{self.device}')"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReplayBuffer:
+        """A replay of the same rows and priorities, with memory of its own."""
+        other = memo[id(self)] = object.__new__(type(self))
+        state = dict(vars(self))
+        if self._loops is not None:  # they look their arrays up once, so they are made anew
+            state.update(_loops=None, _way=None)
+        vars(other).update(copy.deepcopy(state, memo))
+        if self._loops is not None:
+            other._choose_way("")
+        return other
 
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:

@@ -25,6 +25,10 @@ class CapturedAdds:
     def __len__(self) -> int:
         return len(self._graphs)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> CapturedAdds:
+        """None of the graphs: they write to the replay that they were captured of."""
+        return CapturedAdds(self._device)
+
     def of(self, arrays: tuple[Tensor, ...]) -> CapturedStep | None:
         """The graph that adds what lies in these arrays; None: there is none yet."""
         found = self._graphs.get(self._places(arrays))
