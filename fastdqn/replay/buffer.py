@@ -220,7 +220,7 @@ class ReplayBuffer:
         """Write the newest row of every env, and the row of a reset within the same step.
 
         Args:
-            step: Rows [N]; numpy or torch, any device.
+            step: Rows [N]; numpy or torch, on the host or the replay's device.
             actions: int [N], from 0: what led to ``step``. None after a reset of all envs.
 
         Raises:
@@ -247,7 +247,7 @@ class ReplayBuffer:
         What the next transition has in common with this one is not stored again: its
         ``observation`` becomes a row of its own, that of a reset, where this one ended an episode
         or where it is another frame than ``next_observation`` here. n-step returns and stacks are
-        made of the rows, as ever; a transition may be drawn n transitions later.
+        made of the rows, as ever; a transition may be drawn once n - 1 more rows follow it.
 
         Args:
             observation: s, [N, *O]: one frame of each env, not its stack.
@@ -309,7 +309,7 @@ class ReplayBuffer:
         return index
 
     def _clipped(self, reward: Tensor) -> Tensor:
-        limit = self.reward_clip
+        limit, reward = self.reward_clip, reward.to(torch.float32)
         return reward if limit is None else reward.clamp(-limit, limit)
 
     def _index(self, row: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ class BufferInNumba:
 
     def _as_frames(self, replay: ReplayBuffer, observation: Tensor) -> np.ndarray:
         """[N, size of a frame], of the ring's dtype."""
-        frames = to_array(observation).reshape(replay.num_envs, -1)
-        return frames.astype(self._rows[-1].dtype, copy=False)
+        frames = observation.to(replay.ring.frames.dtype)  # NumPy has no bfloat16
+        return to_array(frames).reshape(replay.num_envs, -1)
 
     def add_row(self, replay: ReplayBuffer, row: tuple[Tensor, ...]) -> None:
         """The usual case: one row per env, and at least n before it."""
@@ -68,7 +68,7 @@ class BufferInNumba:
             frames, *scalars, replay.cursor.numpy(), replay._newest.numpy(),
             self._as_frames(replay, observation),
             to_array(action.to(torch.int64)),
-            to_array(replay._clipped(reward).to(torch.float32)),
+            to_array(replay._clipped(reward)),
             *map(to_array, flags),
         )  # fmt: skip
 

@@ -237,9 +237,10 @@ def _check_vector(name: str, tensor: Any, device: torch.device) -> None:
 
 
 def _kind(array: Array) -> str:
-    """``bool``, ``int``, ``float``, or nothing."""
+    """``bool``, ``int``, ``float``, or nothing where torch has no such numbers."""
     if isinstance(array, np.ndarray):
-        return _KINDS.get(array.dtype.kind, "")
+        known = array.dtype.isnative and array.dtype.itemsize <= 8
+        return _KINDS.get(array.dtype.kind, "") if known else ""
     if array.dtype == torch.bool:
         return "bool"
     return "float" if array.is_floating_point() else "" if array.is_complex() else "int"

@@ -93,7 +93,7 @@ class Writer:
         """The arrays on the device, where actions that are none become 0 and raise a flag."""
         parts = self._staging(arrays)
         if self._num_actions is not None and arrays[action] is parts[action] and parts[0].is_cuda:
-            actions = parts[action]
+            actions = parts[action].to(torch.int64)  # A may be more than its own dtype counts to
             replay.invalid.logical_or_(((actions < 0) | (actions >= self._num_actions)).any())
             parts[action] = actions.clamp(0, self._num_actions - 1)
         return parts

@@ -91,6 +91,8 @@ def as_tensor(array: Array) -> Tensor:
     """A tensor over the same memory."""
     if isinstance(array, Tensor):
         return array
-    if not array.flags.writeable:  # torch would warn, though nothing here writes to it
+    # torch would warn of the one, though nothing here writes to it, and refuses the other, which
+    # NumPy calls contiguous along an axis of one.
+    if not array.flags.writeable or min(array.strides, default=0) < 0:
         array = array.copy()
     return torch.from_numpy(np.ascontiguousarray(array))

@@ -95,6 +95,8 @@ CALLS = [
     (row(reset=NO), "reset_observation is NoneType"),
     (row(reset=NO, reset_observation=S[:1]), r"reset_observation has shape \[1, 4\]"),
     (row(reset=ACTION, reset_observation=S), "reset is int64; make it bool"),
+    (row(observation=S.astype(">f4")), "observation is >f4; make it float32"),
+    (add(actions=ACTION.astype(">i8")), "action is >i8; make it int64"),
     # Transitions.
     (move(observation=S[0]), r"observation has shape \[4\]"),
     (move(next_observation=S[:1]), r"next_observation has shape \[1, 4\]"),
@@ -153,6 +155,56 @@ def test_a_wrong_call_writes_nothing(call, said):
     kept.add(STEP, ACTION)  # and what is right is still taken
     kept.add_transition(**MOVE)
     assert int(kept.cursor[0]) == 9
+
+
+class LikeAnArray:
+    """Has a shape and a dtype, and is none."""
+
+    shape, dtype = S.shape, S.dtype
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda replay: replay.extend(**MOVE), r"observation has shape \[2, 4\]; use \[2, 2, 4\]"),
+        (move(observation=LikeAnArray()), "observation is LikeAnArray"),
+        (move(observation=torch.zeros(N, 4, device=META)), "observation is on meta"),
+        (move(next_observation=torch.zeros(N, 4, device=META)), "next_observation is on meta"),
+    ],
+)
+def test_what_looks_like_something_met_before_is_refused(call, said):
+    kept = replay()
+    kept.add_transition(**MOVE)
+    for name in ("observation", "next_observation"):
+        kept.add_transition(**{**MOVE, name: torch.from_numpy(MOVE[name])})
+    before = [t.clone() for t in tensors_of(kept.state_dict())]
+    with pytest.raises(FastDQNError, match=said) as refused:
+        call(kept)
+    one_sentence(refused)
+    assert all(map(torch.equal, tensors_of(kept.state_dict()), before))
+
+
+def test_a_number_in_place_of_a_column_is_refused():
+    alone = made(num_envs=1)
+    arrays = [np.zeros(3, MOVE[name].dtype) for name in list(MOVE)[1:3]]
+    frames, no = np.zeros((3, 4), np.float32), np.zeros(3, bool)
+    with pytest.raises(FastDQNError, match="has shape"):
+        alone.extend(frames, *arrays, frames, no, np.array(False))
+
+
+@pytest.mark.parametrize("prioritized", [False, True])
+def test_nothing_is_drawn_where_no_row_may_be(prioritized):
+    """Of four rows one can be drawn at a time; where an episode ends there it cannot."""
+    small = made(capacity=4, num_envs=1, n_step=2, prioritized=prioritized)
+    no, s = np.zeros(1, bool), S[:1]
+    for _ in range(3):
+        small.add_transition(s, ACTION[:1], REWARD[:1], s, ~no, no)
+    assert small.cursor == 5 and len(small) == 0
+    with pytest.raises(FastDQNError, match="holds no transition that may be drawn") as refused:
+        small.sample(2)
+    one_sentence(refused)
+    small.add(TimeStep(s, REWARD[:1], no, no, no), ACTION[:1])
+    assert small.sample(2).index.tolist() == [0, 0]
 
 
 def one_sentence(refused):

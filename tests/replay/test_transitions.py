@@ -1,5 +1,6 @@
 """Transitions handed to a replay one by one and in bulk come out as they went in."""
 
+import copy
 from itertools import pairwise
 
 import numpy as np
@@ -230,14 +231,16 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
-def test_envs_that_are_left_out_stay_as_they_are(n_step):
+@pytest.mark.parametrize("rows", [140, 9])
+def test_envs_that_are_left_out_stay_as_they_are(rows, n_step):
+    """Also where the ring goes round several times."""
     g = np.random.default_rng(3)
     games = Games(60, 3, 3)
     mask = g.random((60, 3)) < 0.6
     # What is masked out never happened: give the next one of that env its place.
     given, at = np.zeros((60, 3), bool), np.zeros(3, int)
-    replay = replay_of(games, n_step=n_step, prioritized=True)
-    alone = [replay_of(Games(1, 1, 0), n_step=n_step, rows=140) for _ in range(3)]
+    replay = replay_of(games, n_step=n_step, rows=rows, prioritized=True)
+    alone = [replay_of(Games(1, 1, 0), n_step=n_step, rows=rows) for _ in range(3)]
     for t in range(60):
         row = [np.stack([part[at[env], env] for env in range(3)]) for part in games.all()]
         replay.add_transition(*row, mask=mask[t])
@@ -249,9 +252,9 @@ def test_envs_that_are_left_out_stay_as_they_are(n_step):
         if len(on) > 4:  # a written priority stays
             replay.update_priorities(on[:4], torch.full((4,), 0.25))
             assert torch.allclose(replay.tree.get(on[:4]), torch.tensor(0.25 + 1e-6) ** 0.6)
-    assert check(replay, games, given_in=given) <= 3 * (n_step - 1)
+        assert len(replay) == sum(map(len, alone))
+    assert check(replay, games, given_in=given) <= 3 * (n_step - 1) or rows == 9
     assert replay.cursor.tolist() == [int(one.cursor) for one in alone]
-    assert len(replay) == sum(map(len, alone))
     assert replay._rows_added <= int(replay.cursor.min()) + 1
 
 
@@ -317,11 +320,72 @@ def test_empty_again():
     assert replay.storage["action"].shape == (replay.rows, 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int32])
+def test_numbers_of_any_kind_will_do(dtype):
+    """They are compared, clipped and kept as float32: 0.1 is another number in float64."""
+    one, bulk = (ReplayBuffer(60, 2, SPACE, reward_clip=0.8) for _ in range(2))
+    frames = (torch.arange(6, dtype=torch.float64) + 0.1).to(dtype)[:, None, None].expand(6, 2, 2)
+    if dtype.is_floating_point:
+        frames = frames.clone().requires_grad_()
+    no, reward = torch.zeros((4, 2), dtype=torch.bool), torch.ones((4, 2)).to(dtype)
+    for t in range(4):
+        one.add_transition(frames[t], no[t].int(), reward[t], frames[t + 1], no[t], no[t])
+    bulk.extend(frames[:4], no.int(), reward, frames[1:5].float(), no, no)
+    for replay in (one, bulk):
+        replay.add(TimeStep(frames[5], reward[0], no[0], no[0], no[0]), no[0].int())
+        assert replay.cursor.tolist() == [5, 5]
+        assert torch.equal(replay.storage["observation"][:6], frames.detach().float())
+        assert torch.equal(replay.storage["reward"][1:6], torch.full((5, 2), 0.8))
+
+
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+def test_an_end_is_one_though_the_next_episode_starts_where_it_was(end):
+    one, parts, bulk = (ReplayBuffer(60, 1, SPACE) for _ in range(3))
+    s, no = np.zeros((5, 1, 2), np.float32), np.zeros((5, 1), bool)
+    flags = {"terminated": no, "truncated": no, end: np.array([[0], [1], [0], [1], [1]], bool)}
+    arrays = [s, no.astype(int), no.astype(np.float32), s, *flags.values()]
+    for t in range(5):
+        one.add_transition(*(array[t] for array in arrays))
+    for start, stop in ((0, 2), (2, 5)):
+        parts.extend(*(array[start:stop] for array in arrays))
+    bulk.extend(*arrays)
+    for replay in (one, parts, bulk):
+        assert int(replay.cursor) == 7
+        assert replay.storage["first"][:8, 0].nonzero().flatten().tolist() == [0, 3, 6]
+
+
+def test_axes_of_one_may_run_backwards():
+    games = Games(1, 1, 0)
+    replay = replay_of(games)
+    replay.extend(*(part[:, ::-1][::-1] for part in games.all()))
+    assert check(replay, games) == 0 and len(replay) == 1
+
+
+def test_a_copy_goes_its_own_way():
+    games = Games(40, 2, 3)
+    replay = replay_of(games, n_step=2, prioritized=True)
+    for t in range(20):
+        replay.add_transition(*games.at(t))
+    other = copy.deepcopy(replay)
+    other.update_priorities(other.tree.leaves.nonzero().flatten()[:3], torch.full((3,), 9.0))
+    assert replay.max_priority == 1 and other.max_priority == 9
+    for t in range(20, 40):
+        other.add_transition(*games.at(t))
+    other.tree.check_valid()
+    check(replay, games, length=20)
+    check(other, games)
+    assert len(other) > len(replay)
+    for t in range(20, 40):
+        replay.add_transition(*games.at(t))
+    assert torch.equal(replay.tree.leaves > 0, other.tree.leaves > 0)
+
+
 # --- as on a GPU ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("start", [0, 10])
 @pytest.mark.parametrize("masked", [False, True])
-def test_captured_or_not_the_replay_is_the_same(masked, both_ways, monkeypatch):
+def test_captured_or_not_the_replay_is_the_same(masked, start, both_ways, monkeypatch):
     if both_ways == "loops":
         pytest.skip("nothing is captured")
     games = Games(50, 2, 1, jumps=0.1)
@@ -331,7 +395,10 @@ def test_captured_or_not_the_replay_is_the_same(masked, both_ways, monkeypatch):
     capture_on_tape(monkeypatch)
     made = TapedStep.made
     captured = replay_of(games, n_step=2, stack=2, prioritized=True, mode="graph")
-    for t in range(50):
+    for t in range(start):  # so that the capture is in mid-episode
+        plain.add_transition(*games.at(t), **masks[t])
+    captured.load_state_dict(plain.state_dict())
+    for t in range(start, 50):
         plain.add_transition(*games.at(t), **masks[t])
         captured.add_transition(*games.at(t), **masks[t])
     assert TapedStep.made - made == 1
