@@ -253,9 +253,9 @@ def test_envs_that_are_left_out_stay_as_they_are(rows, n_step):
             replay.update_priorities(on[:4], torch.full((4,), 0.25))
             assert torch.allclose(replay.tree.get(on[:4]), torch.tensor(0.25 + 1e-6) ** 0.6)
         assert len(replay) == sum(map(len, alone))
+        assert replay._rows_added <= int(replay.cursor.min()) + 1
     assert check(replay, games, given_in=given) <= 3 * (n_step - 1) or rows == 9
     assert replay.cursor.tolist() == [int(one.cursor) for one in alone]
-    assert replay._rows_added <= int(replay.cursor.min()) + 1
 
 
 def test_rows_and_transitions_may_alternate():
