@@ -53,6 +53,8 @@ def run(buffer: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
         "eval_return_mean": float(np.mean(returns)),
         "eval_return_std": float(np.std(returns)),
         "eval_episodes": len(returns),
+        # Of the last 100 episodes: final parameters alone go up and down from one to the next.
+        "train_return_mean": float(np.mean([info["r"] for info in model.ep_info_buffer])),
         "train_s": took,
     }
 
@@ -74,21 +76,24 @@ def main() -> None:
             print(
                 f"seed {seed}, {buffer}: {row['eval_return_mean']:.1f} +- "
                 f"{row['eval_return_std']:.1f} over {row['eval_episodes']} greedy episodes, "
+                f"{row['train_return_mean']:.1f} over the last 100 of training, "
                 f"{row['updates']:,} updates, {row['train_s']:.1f} s",
                 flush=True,
             )
     means = {
-        buffer: [row["eval_return_mean"] for row in rows if row["buffer"] == buffer]
-        for buffer in BUFFERS
+        name: {buffer: [row[name] for row in rows if row["buffer"] == buffer] for buffer in BUFFERS}
+        for name in ("eval_return_mean", "train_return_mean")
     }
-    for buffer, values in means.items():
-        print(f"{buffer}: {np.mean(values):.1f} ({', '.join(f'{v:.0f}' for v in values)})")
+    for name, buffers in means.items():
+        for buffer, values in buffers.items():
+            shown = ", ".join(f"{value:.0f}" for value in values)
+            print(f"{name}, {buffer}: {np.mean(values):.1f} ({shown})")
     body = {
         "env_id": ENV_ID,
         "settings": SETTINGS,
         "stable_baselines3": stable_baselines3.__version__,
         "torch_threads": 1,
-        "eval_return_means": means,
+        "means": means,
         "runs": rows,
     }
     if not args.smoke or args.out:
