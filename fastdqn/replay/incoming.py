@@ -178,7 +178,7 @@ def check_drawable(found: bool) -> None:
     if not found:
         raise FastDQNError(
             "The replay holds no transition that may be drawn: the few rows that it keeps of each "
-            "env are margin or end episodes; raise the capacity, or add more steps first."
+            "env are margin or end episodes; add more steps first."
         )
 
 

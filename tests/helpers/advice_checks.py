@@ -34,7 +34,15 @@ PLAIN = re.compile(
     (leave|set) (it|that|them|one of them)( out| None| to None)?( at 1)?
     leave it out to take all of the weights
     use (numbers from 0 to {}|those where replay.tree.leaves > 0)
-    use one number for each( of B rows, \[B\])?
+    use one number for each( of B rows, \[B\]|, \[({}, )?1\])?
+    use one per env, shape \(N,\)
+    pass (it to load, or the default is taken|gamma to DQNLossModule|a sample of this buffer)
+    pass a function of the progress that remains, 1 to 0
+    pass a (path, or a file open in binary mode|tensor of numbers)
+    pass (an array of shape \({},\)|as many numbers for each dimension|that of one env or more)
+    pass (real numbers such as float32|whole numbers such as int64|the network that it was made of)
+    name a directory( that can be made|, a str or a Path)
+    take another path
     use float32 numbers from 0 to 1 on {}, \[{}, B\]
     make it (bool|int64|float32)
     pass a NumPy array or a tensor of shape {}

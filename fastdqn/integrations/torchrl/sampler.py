@@ -251,7 +251,7 @@ class SumTreeSampler(PrioritizedSampler):
         if not isinstance(state_dict, Mapping) or not state_dict.keys() >= _SAVED:
             raise CheckpointError(
                 "The state is none of this sampler (that of TorchRL's holds trees that only its "
-                "extension reads); pass what state_dict returned, or save it with dumps."
+                "extension reads); pass what state_dict returned."
             )
         leaves = real_numbers("leaves", state_dict["leaves"], self.device)
         largest = real_numbers("largest", state_dict["largest"], self.device)
