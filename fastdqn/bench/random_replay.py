@@ -65,7 +65,7 @@ def fill_random(replay: ReplayBuffer, num_actions: int, *, seed: int = 0) -> Non
 
 def rows_near_resets(replay: ReplayBuffer, count: int) -> Tensor:
     """Drawable rows, int64 [<= count], whose stack or whose n steps meet an episode's start."""
-    reset = replay.ring.storage.get("first").view(-1).nonzero().view(-1)
+    reset = replay.ring.scalars["first"].nonzero().view(-1)
     offsets = torch.arange(-replay.n_step - 1, replay.ring.frame_stack or 1, device=replay.device)
     index = replay.ring.later(reset.unsqueeze(1), offsets).view(-1)
     index = index[replay.tree.get(index) > 0]

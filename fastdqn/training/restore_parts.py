@@ -143,7 +143,7 @@ def restore_replay(state: Any, replay: ReplayBuffer, num_actions: int) -> None:
         raise CheckpointError("replay/tree is no tree in the checkpoint; take another.")
     replay.load_state_dict(materialize(state, into=own))
     replay.tree.check_valid()
-    _check_actions(replay.ring.storage.get("action"), num_actions)
+    _check_actions(replay.ring.scalars["action"], num_actions)
     _check_between(replay.cursor, -1, _MOST_ROWS)
     if not bool(torch.isfinite(replay.max_priority) & (replay.max_priority > 0)):
         raise CheckpointError("replay/max_priority is no priority; take another checkpoint.")

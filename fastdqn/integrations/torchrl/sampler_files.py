@@ -67,7 +67,7 @@ def read_files(directory: Path) -> tuple[Tensor, float, dict[str, float]]:
         values = {name: float(about[f"_{name}"]) for name in _NAMES}
         largest = about["_max_priority"][0]
         largest = 1.0 if largest is None else float(largest)
-        leaves = np.fromfile(directory / _LEAVES, np.float64)
+        leaves = np.frombuffer((directory / _LEAVES).read_bytes(), np.float64)
     except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise CheckpointError(
             f"{directory} holds no saved sampler ({type(error).__name__}); name a directory that "
