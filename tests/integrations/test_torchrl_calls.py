@@ -134,7 +134,7 @@ CALLS = [
     (sampler().update_priority, (torch.tensor([4]), 1.0), "index = 4 is out of range"),
     (sampler().update_priority, (INDEX, torch.ones(2)), "2 numbers for 3 rows"),
     (sampler().update_priority, (torch.zeros(3, 2, dtype=torch.int64), ONES), r"\[3, 2\]"),
-    (sampler().load_state_dict, ({"_sum_tree": None},), "save it with dumps"),
+    (sampler().load_state_dict, ({"_sum_tree": None},), "only its extension reads"),
     (sampler().load_state_dict, (SumTreeSampler(5).state_dict(),), "5 rows, this one 4"),
     (over, (LazyTensorStorage(4),), "empty storage"),
     # The replay.
