@@ -309,7 +309,9 @@ class ReplayBuffer:
         return index
 
     def _clipped(self, reward: Tensor) -> Tensor:
-        limit, reward = self.reward_clip, reward.to(torch.float32)
+        limit = self.reward_clip
+        if reward.dtype != torch.float32:
+            reward = reward.to(torch.float32)
         return reward if limit is None else reward.clamp(-limit, limit)
 
     def _index(self, row: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ class BufferInNumba:
 
     def _as_frames(self, replay: ReplayBuffer, observation: Tensor) -> np.ndarray:
         """[N, size of a frame], of the ring's dtype."""
-        frames = observation.to(replay.ring.frames.dtype)  # NumPy has no bfloat16
+        dtype = replay.ring.frames.dtype
+        frames = observation if observation.dtype == dtype else observation.to(dtype)
         return to_array(frames).reshape(replay.num_envs, -1)
 
     def add_row(self, replay: ReplayBuffer, row: tuple[Tensor, ...]) -> None:

@@ -91,8 +91,9 @@ def as_tensor(array: Array) -> Tensor:
     """A tensor over the same memory."""
     if isinstance(array, Tensor):
         return array
-    # torch would warn of the one, though nothing here writes to it, and refuses the other, which
-    # NumPy calls contiguous along an axis of one.
-    if not array.flags.writeable or min(array.strides, default=0) < 0:
+    if not array.flags.writeable:  # torch would warn, though nothing here writes to it
         array = array.copy()
-    return torch.from_numpy(np.ascontiguousarray(array))
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array))
+    except ValueError:  # a negative stride, which NumPy calls contiguous along an axis of one
+        return torch.from_numpy(array.copy())
