@@ -99,15 +99,17 @@ class StackLayout:
             return observation[:, : -self.channels]
         return observation[..., : -self.channels]
 
-    def younger(self, observation: Any, without: int = 1) -> Any:
-        """All frames but so many of the oldest, in the layout of the observation."""
-        skip = without * self.channels
-        return observation[:, skip:] if self.first else observation[..., skip:]
+    def frames(self, observation: Any) -> list[Any]:
+        """Every frame of observations, the oldest first, in their layout; views.
+
+        Looked at one by one: an array that is transposed in memory has long runs only in one frame.
+        """
+        cuts = [slice(i * self.channels, (i + 1) * self.channels) for i in range(self.frame_stack)]
+        return [observation[:, cut] if self.first else observation[..., cut] for cut in cuts]
 
     def repeated(self, observation: Any) -> Any:
         """What :meth:`older` would be with the newest frame in every place; numpy."""
-        others = self.frame_stack - 1
-        newest = [self.younger(observation, others)] * others
+        newest = self.frames(observation)[-1:] * (self.frame_stack - 1)
         return np.concatenate(newest, axis=1 if self.first else -1)
 
     def split(self, observation: Any) -> Any:

@@ -46,7 +46,7 @@ class StackedEpisodes:
         """
         goes_on = ~self._ended
         restarted = np.zeros_like(goes_on)
-        if self._last is not None and not np.array_equal(before[goes_on], self._last[goes_on]):
+        if self._last is not None and not _equal(before, self._last, goes_on):
             same = (before == self._last).reshape(self.num_envs, -1).all(axis=1)
             restarted = goes_on & ~same
             goes_on &= same
@@ -54,7 +54,8 @@ class StackedEpisodes:
         if not goes_on.all():
             self._check_padding(before[~goes_on])
         # What VecNormalize makes of a last observation, and takes back, may be off by a rounding.
-        if not np.array_equal(layout.older(following)[~done], layout.younger(before)[~done]):
+        frames = zip(layout.frames(following)[:-1], layout.frames(before)[1:], strict=True)
+        if not all(_equal(older, younger, ~done) for older, younger in frames):
             raise EnvError(
                 f"next_obs is not obs moved on by one of {layout.frame_stack} frames; set "
                 f"frame_stack to what the envs stack, or to 1."
@@ -81,3 +82,9 @@ class StackedEpisodes:
         last = state["last"]
         self._last = None if last is None else np.asarray(last).copy()
         self._ended = np.asarray(state["ended"]).astype(bool)
+
+
+def _equal(some: np.ndarray, others: np.ndarray, envs: np.ndarray) -> bool:
+    """Whether observations [N, ...] are equal in those envs, bool [N]."""
+    # Taken out by a mask they would be copied.
+    return np.array_equal(some, others) if envs.all() else np.array_equal(some[envs], others[envs])
