@@ -46,7 +46,8 @@ from fastdqn.integrations.torchrl import (  # noqa: E402
 THEIRS, SAMPLER = "TorchRL", "TorchRL, fastdqn's sampler"
 REPLAY, LOSS = "TorchRL, fastdqn's replay", "TorchRL, fastdqn's replay and loss"
 LEARNER = "TorchRL, fastdqn's replay and learner"
-LABELS = (THEIRS, SAMPLER, REPLAY, LOSS, LEARNER)
+NOTHING = "TorchRL, a replay that costs nothing"
+LABELS = (THEIRS, SAMPLER, REPLAY, LOSS, LEARNER, NOTHING)
 BATCH = 256
 TASK = TASKS["cartpole-16"]
 FRAMES_PER_BATCH = 320  # 20 vector steps
@@ -58,6 +59,8 @@ def make_env() -> GymEnv:
 
 def buffer(label: str, device: str) -> Any:
     """A prioritized replay of as many transitions as the task says."""
+    if label == NOTHING:
+        return Nothing()
     if label in (REPLAY, LOSS, LEARNER):
         return FrameReplayBuffer(
             TASK.capacity, TASK.num_envs, make_env().observation_spec, gamma=TASK.gamma,
@@ -72,6 +75,26 @@ def buffer(label: str, device: str) -> Any:
     return TensorDictPrioritizedReplayBuffer(
         alpha=ALPHA, beta=BETA, storage=storage, batch_size=BATCH, priority_key="td_error"
     )
+
+
+class Nothing:
+    """Keeps the first chunk and returns the same batch of it: what no replay can be faster than."""
+
+    def __init__(self) -> None:
+        self._batch: TensorDict | None = None
+
+    def extend(self, data: TensorDict) -> None:
+        """Keeps what comes first."""
+        if self._batch is None:
+            self._batch = data[:BATCH].clone()
+
+    def sample(self) -> TensorDict:
+        """The same ones each time."""
+        assert self._batch is not None
+        return self._batch
+
+    def update_tensordict_priority(self, batch: TensorDict) -> None:
+        """Nothing."""
 
 
 class Loop:
@@ -170,7 +193,7 @@ def loops(work: Work) -> dict[str, Any]:
         shares[row] = {
             k: loop.replay_s / loop.learning_s for k, loop in made.items() if loop.learning_s
         }
-    cycles = {k: loop.cycle() for k, loop in made.items() if k not in (LOSS, LEARNER)}
+    cycles = {k: loop.cycle() for k, loop in made.items() if k not in (LOSS, LEARNER, NOTHING)}
     per_cycle = interleaved_s(cycles, work.seconds, work.device)
     for loop in made.values():
         loop.collector.shutdown()

@@ -154,16 +154,26 @@ def test_a_planted_fault_is_seen(monkeypatch, both_ways):
 
 
 def test_the_smallest_of_many_leaves():
+    """Every group of every level, with ties; some updates take away all that was smallest."""
     generator = torch.Generator().manual_seed(0)
     leaves = torch.zeros(2000)
     smallest = SmallestLeaf(leaves)
     assert float(smallest.value) == float("inf")
-    for _ in range(30):
+    for turn in range(60):
         index = torch.randint(2000, (50,), generator=generator).unique()
-        leaves[index] = torch.rand(len(index), generator=generator) - 0.2
-        leaves.clamp_(min=0.0)
+        leaves[index] = torch.randint(3 + turn, (len(index),), generator=generator).float()
         smallest.update(index)
+        if turn % 3 == 2:
+            index = torch.nonzero(leaves == leaves[leaves > 0].min()).flatten()
+            leaves[index] = 0.0
+            smallest.update(index)
         assert float(smallest.value) == float(leaves[leaves > 0].min())
+        expected = leaves.masked_fill(leaves == 0, float("inf"))
+        for level in smallest._levels:
+            assert torch.equal(level[: len(expected)], expected)
+            padded = torch.full((-(-len(expected) // 32) * 32,), float("inf"))
+            padded[: len(expected)] = expected
+            expected = padded.view(-1, 32).amin(dim=1)
 
 
 # --- storages and indices ------------------------------------------------------------------------

@@ -66,15 +66,19 @@ def smallest_up(leaves, levels, starts, shift, index):  # type: ignore[no-untype
     ``levels`` is all levels one after the other, ``starts`` where each begins.
     """
     for leaf in index:
-        levels[leaf] = leaves[leaf] if leaves[leaf] > 0 else np.inf
-    for level in range(1, len(starts)):
-        last = -1
-        for leaf in index:
-            group = leaf >> (shift * level)
-            if group != last:
-                start = starts[level - 1] + (group << shift)
-                least = levels[start]
-                for j in range(start + 1, start + (1 << shift)):
-                    least = min(least, levels[j])
-                levels[starts[level] + group] = least
-                last = group
+        at, before = leaf, levels[leaf]
+        now = leaves[leaf] if leaves[leaf] > 0 else np.float32(np.inf)
+        levels[leaf] = now
+        for level in range(1, len(starts)):
+            at >>= shift
+            slot = starts[level] + at
+            least = levels[slot]
+            if now > least:
+                if before > least:
+                    break  # it neither was nor is the smallest of its group
+                start = starts[level - 1] + (at << shift)
+                now = levels[start : start + (1 << shift)].min()
+            if now == least:
+                break
+            levels[slot] = now
+            before = least
