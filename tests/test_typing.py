@@ -13,6 +13,7 @@ from fastdqn import learning, networks
 
 ROOT = Path(__file__).parents[1]
 USER_FILE = ROOT / "tests" / "data" / "user_file.py"
+USER_OF_INTEGRATIONS = USER_FILE.with_name("user_of_integrations.py")
 PACKAGES = [fastdqn, learning, networks]
 
 # What a user's program gets, and a part of what mypy must call it.
@@ -62,6 +63,14 @@ def mypy(request):
 
 def test_a_program_with_every_public_name_is_typed(mypy):
     assert mypy(USER_FILE).startswith("Success")
+
+
+def test_a_program_with_the_integrations_is_typed(mypy):
+    """TorchRL itself has no types; ours have, behind its interfaces as well."""
+    from fastdqn.integrations import sb3, torchrl
+
+    assert mypy(USER_OF_INTEGRATIONS).startswith("Success")
+    assert {*sb3.__all__, *torchrl.__all__} - set(names_in(USER_OF_INTEGRATIONS)) == set()
 
 
 def test_main_types_are_known_and_wrong_names_are_not(mypy, tmp_path):
