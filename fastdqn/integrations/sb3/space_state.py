@@ -28,7 +28,8 @@ def space_state(space: spaces.Space) -> dict[str, Any]:
     if isinstance(space, spaces.Discrete):
         return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
-        return {"kind": "MultiDiscrete", "nvec": np.array(space.nvec, dtype=np.int64)}
+        nvec, start = (np.array(part, dtype=np.int64) for part in (space.nvec, space.start))
+        return {"kind": "MultiDiscrete", "nvec": nvec, "start": start}
     if isinstance(space, spaces.MultiBinary):
         n = space.n
         return {"kind": "MultiBinary", "n": n if isinstance(n, int) else list(space.shape)}
@@ -62,7 +63,10 @@ def _space_of(state: Any, depth: int) -> spaces.Space:
     if kind == "Discrete":
         return spaces.Discrete(state["n"], start=state["start"])
     if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(_array(state["nvec"]))
+        nvec = _array(state["nvec"])
+        # Files written before starts were kept have none.
+        start = _array(state["start"]) if "start" in state else None
+        return spaces.MultiDiscrete(nvec, start=start)
     if kind == "MultiBinary":
         return spaces.MultiBinary(state["n"])
     raise ValueError("a kind that is none")
