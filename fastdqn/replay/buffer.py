@@ -354,7 +354,7 @@ class ReplayBuffer:
             batch_size = check_argument("batch_size", batch_size, int, Range(1, 2**31))
         if type(beta) is not float or not beta >= 0:
             beta = check_beta(beta, self.device)
-        if self._rows_added < self.n_step + 2:
+        if not self.may_sample:
             raise FastDQNError(
                 f"The replay holds {self._rows_added} rows per env and can be sampled from "
                 f"{self.n_step + 2} on; add more steps first."
@@ -436,6 +436,11 @@ class ReplayBuffer:
     def __bool__(self) -> bool:
         """True: a replay is there, be it empty."""
         return True
+
+    @property
+    def may_sample(self) -> bool:
+        """Whether :meth:`sample` has the n + 2 rows per env that it asks for; no look at a GPU."""
+        return self._rows_added >= self.n_step + 2
 
     @property
     def storage(self) -> TensorDict:

@@ -101,6 +101,20 @@ def test_a_resumed_model_learns_what_an_unbroken_one_does(tmp_path):
     assert torch.equal(one.engine.learner.flat.data, found.engine.learner.flat.data)
 
 
+@pytest.mark.parametrize(
+    "more", [{"train_freq": 1}, {"n_steps": 6}, {"prioritized": True}], ids=str
+)
+def test_a_loaded_model_learns_on_with_an_empty_replay(tmp_path, more):
+    more = {"train_freq": 1, **more}
+    model(**more).learn(60).save(tmp_path / "model")
+    found = DQN.load(tmp_path / "model", env=counted(2, (5,), 1), device="cpu")
+    before = found._n_updates
+    found.learn(40, reset_num_timesteps=False)
+    # Those wait until n + 2 rows of each env are there, of which the reset gave the first.
+    assert found.num_timesteps == 100 and found._n_updates - before == 20 - found.n_steps
+    assert found.engine.learner.updates == found._n_updates
+
+
 def test_files_may_be_streams():
     made, file = model(), io.BytesIO()
     made.save(file)

@@ -108,7 +108,9 @@ class Rollouts(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int = 0) -> None:
         """Owe so many updates, which run while the envs take their next step."""
-        if self.num_timesteps >= self.engine.config.learning_starts_env_steps:
+        starts = self.engine.config.learning_starts_env_steps
+        # A loaded model is past its start, and its replay may be empty.
+        if self.num_timesteps >= starts and self.engine.make_replay().may_sample:
             self._owed += gradient_steps
             self._n_updates += gradient_steps
         if self.num_timesteps >= self._total_timesteps:  # there is none
