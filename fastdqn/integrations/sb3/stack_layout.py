@@ -71,7 +71,7 @@ class StackLayout:
         image = isinstance(space, spaces.Box) and is_image_space(space)
         first = channels_order == "first"
         if channels_order is None and image:
-            first = is_image_space_channels_first(space)
+            first = cls.axis_of(space) == 0
         if frame_stack is None:
             channels = space.shape[0 if first else -1] if image else 1
             colours = _COLOURS if channels % _COLOURS == 0 else 1
@@ -84,6 +84,14 @@ class StackLayout:
                 f"leave it out."
             )
         return cls(space, frame_stack, first)
+
+    @staticmethod
+    def axis_of(space: spaces.Space) -> int:
+        """Of a space's axes the one along which frames lie, where nobody says otherwise."""
+        shape = space.shape or ()
+        return (
+            0 if is_image_space(space) and is_image_space_channels_first(space) else len(shape) - 1
+        )
 
     def newest(self, observation: Any) -> Any:
         """The newest frame [N, *O] of observations [N, ...], a view of them."""

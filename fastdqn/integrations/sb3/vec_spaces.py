@@ -14,7 +14,14 @@ from stable_baselines3.common.preprocessing import (
     maybe_transpose,
 )
 from stable_baselines3.common.utils import is_vectorized_observation
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecEnvWrapper,
+    VecExtractDictObs,
+    VecFrameStack,
+    VecNormalize,
+    VecTransposeImage,
+)
 
 from fastdqn.config.checks import shown
 from fastdqn.envs.leaves import ObservationOptions
@@ -200,12 +207,25 @@ class VecSpaces:
 def stack_of(envs: VecEnv) -> int | None:
     """Frames that a ``VecFrameStack`` stacks; None where the newest cannot stand for all.
 
-    That is so in a Dict, and where ``VecNormalize`` goes on moving the frames of a stack.
+    That is so in a Dict, where ``VecNormalize`` goes on moving the frames of a stack, and where
+    they lie along another axis than the space tells.
     """
-    whole = isinstance(envs.observation_space, spaces.Box)
+    space: Any = envs.observation_space
+    key, transposed = None, False
+    whole = isinstance(space, spaces.Box)
     while whole and isinstance(envs, VecEnvWrapper):
         if isinstance(envs, VecFrameStack):
-            return int(envs.stacked_obs.n_stack)
+            stacked = (
+                envs.stacked_obs if key is None else envs.stacked_obs.sub_stacked_observations[key]
+            )
+            axis = 0 if stacked.channels_first else len(space.shape) - 1
+            if transposed:
+                axis = (axis + 1) % len(space.shape)
+            return int(stacked.n_stack) if axis == StackLayout.axis_of(space) else None
+        if isinstance(envs, VecExtractDictObs):
+            key = envs.key
+        elif isinstance(envs, VecTransposeImage) and not envs.skip:
+            transposed |= key is None or key in envs.image_space_keys
         if isinstance(envs, VecNormalize) and envs.norm_obs:
             return None
         envs = envs.venv
