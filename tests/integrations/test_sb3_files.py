@@ -169,6 +169,20 @@ def test_other_envs_are_refused(tmp_path):
     assert more.n_envs == 3 and more.learn(30).num_timesteps >= 30
 
 
+def test_stacks_of_other_envs_are_looked_at():
+    made = model(counted(2, (5,), 4)).learn(40)
+    made.set_env(counted(2, (20,), stack=1))  # of the same space, and no stacks
+    with pytest.raises(fastdqn.EnvError, match="stack_padding = 'zero'"):
+        made.learn(40)
+    made.set_env(counted(2, (5,), 4))
+    assert made.learn(40).num_timesteps == 40
+
+
+def test_vec_frame_stack_does_not_repeat():
+    with pytest.raises(fastdqn.EnvError, match="use 'zero'"):
+        model(counted(2, (5,), 4), stack_padding="repeat").learn(40)
+
+
 def test_other_envs_alike_go_on():
     made = model().learn(40)
     envs = counted(2, (5,), 1)

@@ -292,5 +292,5 @@ class DQN(SavedModel, Rollouts):
                 f"env has {env.num_envs} envs, where the model learns in {self.n_envs}; pass them "
                 f"to DQN.load instead."
             )
-        self.engine.spaces.check_same(env.observation_space, env.action_space)
+        self.engine.spaces.take_over(env)
         super().set_env(env, force_reset=True)

@@ -72,9 +72,8 @@ class VecSpaces:
         )
         self.frame_stack = None if self.layout is None else self.layout.frame_stack
         self.stack_padding = stack_padding
-        self._episodes = None
-        if self.layout is not None and not trusted:
-            self._episodes = StackedEpisodes(self.layout, stack_padding, num_envs)
+        self._episodes: StackedEpisodes | None = None
+        self._look_at(trusted)
         self._before = np.empty(0)
         frames = observation_space if self.layout is None else self.layout.frame_space
         self.reader = ObservationReader.of_space(
@@ -97,6 +96,18 @@ class VecSpaces:
             trusted=frame_stack in (None, found),
             **options,
         )
+
+    def _look_at(self, trusted: bool) -> None:
+        """At every stack from the next reset on, unless it may be trusted."""
+        self._episodes = None
+        # A VecFrameStack fills up with zeros, whatever else was asked for.
+        if self.layout is not None and not (trusted and self.stack_padding == "zero"):
+            self._episodes = StackedEpisodes(self.layout, self.stack_padding, self.num_envs)
+
+    def take_over(self, envs: VecEnv) -> None:
+        """Other envs, to be reset next; ConfigError where their spaces differ from these."""
+        self.check_same(envs.observation_space, envs.action_space)
+        self._look_at(stack_of(envs) == self.frame_stack)
 
     def check_same(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """Refuse, by a ConfigError, other spaces than these."""
