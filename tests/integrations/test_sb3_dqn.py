@@ -359,6 +359,23 @@ def test_seeds_repeat_a_run():
     assert not torch.equal(run(1), run(2))
 
 
+def test_a_seed_set_later_repeats_a_run():
+    runs = []
+    for seed in (0, 1):
+        made = DQN("MlpPolicy", make_vec_env("CartPole-v1", 2), **SMALL | {"seed": seed})
+        if seed == 0:
+            before = made.get_parameters()
+        made.set_parameters(before)
+        for again in (5, 5):
+            made.set_random_seed(again)
+            made.replay_buffer = made.engine.replay = None
+            made.set_parameters(before)
+            made.learn(120)
+            runs.append((made.engine.learner.flat.data.clone(), made.predict(np.zeros((99, 4)))[0]))
+    for parameters, actions in runs[1:]:
+        assert torch.equal(parameters, runs[0][0]) and np.array_equal(actions, runs[0][1])
+
+
 def test_learning_goes_on_or_starts_counting_anew():
     made = model()
     made.learn(40)

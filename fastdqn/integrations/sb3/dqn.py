@@ -276,6 +276,17 @@ class DQN(SavedModel, Rollouts):
         actions += int(self.action_space.start)  # type: ignore[attr-defined]
         return (actions.squeeze(axis=0) if single else actions), state
 
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed all that is random here, the envs from their next reset on, and as SB3 the process.
+
+        Args:
+            seed: Of a model made with it; None: nothing happens.
+        """
+        if seed is not None:
+            seed = seed_of(seed)
+            self.engine.seed(seed)
+        super().set_random_seed(seed)
+
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Other envs, alike in spaces and number; they are reset before the next step.
 

@@ -65,6 +65,15 @@ class Engine:
         self._generator = torch.Generator(self.device).manual_seed(subseed(config.seed, "predict"))
         self._reported = 0  # updates
 
+    def seed(self, seed: int) -> None:
+        """Start every generator anew, as those of a model made with that seed."""
+        self._arguments["seed"] = subseed(seed, "replay")
+        if self.replay is not None:
+            self.replay.generator.manual_seed(self._arguments["seed"])
+        self.learner.generator.manual_seed(subseed(seed, "updates"))
+        self.actor.generator.manual_seed(subseed(seed, "actor"))
+        self._generator.manual_seed(subseed(seed, "predict"))
+
     def set_up_torch(self) -> None:
         """For a run, within ``torch_as_before``; with no more threads than torch has before."""
         threads = torch.get_num_threads()
