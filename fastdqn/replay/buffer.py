@@ -488,7 +488,10 @@ class ReplayBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict` in place; CheckpointError where a shape is another."""
+        """Restore :meth:`state_dict` in place; CheckpointError where a shape is another.
+
+        Priorities of a prioritized replay have no say in a uniform one.
+        """
         if state["cursor"].shape != self.cursor.shape:
             raise CheckpointError(
                 f"The saved replay has {state['cursor'].numel()} envs, this run has "
@@ -496,12 +499,22 @@ class ReplayBuffer:
             )
         self.ring.load_state_dict(state["ring"])
         self.tree.load_state_dict(state["tree"])
+        if not self.prioritized:  # the other may have been
+            self._forget_priorities()
         for name in ("cursor", "max_priority", "nonfinite_priority"):
             getattr(self, name).copy_(state[name])
         self.max_priority.clamp_(max=LARGEST_PRIORITY)
         self._newest.copy_(self._index(self.cursor))
         restore_generator(self.generator, state["generator"])
         self._rows_added = state["rows_added"]
+
+    def _forget_priorities(self) -> None:
+        """Make every row that may be drawn as likely as another."""
+        leaves = self.tree.leaves[: self.capacity]
+        if bool(((leaves == 0) | (leaves == 1)).all()):
+            return
+        index = torch.arange(self.capacity, device=self.device)
+        self.tree.set(index, (leaves > 0).to(leaves.dtype))
 
 
 def _check_space(space: Any) -> None:

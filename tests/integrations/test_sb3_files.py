@@ -115,6 +115,17 @@ def test_a_loaded_model_learns_on_with_an_empty_replay(tmp_path, more):
     assert found.engine.learner.updates == found._n_updates
 
 
+def test_a_prioritized_replay_is_drawn_uniformly_by_a_model_that_is_not(tmp_path):
+    made = model(prioritized=True).learn(60)
+    made.save_replay_buffer(tmp_path / "replay")
+    other = model()
+    other.load_replay_buffer(tmp_path / "replay")
+    found, saved = other.replay_buffer.tree, made.replay_buffer.tree
+    assert len(saved.leaves.unique()) > 2  # none, and several priorities
+    assert torch.equal(found.leaves, (saved.leaves > 0).float())
+    assert float(found.total) == len(other.replay_buffer)
+
+
 def test_files_may_be_streams():
     made, file = model(), io.BytesIO()
     made.save(file)
