@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from helpers.stable_envs import counted
+from helpers.stable_envs import Counted, counted
 from stable_baselines3.common.callbacks import (
     BaseCallback,
     CallbackList,
@@ -20,7 +20,12 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.envs import IdentityEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecMonitor,
+    VecNormalize,
+)
 
 from fastdqn.integrations.sb3 import DQN
 
@@ -183,3 +188,36 @@ def test_what_a_callback_raises_comes_out_and_the_model_goes_on():
         made.learn(100, callback=Angry())
     made.learn(32)
     assert made.num_timesteps == 32
+
+
+def test_a_run_goes_on_after_an_interrupt_in_a_callback():
+    def interrupt(*_):
+        if made.num_timesteps == 106:
+            raise KeyboardInterrupt
+        return True
+
+    made = model(counted(2, (5,), stack=1))
+    with pytest.raises(KeyboardInterrupt):
+        made.learn(200, callback=interrupt)
+    made.learn(94, reset_num_timesteps=False)
+    rows = (made.replay_buffer.tree.leaves > 0).nonzero().squeeze(1)
+    batch = made.replay_buffer.gather(rows)
+    # The observation that the callback kept from the replay is skipped by no transition.
+    steps = (batch.next_observation - batch.observation)[:, 0]
+    assert set(steps.tolist()) == {100.0} and made.num_timesteps >= 200
+
+
+def test_worker_processes_go_on_after_an_interrupt_in_an_update(monkeypatch):
+    envs = SubprocVecEnv([Counted] * 2, start_method="forkserver")
+    try:
+        made = model(VecMonitor(envs), network="mlp", learning_rate=1e-4)
+
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(made.engine, "update", interrupt)
+            made.learn(200)
+        assert made.learn(100).num_timesteps == 112
+    finally:
+        envs.close()

@@ -237,14 +237,18 @@ class DQN(SavedModel, Rollouts):
         engine = self.engine
         with torch_as_before(engine.device):
             engine.set_up_torch()
-            super().learn(
-                total_timesteps,
-                callback,
-                log_interval,  # type: ignore[arg-type]
-                tb_log_name,
-                reset_num_timesteps,
-                progress_bar,
-            )
+            try:
+                super().learn(
+                    total_timesteps,
+                    callback,
+                    log_interval,  # type: ignore[arg-type]
+                    tb_log_name,
+                    reset_num_timesteps,
+                    progress_bar,
+                )
+            except BaseException:
+                self._last_obs = None  # the envs may be a step further than the replay
+                raise
         engine.check_finite()
         return self
 

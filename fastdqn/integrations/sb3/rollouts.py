@@ -64,7 +64,11 @@ class Rollouts(OffPolicyAlgorithm):
         while should_collect_more_steps(train_freq, num_collected_steps, num_collected_episodes):
             actions = self._actions + start
             env.step_async(actions)
-            self._update()
+            try:
+                self._update()
+            except BaseException:
+                env.step_wait()  # or the next reset would get what this step returns
+                raise
             new_obs, rewards, dones, infos = env.step_wait()
             self.num_timesteps += env.num_envs
             num_collected_steps += 1
