@@ -1,6 +1,7 @@
 """Our networks as TorchRL's actors, and our objectives as its loss."""
 
 import copy
+import pickle
 from typing import ClassVar
 
 import pytest
@@ -201,6 +202,26 @@ def test_after_a_copy_and_a_change_of_dtype_modules_have_the_parameters():
         for parameter in other.parameters():
             parameter.zero_()
     assert other(batch())["loss"] != expected and made(batch())["loss"] == expected
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))],  # noqa: S301
+    ids=["copy", "pickle"],
+)
+def test_a_copy_computes_with_its_own_parameters(copied):
+    made = loss_of(network())
+    other = copied(made)
+    other(batch())["loss"].backward()
+    assert all(p.grad is not None for p in other.parameters())
+    assert all(p.grad is None for p in made.parameters())
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    SoftUpdate(other, eps=0.5).step()
+    again = loss_of(network(seed=5))
+    again.load_state_dict(other.state_dict())
+    torch.testing.assert_close(other(batch())["loss"], again(batch())["loss"])
 
 
 @pytest.mark.gpu

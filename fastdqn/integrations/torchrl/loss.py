@@ -219,6 +219,11 @@ class DQNLossModule(LossModule):
             self._place()
         return self
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, or of what was pickled: neither keeps which parameters are one."""
+        super().__setstate__(state)
+        self._place()
+
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As of any module."""
         found = super().load_state_dict(*args, **kwargs)
