@@ -1,6 +1,7 @@
 """TorchRL's buffers with our sampler: frequencies, weights, priorities, state."""
 
 import json
+import pickle
 import random
 
 import numpy as np
@@ -275,6 +276,19 @@ def test_a_state_is_a_copy_and_comes_back():
         assert (sampler.alpha, sampler.beta, sampler.default_priority) == (0.7, 0.9, 3.0)
         assert sampler.leaves[0].item() == pytest.approx(0.5**0.7)
     torch.testing.assert_close(made.sampler.leaves, other.sampler.leaves)
+
+
+@pytest.mark.parametrize("weights", ["batch", "buffer"])
+def test_a_pickled_sampler_goes_on_alone(weights):
+    made = filled([0.5, 2.0, 3.0], alpha=1.0, weights=weights)
+    other = pickle.loads(pickle.dumps(made.sampler))  # noqa: S301
+    other.update_priority(torch.tensor([1]), 1e7)
+    torch.testing.assert_close(other.leaves, torch.tensor([0.5, 1e7, 3.0]))
+    index, info = other.sample(made.storage, 64)
+    assert index.eq(1).all() and other.default_priority == 1e7
+    expected = 1.0 if weights == "batch" else (0.5 / 1e7) ** 0.4
+    torch.testing.assert_close(info["priority_weight"], torch.full((64,), expected))
+    torch.testing.assert_close(made.sampler.leaves, torch.tensor([0.5, 2.0, 3.0]))
 
 
 def test_a_buffer_on_the_disk(tmp_path):

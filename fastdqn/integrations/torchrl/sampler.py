@@ -236,6 +236,19 @@ class SumTreeSampler(PrioritizedSampler):
 
     # --- state ---------------------------------------------------------------------------------
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the tree, whose levels share a memory that a pickle would part."""
+        state = {**super().__getstate__(), "_saved": self.state_dict(), "_on": self.device}
+        del state["_tree"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        saved, device = state.pop("_saved"), state.pop("_on")
+        self.__dict__.update(state)
+        self._tree = self._made(device)
+        self.load_state_dict(saved)
+
     def state_dict(self) -> dict[str, Any]:
         """Exponents, every leaf, and the largest priority; copies."""
         return {
