@@ -233,6 +233,16 @@ def test_priorities_in_the_data_and_weights():
     assert len(uniform.sample(80)["index"].unique()) > 40
 
 
+def test_priorities_of_steps_that_were_overwritten_within_the_data():
+    data = episodes(300, chance=0.0)
+    data["td_error"] = torch.where(torch.arange(300) < 200, 4e6, 0.5).expand(2, 300)
+    made = buffer(capacity=100, alpha=1.0)
+    made.extend(data)
+    leaves = made.replay.tree.leaves
+    torch.testing.assert_close(leaves[leaves > 0], torch.full((len(made),), 0.5))
+    assert float(made.replay.max_priority) == 1
+
+
 # --- the calls of a loop -------------------------------------------------------------------------
 
 

@@ -183,7 +183,11 @@ class FrameReplayBuffer:
         self.write_count += index.numel()
         index = index.transpose(0, 1).reshape(data.batch_size)
         if priority is not None:
-            self.update_priority(index, priority)
+            places, values = index.reshape(-1), priority.reshape(-1)
+            if 2 * len(places) > self.capacity:  # a row may be overwritten within the data
+                kept = _last_of_each(places, self.capacity)
+                places, values = places[kept], values[kept]
+            self.update_priority(places, values)
         return index
 
     def empty(self) -> None:
@@ -297,3 +301,10 @@ class FrameReplayBuffer:
         self.load_state_dict(load_checkpoint(found))
 
     save, load = dumps, loads
+
+
+def _last_of_each(rows: Tensor, capacity: int) -> Tensor:
+    """Where in ``rows``, int64 [B], each is named for the last time, bool [B]."""
+    order = torch.arange(len(rows), device=rows.device)
+    last = torch.zeros(capacity, dtype=torch.int64, device=rows.device)
+    return last.scatter_reduce_(0, rows, order, "amax")[rows] == order
