@@ -215,6 +215,20 @@ class ReplayBuffer:
             other._choose_way("")
         return other
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a pickle, which would part what shares memory: made anew, then filled."""
+        space = self.observation_space
+        names = (
+            "frame_stack", "stack_padding", "n_step", "gamma", "reward_clip", "prioritized",
+            "alpha", "priority_epsilon", "num_actions", "device", "mode",
+        )  # fmt: skip
+        options = {name: getattr(self, name) for name in names}
+        options["compiled"] = None if self.compiled else False
+        # Copies, for a view would bring along all that it is a view of.
+        state = _copies(self.state_dict())
+        arguments = (self.capacity, self.num_envs, space)
+        return _filled, (type(self), arguments, options, state)
+
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:
         """Write the newest row of every env, and the row of a reset within the same step.
@@ -515,6 +529,25 @@ class ReplayBuffer:
             return
         index = torch.arange(self.capacity, device=self.device)
         self.tree.set(index, (leaves > 0).to(leaves.dtype))
+
+
+def _copies(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _copies(part)
+        if isinstance(part, dict)
+        else part.clone(memory_format=torch.contiguous_format)
+        if isinstance(part, Tensor)
+        else part
+        for name, part in state.items()
+    }
+
+
+def _filled(
+    kind: type[ReplayBuffer], arguments: Any, options: dict[str, Any], state: dict[str, Any]
+) -> ReplayBuffer:
+    made = kind(*arguments, **options)
+    made.load_state_dict(state)
+    return made
 
 
 def _check_space(space: Any) -> None:

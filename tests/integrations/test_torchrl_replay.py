@@ -1,5 +1,8 @@
 """Collected TensorDicts in, transitions with stacks and n-step returns out."""
 
+import io
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -290,6 +293,33 @@ def test_state(way, tmp_path):
         buffer(envs=4).load_state_dict(made.state_dict())
     with pytest.raises(CheckpointError, match="no saved buffer"):
         other.loads(tmp_path / "nothing")
+
+
+def saved_by_torch(made):
+    torch.save(made, file := io.BytesIO())
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [lambda made: pickle.loads(pickle.dumps(made)), saved_by_torch],  # noqa: S301
+)
+def test_a_pickled_replay_goes_on_alone(copied):
+    made = buffer(capacity=4000, n_step=2, frame_stack=3)
+    made.extend(episodes(60))
+    index = made.sample()["index"]
+    made.update_priority(index, torch.rand(32))
+    other = copied(made)
+    for _ in range(2):
+        assert (made.sample() == other.sample()).all()
+    before = len(made)
+    for each in (made, other):
+        each.extend(episodes(40, seed=1))
+        each.update_priority(index[:1], 1e9)
+    other.replay.tree.check_valid()
+    assert len(made) == len(other) > before
+    assert (made.sample() == other.sample()).all()
 
 
 @pytest.mark.parametrize("categorical", [False, True])
