@@ -560,6 +560,13 @@ class Learner:
             *replay.tree.tensors(),
         ]
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A FastDQNError: of a copy the parameters would be others than those it trains."""
+        raise FastDQNError(
+            "A Learner cannot be copied or pickled; make another, and pass state_dict() to its "
+            "load_state_dict."
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Networks in canonical shapes, moments by parameter name, counters, the generator."""
         return {

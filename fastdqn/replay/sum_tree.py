@@ -11,6 +11,7 @@ one float32 number over 2^20 leaves leaves 8 to 16 values per leaf, a bias of up
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,21 @@ class SumTree:
         """Bytes of all levels."""
         return sum(level.numel() * level.element_size() for level in self._levels)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> SumTree:
+        """A tree with memory of its own, which whatever is copied with it goes on sharing."""
+        other = memo[id(self)] = object.__new__(type(self))
+        vars(other).update(copy.deepcopy(vars(self), memo))
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a pickle, which would part what shares memory: made anew, then filled."""
+        levels = {
+            name: part.clone() if isinstance(part, Tensor) else part
+            for name, part in self.state_dict().items()
+        }
+        options = {"fanout": self.fanout, "compiled": None if self.compiled else False}
+        return _filled, (type(self), self.capacity, self.device, options, levels)
+
     def state_dict(self) -> dict[str, Any]:
         """Every level: sums written at different times may differ in their last bit."""
         levels = {f"level_{depth}": level for depth, level in enumerate(self._levels)}
@@ -242,3 +258,15 @@ def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[in
         sizes[-1] = groups * fanout
         sizes.append(groups)
     return fanout, sizes
+
+
+def _filled(
+    kind: type[SumTree],
+    capacity: int,
+    device: torch.device,
+    options: dict[str, Any],
+    state: dict[str, Any],
+) -> SumTree:
+    made = kind(capacity, device=device, **options)
+    made.load_state_dict(state)
+    return made

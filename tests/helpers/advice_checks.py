@@ -37,6 +37,8 @@ PLAIN = re.compile(
     use one number for each( of B rows, \[B\]|, \[({}, )?1\])?
     use one per env, shape \(N,\)
     pass (it to load, or the default is taken|gamma to DQNLossModule|a sample of this buffer)
+    make another
+    use save, and DQN.load
     pass a function of the progress that remains, 1 to 0
     pass a (path, or a file open in binary mode|tensor of numbers)
     pass (an array of shape \({},\)|as many numbers for each dimension|that of one env or more)
@@ -222,6 +224,7 @@ OBJECTS_HAVE = {
     "env_type": "an argument of envpool.make",
     "make_envs": "a function of fastdqn",
     "max_capacity": "an argument of SumTreeSampler",
+    "load_state_dict": "a method of learners",
     "metadata": "an attribute of envs",
     "obs_type": "an argument of ALE's envs",
     "observation": "what a forward is called with",

@@ -3,6 +3,7 @@
 Statements after Stable-Baselines3's tests of saving and loading; docs/backend/sb3.md lists them.
 """
 
+import copy
 import io
 import pickle
 import zipfile
@@ -151,6 +152,12 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
         with zipfile.ZipFile(tmp_path / name) as archive:
             endings = {entry.rpartition(".")[2] for entry in archive.namelist()}
         assert endings == {"json", "safetensors"}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_model_is_saved_not_copied(copied):
+    with pytest.raises(fastdqn.FastDQNError, match=r"use save, and DQN\.load"):
+        copied(model())
 
 
 def test_keywords_may_be_others_after_loading(tmp_path):

@@ -1,6 +1,7 @@
 """The learner against a plain training loop, in every mode, and its targets, clips and state."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import nn
 
-from fastdqn.errors import CheckpointError, ConfigError
+from fastdqn.errors import CheckpointError, ConfigError, FastDQNError
 from fastdqn.learning.learner import Learner
 from fastdqn.networks.make import make_network
 from fastdqn.replay.buffer import ReplayBuffer
@@ -273,6 +274,13 @@ def test_state_goes_round_bit_for_bit(optimizer):
         assert torch.equal(a.loss, b.loss)
     assert torch.equal(learner.flat.data, twin.flat.data)
     assert torch.equal(learner.target.flat.data, twin.target.flat.data)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_learner_is_not_copied(copied):
+    """Its parameters lie in one buffer: those of a copy would not, and it would train nothing."""
+    with pytest.raises(FastDQNError, match="make another"):
+        copied(Learner(network()))
 
 
 def test_a_state_of_another_network_is_refused():

@@ -5,7 +5,9 @@ of them notices a fault.
 """
 
 import copy
+import io
 import math
+import pickle
 import random
 from itertools import pairwise
 
@@ -664,16 +666,34 @@ def test_an_index_that_is_no_leaf_is_refused(outside):
             tree.write(torch.tensor([3, outside]), torch.tensor([1.0, 1.0]))
 
 
-def test_a_copy_of_a_tree_is_its_own():
+def saved_by_torch(made):
+    torch.save(made, file := io.BytesIO())
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made)), saved_by_torch],  # noqa: S301
+)
+def test_a_copy_of_a_tree_is_its_own(copied):
     tree, _ = filled(100)
-    twin = copy.deepcopy(tree)
+    twin = copied(tree)
     before = twin.total.item()
     tree.set(torch.tensor([3]), torch.tensor([1e3]))
     twin.check_valid()
     assert twin.total.item() == before
     twin.set(torch.tensor([3]), torch.tensor([2e3]))
     assert twin.get(torch.tensor([3])).item() == 2e3
+    assert twin.leaves[3] == 2e3 and twin.compiled == tree.compiled
     twin.check_valid()
+
+
+def test_what_is_copied_with_a_tree_goes_on_sharing_its_memory():
+    tree, _ = filled(100)
+    twin, leaves = copy.deepcopy((tree, tree.leaves))
+    twin.set(torch.tensor([3]), torch.tensor([2e3]))
+    assert leaves[3] == 2e3
 
 
 def test_a_tree_of_another_shape_is_rebuilt_from_the_leaves():

@@ -11,7 +11,7 @@ import torch
 from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
 from fastdqn.envs.leaves import ObservationOptions
-from fastdqn.errors import ConfigError
+from fastdqn.errors import ConfigError, FastDQNError
 from fastdqn.integrations.sb3.engine import Engine
 from fastdqn.integrations.sb3.keywords import (
     check_learning_rate,
@@ -279,6 +279,10 @@ class DQN(SavedModel, Rollouts):
         actions = self.engine.choose(seen, 0.0 if deterministic else self.exploration_rate)
         actions += int(self.action_space.start)  # type: ignore[attr-defined]
         return (actions.squeeze(axis=0) if single else actions), state
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """A FastDQNError: a copy of a model would act with other parameters than it trains."""
+        raise FastDQNError("A DQN cannot be copied or pickled; use save, and DQN.load.")
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed all that is random here, the envs from their next reset on, and as SB3 the process.
