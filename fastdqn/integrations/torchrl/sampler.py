@@ -237,7 +237,7 @@ class SumTreeSampler(PrioritizedSampler):
     # --- state ---------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the tree, whose levels share a memory that a pickle would part."""
+        """Without the tree, whose levels share a memory: that is parted by a pickle."""
         state = {**super().__getstate__(), "_saved": self.state_dict(), "_on": self.device}
         del state["_tree"]
         return state
