@@ -1,8 +1,11 @@
-"""What other libraries do to a process, undone after each test."""
+"""What other libraries do to a process, undone after each test; what they draw, repeated."""
 
+import random
 import signal
 
+import numpy as np
 import pytest
+import torch
 
 
 @pytest.fixture(autouse=True)
@@ -13,3 +16,11 @@ def handlers_are_put_back():
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def draws_repeat():
+    """TorchRL's and SB3's parts draw from global generators."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
