@@ -24,6 +24,7 @@ from fastdqn.replay.frame_ring import FrameRing
 from fastdqn.replay.incoming import check_beta, check_index, check_values
 from fastdqn.replay.memory_plan import MemoryPlan
 from fastdqn.replay.priorities import LARGEST_PRIORITY, check_exponent_and_epsilon
+from fastdqn.replay.refilled import copies, refilled
 from fastdqn.replay.replay_plan import plan_replay, rows_per_env, warn_of_lost_rows
 from fastdqn.replay.sum_tree import SumTree
 from fastdqn.replay.writer import Writer
@@ -217,17 +218,14 @@ class ReplayBuffer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For a pickle, which would part what shares memory: made anew, then filled."""
-        space = self.observation_space
         names = (
             "frame_stack", "stack_padding", "n_step", "gamma", "reward_clip", "prioritized",
             "alpha", "priority_epsilon", "num_actions", "device", "mode",
         )  # fmt: skip
         options = {name: getattr(self, name) for name in names}
         options["compiled"] = None if self.compiled else False
-        # Copies, for a view would bring along all that it is a view of.
-        state = _copies(self.state_dict())
-        arguments = (self.capacity, self.num_envs, space)
-        return _filled, (type(self), arguments, options, state)
+        arguments = (self.capacity, self.num_envs, self.observation_space)
+        return refilled, (type(self), arguments, options, copies(self.state_dict()))
 
     @torch.no_grad()
     def add(self, step: TimeStep, actions: Array | None) -> None:
@@ -529,25 +527,6 @@ class ReplayBuffer:
             return
         index = torch.arange(self.capacity, device=self.device)
         self.tree.set(index, (leaves > 0).to(leaves.dtype))
-
-
-def _copies(state: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _copies(part)
-        if isinstance(part, dict)
-        else part.clone(memory_format=torch.contiguous_format)
-        if isinstance(part, Tensor)
-        else part
-        for name, part in state.items()
-    }
-
-
-def _filled(
-    kind: type[ReplayBuffer], arguments: Any, options: dict[str, Any], state: dict[str, Any]
-) -> ReplayBuffer:
-    made = kind(*arguments, **options)
-    made.load_state_dict(state)
-    return made
 
 
 def _check_space(space: Any) -> None:

@@ -24,6 +24,7 @@ from fastdqn.config.ranges import Range
 from fastdqn.errors import CheckpointError, FastDQNError
 from fastdqn.replay.incoming import check_index, check_uniform, check_values
 from fastdqn.replay.pages import resident_zeros
+from fastdqn.replay.refilled import copies, refilled
 from fastdqn.replay.sum_tree_torch import TreeInTorch
 from fastdqn.system import loops
 from fastdqn.system.devices import resolve_device
@@ -208,12 +209,9 @@ class SumTree:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For a pickle, which would part what shares memory: made anew, then filled."""
-        levels = {
-            name: part.clone() if isinstance(part, Tensor) else part
-            for name, part in self.state_dict().items()
-        }
-        options = {"fanout": self.fanout, "compiled": None if self.compiled else False}
-        return _filled, (type(self), self.capacity, self.device, options, levels)
+        compiled = None if self.compiled else False
+        options = {"fanout": self.fanout, "device": self.device, "compiled": compiled}
+        return refilled, (type(self), (self.capacity,), options, copies(self.state_dict()))
 
     def state_dict(self) -> dict[str, Any]:
         """Every level: sums written at different times may differ in their last bit."""
@@ -258,15 +256,3 @@ def level_sizes(capacity: int, fanout: int | None, device_type: str) -> tuple[in
         sizes[-1] = groups * fanout
         sizes.append(groups)
     return fanout, sizes
-
-
-def _filled(
-    kind: type[SumTree],
-    capacity: int,
-    device: torch.device,
-    options: dict[str, Any],
-    state: dict[str, Any],
-) -> SumTree:
-    made = kind(capacity, device=device, **options)
-    made.load_state_dict(state)
-    return made

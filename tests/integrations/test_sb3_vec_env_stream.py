@@ -1,10 +1,10 @@
 """A VecEnv as a stream: rows against the steps of its envs, one by one; a run of ours on it."""
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 from helpers.short_runs import tiny
+from helpers.shown_env import Shown
 from helpers.stable_envs import Counted, counted
 from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import (
@@ -253,20 +253,6 @@ def test_an_image_of_sb3s_has_its_channels_first_whatever_its_sizes():
     assert VecEnvStream(DummyVecEnv([Odd])).observation_space.shape == (4, 5, 4)
 
 
-class Noise(gymnasium.Env):
-    """What its space holds, at random."""
-
-    def __init__(self, space):
-        self.observation_space, self.action_space = space, spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        return self.observation_space.sample(), 0.0, False, False, {}
-
-
 @pytest.mark.filterwarnings("ignore:Treating image space as channels-last")  # SB3's
 @pytest.mark.parametrize(
     ("space", "stack", "order", "found"),
@@ -280,7 +266,7 @@ class Noise(gymnasium.Env):
     ],
 )
 def test_stacks_along_another_axis_than_the_space_tells_stay_whole(space, stack, order, found):
-    envs = VecFrameStack(DummyVecEnv([lambda: Noise(space)]), stack, channels_order=order)
+    envs = VecFrameStack(DummyVecEnv([lambda: Shown(space)]), stack, channels_order=order)
     stream = VecEnvStream(envs)
     assert stream.frame_stack == found
     frame = stream.reset(seed=0).observation
@@ -293,6 +279,6 @@ def test_stacks_along_another_axis_than_the_space_tells_stay_whole(space, stack,
 def test_a_stacked_part_of_a_dictionary_is_told_by_its_own_axis(transposed):
     space = spaces.Dict(a=spaces.Box(-1, 1, (3,)), b=spaces.Box(0, 255, (36, 40, 1), np.uint8))
     for key in space:
-        envs = VecFrameStack(DummyVecEnv([lambda: Noise(space)]), 4)
+        envs = VecFrameStack(DummyVecEnv([lambda: Shown(space)]), 4)
         envs = VecExtractDictObs(VecTransposeImage(envs) if transposed else envs, key)
         assert VecEnvStream(envs).frame_stack == 4

@@ -1,12 +1,12 @@
 """Collected TensorDicts in, transitions with stacks and n-step returns out."""
 
-import io
 import pickle
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from helpers.saved_by_torch import saved_by_torch
 from tensordict import TensorDict
 from torch.nn import functional
 from torchrl.collectors import Collector
@@ -293,12 +293,6 @@ def test_state(way, tmp_path):
         buffer(envs=4).load_state_dict(made.state_dict())
     with pytest.raises(CheckpointError, match="no saved buffer"):
         other.loads(tmp_path / "nothing")
-
-
-def saved_by_torch(made):
-    torch.save(made, file := io.BytesIO())
-    file.seek(0)
-    return torch.load(file, weights_only=False)
 
 
 @pytest.mark.parametrize(

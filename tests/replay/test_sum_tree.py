@@ -5,7 +5,6 @@ of them notices a fault.
 """
 
 import copy
-import io
 import math
 import pickle
 import random
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.interpreted_loops import interpret
+from helpers.saved_by_torch import saved_by_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -664,12 +664,6 @@ def test_an_index_that_is_no_leaf_is_refused(outside):
     if tree.compiled:
         with pytest.raises(FastDQNError, match="use numbers from 0 to 99"):
             tree.write(torch.tensor([3, outside]), torch.tensor([1.0, 1.0]))
-
-
-def saved_by_torch(made):
-    torch.save(made, file := io.BytesIO())
-    file.seek(0)
-    return torch.load(file, weights_only=False)
 
 
 @pytest.mark.parametrize(

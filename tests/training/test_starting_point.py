@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from helpers.shown_env import Shown
 
 import fastdqn
 from fastdqn import ConfigError, EnvError, config_for
@@ -13,20 +14,6 @@ from fastdqn.cli.main import main
 from fastdqn.cli.train_arguments import train_config
 from fastdqn.config.presets import preset
 from fastdqn.training.starting_point import choose
-
-
-class Shown(gymnasium.Env):
-    """An env of a given observation space."""
-
-    def __init__(self, space):
-        self.observation_space, self.action_space = space, spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        return self.observation_space.sample(), 0.0, False, False, {}
 
 
 @pytest.fixture
