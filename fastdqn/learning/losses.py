@@ -131,9 +131,11 @@ def mse_loss(td_error: Tensor) -> Tensor:
 
 def _alike(first: Tensor, *rest: Tensor) -> bool:
     """Whether all are floating point, on one device."""
-    return first.is_floating_point() and all(
-        tensor.is_floating_point() and tensor.device == first.device for tensor in rest
-    )
+    device = first.device
+    for tensor in rest:
+        if tensor.device != device or not tensor.is_floating_point():
+            return False
+    return first.is_floating_point()
 
 
 def _check_td_error(td_error: Any) -> None:

@@ -15,6 +15,7 @@ convolutions of so few channels run up to three times as fast.
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -73,7 +74,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         and x.dim() == 2
         and not torch.is_autocast_enabled("cpu")
     ):
-        return _Product.apply(x, weight, bias)
+        if torch.is_grad_enabled():
+            return _Product.apply(x, weight, bias)
+        return _product(x, weight, bias)  # what autograd wraps around it takes 3 us
     return F.linear(x, weight, bias)
 
 
@@ -92,7 +95,9 @@ def _fake_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x weight^T + bias`` by oneDNN."""
-    return torch.ops.fastdqn.onednn_product(x, weight, bias)
+    if torch.compiler.is_compiling():
+        return torch.ops.fastdqn.onednn_product(x, weight, bias)
+    return _onednn_product(x, weight, bias)  # a Python operator's call takes 2 us
 
 
 class _Product(torch.autograd.Function):
@@ -142,14 +147,16 @@ def conv_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int]) 
         bias: [D].
         stride: Of rows and columns.
     """
-    return _ConvReLU.apply(x, weight, bias, stride)
+    if torch.is_grad_enabled():
+        return _ConvReLU.apply(x, weight, bias, stride)
+    return _conv_relu(x, weight, bias, stride)
 
 
 _library.define("onednn_conv_relu(Tensor x, Tensor weight, Tensor bias, int[] stride) -> Tensor")
 
 
 @torch.library.impl(_library, "onednn_conv_relu", "CPU")
-def _onednn_conv_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: list[int]) -> Tensor:
+def _onednn_conv_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int]) -> Tensor:
     return torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, [0, 0], stride, [1, 1], 1, "relu", [], ""
     )
@@ -165,12 +172,18 @@ def _fake_conv_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: list[int]) 
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
+def _conv_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int]) -> Tensor:
+    if torch.compiler.is_compiling():
+        return torch.ops.fastdqn.onednn_conv_relu(x, weight, bias, stride)
+    return _onednn_conv_relu(x, weight, bias, stride)
+
+
 class _ConvReLU(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int]
     ) -> Tensor:
-        y = torch.ops.fastdqn.onednn_conv_relu(x, weight, bias, stride)
+        y = _conv_relu(x, weight, bias, stride)
         ctx.save_for_backward(x, weight, y)
         ctx.stride = stride
         return y
