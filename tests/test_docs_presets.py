@@ -18,7 +18,7 @@ def test_every_preset_is_named():
 
 
 def test_fields_and_options_that_it_names_exist():
-    of_train = re.sub(r"`fastdqn bench [^`]*`", "", PAGE)
+    of_train = re.sub(r"`(fastdqn bench|python -m) [^`]*`", "", PAGE)
     names = {field.name for field in fields(Config)}
     said = set(re.findall(r"`([a-z_]+) = ", PAGE))
     said |= {option.replace("-", "_") for option in re.findall(r"--([a-z][a-z-]+)", of_train)}

@@ -2,6 +2,7 @@
 
 python -m benchmarks.learning.classic                                  # all of them, seeds 1-3
 python -m benchmarks.learning.classic --only taxi lunar-lander --seeds 11 12 --jobs 2
+python -m benchmarks.learning.classic --report                         # the table of what is there
 python -m benchmarks.learning.classic --smoke                          # seconds, no claim
 
 Every run has a process of its own. The result file is written as each run ends and keeps the rows
@@ -160,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
         smoke(args.only)
         return
     missing = sorted({TASKS[name].package or "" for name in args.only if is_missing(TASKS[name])})
-    if missing:
+    if missing and not args.report:
         raise SystemExit(f"First pip install {' '.join(missing)}, or choose others with --only.")
     configs = {name: task.config for name, task in TASKS.items()}
     print(table(jobs.measure("classic", args, run_apart, configs, "reached")))

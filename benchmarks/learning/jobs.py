@@ -106,6 +106,7 @@ def parser(module: str, line: str, names: Sequence[str]) -> argparse.ArgumentPar
     found.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     found.add_argument("--jobs", type=int, default=1, help="runs side by side")
     found.add_argument("--again", action="store_true", help="repeat what the file has already")
+    found.add_argument("--report", action="store_true", help="run nothing, show what the file has")
     found.add_argument("--smoke", action="store_true", help="some seconds, no claim, no file")
     found.add_argument("--out", help="where to write the JSON")
     return found
@@ -138,7 +139,11 @@ def measure(
         All rows of the file.
     """
     path = Path(args.out) if args.out else RESULTS / f"{name}.json"
+    if args.report and not path.exists():
+        raise SystemExit(f"There is no {path} yet; leave --report out.")
     rows = json.loads(path.read_text())["runs"] if path.exists() else []
+    if args.report:
+        return rows
     todo = [
         (task, seed)
         for task in args.only

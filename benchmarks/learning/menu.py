@@ -2,6 +2,7 @@
 
 python -m benchmarks.learning.menu                                  # all of them, seeds 1-3
 python -m benchmarks.learning.menu --only c51 iqn --seeds 11 12 --jobs 2
+python -m benchmarks.learning.menu --report                         # the table of what is there
 python -m benchmarks.learning.menu --smoke                          # seconds, no claim
 
 Each is the preset ``catch`` with the fields below changed, for as many env steps: 10 balls an

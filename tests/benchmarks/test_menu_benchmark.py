@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks.learning import jobs, menu
 from benchmarks.learning.menu import BAR, MENU, config_of, main, table
 from fastdqn import presets
@@ -40,6 +42,14 @@ def test_a_call_runs_only_what_its_file_lacks(tmp_path, monkeypatch, capsys):
         ("c51", 1), ("c51", 2), ("qr", 1), ("qr", 2),
     ]  # fmt: skip
     assert capsys.readouterr().out.count("2 of 2") == 2
+    main(["--report", "--out", out])
+    assert len(ran) == 4 and capsys.readouterr().out.count("2 of 2") == 2
+
+
+def test_without_a_file_there_is_nothing_to_report(tmp_path):
+    out = str(tmp_path / "none.json")
+    with pytest.raises(SystemExit, match=f"^There is no {out} yet; leave --report out.$"):
+        main(["--report", "--out", out])
 
 
 def test_the_smoke_goes_through_an_algorithm(capsys):

@@ -14,7 +14,6 @@ run that is in it with the same configuration is not repeated unless --again say
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,16 @@ from benchmarks.result_file import RESULTS
 def main(argv: list[str] | None = None) -> None:
     parser = jobs.parser("benchmarks.learning.atari", __doc__.splitlines()[0], list(ROWS))
     parser.add_argument("--runs", default="runs/atari", help="where the run directories are")
-    parser.add_argument("--report", action="store_true", help="run nothing")
     parser.set_defaults(seeds=None)
     args = parser.parse_args(argv)
     if args.smoke:
         smoke(args.only)
         return
+    one = functools.partial(run, runs=Path(args.runs))
+    configs = {name: row.config for name, row in ROWS.items()}
+    seeds = {name: args.seeds or row.seeds for name, row in ROWS.items()}
+    rows = jobs.measure("atari", args, one, configs, "value", seeds=seeds, done=is_done)
     path = Path(args.out) if args.out else RESULTS / "atari.json"
-    if args.report:
-        rows = json.loads(path.read_text())["runs"]
-    else:
-        one = functools.partial(run, runs=Path(args.runs))
-        configs = {name: row.config for name, row in ROWS.items()}
-        seeds = {name: args.seeds or row.seeds for name, row in ROWS.items()}
-        rows = jobs.measure("atari", args, one, configs, "value", seeds=seeds, done=is_done)
     picture = draw(rows, path.with_suffix(".png"))  # first: a reader may close its pipe
     print(f"{table(rows)}\n\n{picture}")
 
