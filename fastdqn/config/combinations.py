@@ -50,7 +50,9 @@ def check_pairs(config: Config) -> None:
         )
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", c.device):
         refuse("device", "is no device; use auto, cpu, cuda or cuda:<index>")
-    wanted = c.hidden_sizes or (c.network == "batchnorm_cnn" and not c.dueling)
+    if c.dueling and not c.hidden_sizes:
+        refuse("dueling", "needs a hidden layer to split; set hidden_sizes, or leave it out")
+    wanted = c.hidden_sizes or c.network == "batchnorm_cnn"
     if not wanted or any(not 1 <= size <= 65_536 for size in c.hidden_sizes):
         refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
     if c.value_min >= c.value_max:

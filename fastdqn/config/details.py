@@ -119,6 +119,11 @@ _DETAILS = [
         "is for network = 'mlp', not {network}; leave it out or use that one",
     ),
     _Detail(
+        "layer_norm",
+        lambda c: bool(c.hidden_sizes),
+        "has no hidden layer to normalise; set hidden_sizes, or leave it out",
+    ),
+    _Detail(
         "atoms value_min value_max",
         lambda c: c.head == "c51",
         "is for head = 'c51', not {head}; leave it out or use that one",

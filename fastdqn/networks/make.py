@@ -92,12 +92,15 @@ def make_network(
     torso = resolve_torso(kind, shape if image else None)
     if hidden_sizes is None:
         hidden_sizes = _HIDDEN_SIZES.get(torso, (512,))
+    sizes = _sizes("hidden_sizes", hidden_sizes)
+    if more.get("layer_norm") and not sizes:
+        raise ConfigError("layer_norm = True has no hidden layer to normalise; set hidden_sizes.")
     spec = NetworkSpec(
         frame_shape=shape,
         num_actions=num_actions,
         frame_stack=frame_stack,
         torso=torso,
-        hidden_sizes=_sizes("hidden_sizes", hidden_sizes),
+        hidden_sizes=sizes,
         dueling=dueling,
         batch_norm=batch_norm,
         impala_width=impala_width,

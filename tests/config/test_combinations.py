@@ -62,6 +62,7 @@ IN_USE = {
     "initial_torso_only": lambda c: c["initial"] is not None,
     "impala_width": lambda c: c["network"] == "impala",
     "batch_norm": lambda c: c["network"] in ("auto", "mlp"),
+    "layer_norm": lambda c: len(c["hidden_sizes"]) > 0,
     "padding": lambda c: c["network"] in ("auto", "nature", "der"),
     "atoms": lambda c: c["head"] == "c51",
     "value_min": lambda c: c["head"] == "c51",

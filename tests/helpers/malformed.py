@@ -165,6 +165,8 @@ BAD_PAIRS = [
     ({"schedule_env_steps": 200_000, "learning_rate_final": None}, "schedule_env_steps"),
     ({"network": "nature", "impala_width": 2}, "impala_width"),
     ({"network": "nature", "batch_norm": True}, "batch_norm"),
+    ({"network": "batchnorm_cnn", "hidden_sizes": (), "layer_norm": True}, "layer_norm"),
+    ({"network": "batchnorm_cnn", "hidden_sizes": (), "dueling": True}, "dueling"),
     ({"target_period_updates": None, "double": True}, "double"),
     ({"target_period_updates": None, "target_tau": 0.5}, "target_tau"),
     ({"target_period_updates": 10, "updates_per_launch": 11}, "updates_per_launch"),
@@ -216,6 +218,7 @@ IDLE = [
         ["cartpole-batchnorm", "--eval-episodes", "0", "--stop-eval-return", "400"],
         ["stop_eval_return = 400.0", "eval_episodes"],
     ),
+    (["cartpole-pixels", "--layer-norm"], ["layer_norm = True", "hidden_sizes"]),
     (
         ["catch", "--updates-per-launch", "101"],
         ["updates_per_launch = 101", "target_period_updates = 100"],

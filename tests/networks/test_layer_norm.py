@@ -174,3 +174,9 @@ def test_batch_normalisation_beside_it_is_refused():
         Config(layer_norm=True, batch_norm=True)
     with pytest.raises(ConfigError, match="layer_norm = True and batch_norm exclude each other"):
         make_network((4,), 2, batch_norm=True, layer_norm=True)
+
+
+def test_without_a_hidden_layer_there_is_nothing_to_normalise():
+    with pytest.raises(ConfigError, match="layer_norm = True has no hidden layer to normalise"):
+        make_network(FRAME, 3, kind="batchnorm_cnn", layer_norm=True)
+    make_network(FRAME, 3, kind="batchnorm_cnn", layer_norm=True, hidden_sizes=(8,))
