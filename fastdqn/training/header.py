@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from fastdqn.config.config import Config
 from fastdqn.envs import EnvStream
 from fastdqn.learning.categorical_q_learning import CategoricalQLearning
@@ -54,8 +56,7 @@ def header(
         f"{c.replay_ratio:g} (transitions trained per env step)"
         + (f"; {launch} per launch" if launch > 1 else ""),
         "target": "none" if period is None else f"every {period:,} updates{tau}",
-        "epsilon": f"{c.epsilon_start:g} to {c.epsilon_end:g}, {c.epsilon_schedule} over "
-        f"{c.epsilon_duration_env_steps:,} env steps",
+        "epsilon": _epsilon(c, learner),
         "replay": f"{plan.capacity:,} rows, {format_bytes(plan.total)}, n-step {c.n_step}, "
         + (f"prioritized, alpha {c.priority_alpha:g}, {beta}" if c.prioritized else "uniform"),
     }
@@ -82,9 +83,27 @@ def _algorithm(learner: Learner) -> str:
     parts = [f"Munchausen {name}" if soft else name]
     parts += ["double"] if objective.double else []
     parts += ["dueling"] if any(isinstance(m, DuelingHead) for m in network.modules()) else []
-    noisy = [m.sigma for m in network.modules() if isinstance(m, NoisyLinear)]
+    noisy = _sigmas(network)
     parts += [f"noisy layers (sigma {noisy[0]:g})"] if noisy else []
     return ", ".join(parts)
+
+
+def _epsilon(c: Config, learner: Learner) -> str:
+    """The chance of a random action, and whether it is missed."""
+    if c.epsilon_start != c.epsilon_end:
+        return (
+            f"{c.epsilon_start:g} to {c.epsilon_end:g}, {c.epsilon_schedule} over "
+            f"{c.epsilon_duration_env_steps:,} env steps"
+        )
+    greedy = c.epsilon_start == 0 and isinstance(learner.network, QNetwork)
+    idle = greedy and not _sigmas(learner.network)
+    return f"{c.epsilon_start:g} throughout" + (
+        ", and no noisy layers: nothing explores" if idle else ""
+    )
+
+
+def _sigmas(network: nn.Module) -> list[float]:
+    return [m.sigma for m in network.modules() if isinstance(m, NoisyLinear)]
 
 
 def _is_shown(learner: Learner, envs: EnvStream) -> bool:

@@ -324,6 +324,24 @@ def test_the_header_says_what_is_learned(changes, text, tmp_path):
         trainer.close()
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "1 to 0.05, linear over 10,000 env steps"),
+        (NOISY, "0 throughout"),
+        (NOISY | {"noisy": False}, "0 throughout, and no noisy layers: nothing explores"),
+        ({"epsilon_start": 0.3, "epsilon_end": 0.3}, "0.3 throughout"),
+    ],
+)
+def test_the_header_says_whether_anything_explores(changes, text, tmp_path):
+    trainer = Trainer(tiny(tmp_path / "run", **changes), scripted())
+    try:
+        rows = dict(line.split(maxsplit=1) for line in trainer.header().splitlines())
+        assert rows["epsilon"] == text
+    finally:
+        trainer.close()
+
+
 @pytest.mark.parametrize("changes", [IQN, {**IQN, **NOISY, "dueling": True}, C51 | NOISY])
 def test_an_image_and_a_vector_go_with_every_head(changes, tmp_path):
     """A batch is counted by its rows, not by the parts of an observation."""
