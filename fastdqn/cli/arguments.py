@@ -68,6 +68,11 @@ def parse(
 
 def unknown(word: str, kind: type, prog: str) -> str:
     """What to say of an argument that the command does not take."""
+    if word.lower() in ("true", "false"):
+        return (
+            f"{prog} takes no argument {word!r}; switches take no value, and 'no-' in front of a "
+            f"name turns one off."
+        )
     if not word.startswith("-"):
         return f"{prog} takes no argument {word!r}; '{prog} --help' shows what it takes."
     name = word.lstrip("-").partition("=")[0].replace("_", "-")

@@ -52,6 +52,8 @@ def test_every_command_has_help(name, capsys):
         (["train", "dqn-atar"], ["no preset 'dqn-atar'", "did you mean 'dqn-atari'?"]),
         (["train", "--seed", "3", "cartpol"], ["no preset 'cartpol'", "'cartpole'"]),
         (["train", "cartpole", "more"], ["takes no argument 'more'"]),
+        (["train", "catch", "--noisy", "true"], ["takes no argument 'true'", "take no value"]),
+        (["train", "catch", "--noisy=False"], ["takes no argument 'False'", "'no-' in front"]),
         (["train", "--nume-nvs", "3"], ["'--nume-nvs' is not an option", "'--num-envs'?"]),
         (["train", "--nume_nvs=3"], ["'--nume_nvs' is not an option", "'--num-envs'?"]),
         (["train", "--no-doubel"], ["did you mean '--no-double'?"]),
