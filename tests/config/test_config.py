@@ -15,7 +15,7 @@ from fastdqn.config.config import Config
 from fastdqn.config.fields import fields_of
 from fastdqn.config.groups import GROUPS
 from fastdqn.config.json_format import FORMAT_VERSION
-from fastdqn.config.presets import describe_presets, preset, presets
+from fastdqn.config.presets import advise_presets, describe_presets, preset, presets
 from fastdqn.errors import ConfigError, FastDQNError
 
 
@@ -310,6 +310,12 @@ PUBLISHED = {
         "atari_protocol": "classic", "eval_epsilon": 0.001,
     },
 }  # fmt: skip
+
+
+def test_what_is_said_of_the_length_of_pong_is_its_length():
+    config = preset("pong")
+    frames = config.total_env_steps * config.atari_frame_skip
+    assert f"for {frames / 1e6:g} million frames" in advise_presets()["pong"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
