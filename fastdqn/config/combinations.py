@@ -12,15 +12,21 @@ from fastdqn.errors import ConfigError
 if TYPE_CHECKING:
     from fastdqn.config.config import Config
 
-_RIVALS = [("max_grad_norm", "max_grad_value"), ("max_grad_value", "max_grad_norm")]
+# What excludes each other, and the value that says nothing of it.
+_RIVALS: list[tuple[str, str, Any]] = [
+    ("max_grad_norm", "max_grad_value", None),
+    ("max_grad_value", "max_grad_norm", None),
+    ("batch_norm", "layer_norm", False),
+    ("layer_norm", "batch_norm", False),
+]
 
 
 def without_rivals(values: Mapping[str, Any], was_set: Collection[str]) -> dict[str, Any]:
     """The values without those left over that exclude one that was set."""
     now = dict(values)
-    for name, rival in _RIVALS:
-        if name in was_set and rival not in was_set and now[name] is not None:
-            now[rival] = None
+    for name, rival, idle in _RIVALS:
+        if name in was_set and rival not in was_set and now[name] != idle:
+            now[rival] = idle
     return now
 
 
