@@ -263,8 +263,8 @@ _PRESETS = {
         IQN_ATARI,
         "its quantile function, any fraction of it (Dabney 2018b)",
         "As its paper reports, more return per frame than qr-atari; or to act with care of risk "
-        "(iqn_cvar). Its hidden layers run for every fraction: on a CPU an update takes 7 to 10 "
-        "times as long as plain DQN's.",
+        "(iqn_cvar). Its hidden layers run for every fraction: on a CPU an update takes 7 times as "
+        "long as double DQN's.",
     ),
     "munchausen-atari": _Preset(
         MUNCHAUSEN_ATARI,
@@ -276,7 +276,7 @@ _PRESETS = {
         RAINBOW_ATARI,
         "Rainbow, all six parts (Hessel 2018): C51, double, dueling, noise, priorities, 3 steps",
         "To compare with Rainbow, or where epsilon explores badly. The doubled hidden layer is "
-        "noisy, so it has four times the weights: on a CPU an update takes twice as long as plain "
+        "noisy, so it has four times the weights: on a CPU an update takes twice as long as double "
         "DQN's.",
     ),
     "data-efficient-atari": _Preset(
