@@ -48,20 +48,20 @@ class _SortedLoss(torch.autograd.Function):
         squares = torch.cat((zero, y.square().cumsum(dim=1)), dim=1)
         total = y.shape[1]
         edges = [torch.searchsorted(y, theta + shift) for shift in (-delta, 0.0, delta)]
-        far_left, _, near_right = edges
+        counts = [edge.double() for edge in edges]  # an integer times a float is float32
+        far_left, beyond = counts[0], total - counts[2]
         at = [sums.gather(1, edge) for edge in edges]
         square_at = [squares.gather(1, edge) for edge in edges]
 
         def near(low: int, high: int) -> tuple[Tensor, Tensor]:
             """Sums of u and of u^2 / 2 between two edges."""
-            count, first = edges[high] - edges[low], at[high] - at[low]
+            count, first = counts[high] - counts[low], at[high] - at[low]
             second = square_at[high] - square_at[low]
             linear = first - count * theta
             return linear, 0.5 * (second - theta * (first + linear))
 
         left, left_square = near(0, 1)
         right, right_square = near(1, 2)
-        beyond = total - near_right
         left_far = delta * (far_left * theta - at[0] - 0.5 * delta * far_left)
         right_far = delta * (sums[:, -1:] - at[2] - beyond * theta - 0.5 * delta * beyond)
         scale = 1 / (delta * total)

@@ -32,7 +32,7 @@ def compared(quantiles, target, fractions, delta, monkeypatch):
 
 @given(
     st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9),
-    st.sampled_from([0.125, 1.0, 3.0]), st.booleans(), st.booleans(),
+    st.sampled_from([0.1, 0.125, 1.0, 3.0]), st.booleans(), st.booleans(),
 )  # fmt: skip
 @settings(max_examples=150, deadline=None)
 def test_it_is_the_loss_by_pairs(seed, batch, n, m, delta, of_rows, with_ties):
@@ -61,6 +61,15 @@ def test_far_from_zero_in_float32_it_is_as_exact(offset, monkeypatch):
     )
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-6, atol=0)
     torch.testing.assert_close(slope.double(), wanted_slope, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("delta", [0.1, 0.3, 1e39])
+def test_a_delta_that_float32_does_not_hold_is_as_exact(delta, monkeypatch):
+    g = torch.Generator().manual_seed(2)
+    quantiles, target = 3 * torch.randn(2, 4, 30, generator=g, dtype=torch.float64)
+    fractions = torch.rand(30, generator=g, dtype=torch.float64)
+    found, expected = compared(quantiles, target, fractions, delta, monkeypatch)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12 / max(1.0, delta))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
