@@ -178,7 +178,7 @@ def build_learner(
     """The learner that the config describes, or one of somebody's own objective."""
     return Learner(
         network,
-        objective=objective or _objective(config, network),
+        objective=_objective(config, network) if objective is None else objective,
         optimizer=config.optimizer,
         learning_rate=config.learning_rate,
         optimizer_epsilon=config.optimizer_epsilon,

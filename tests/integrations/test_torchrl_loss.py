@@ -21,6 +21,7 @@ from fastdqn import Batch, Learner
 from fastdqn.integrations.torchrl import DQNLossModule, SumTreeSampler, q_value_actor
 from fastdqn.learning.munchausen import Munchausen
 from fastdqn.learning.optimizers import Optimizer
+from fastdqn.learning.q_learning import QLearning
 from fastdqn.networks.make import make_network
 
 B, A, GAMMA = 24, 3, 0.9
@@ -122,6 +123,14 @@ def test_loss_gradient_and_priority_are_those_of_a_learner(variant, one_hot):
     seen = learner.flat.named_views(learner._optimizer.seen)
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter.grad, seen[name], rtol=1e-4, atol=1e-6)
+
+
+def test_an_objective_without_length_is_one():
+    class Empty(QLearning, list):
+        """What Python takes for false."""
+
+    objective = Empty(double=False)
+    assert loss_of(network("scalar"), objective=objective).objective is objective
 
 
 def test_iqn_draws_from_a_generator_of_its_own():

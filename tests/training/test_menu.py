@@ -213,6 +213,17 @@ def test_a_network_of_another_kind_than_the_fields_say_is_refused(changes, tmp_p
     train(config, envs=envs(), network=make_network((3,), **shape, **fields))
 
 
+def test_an_objective_without_length_is_one(tmp_path):
+    class Empty(QLearning, list):
+        """What Python takes for false."""
+
+    objective = Empty(double=False)
+    network = make_network((3,), 2, hidden_sizes=(4,))
+    config = tiny(tmp_path / "run")
+    learner = build_learner(config, network, torch.device("cpu"), objective)
+    assert learner.objective is objective
+
+
 def test_a_learner_takes_the_objective_of_its_network():
     kinds = [QLearning, CategoricalQLearning, QuantileQLearning, QuantileQLearning]
     for head, kind in zip(HEADS, kinds, strict=True):

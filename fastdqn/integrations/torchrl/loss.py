@@ -111,8 +111,12 @@ class DQNLossModule(LossModule):
             reduction,
         )
         self._tried = objective is None  # ours needs no trial
-        self.objective: Objective = objective or objective_for(
-            network, double=double, loss=loss, huber_delta=huber_delta, munchausen=munchausen
+        self.objective: Objective = (
+            objective_for(
+                network, double=double, loss=loss, huber_delta=huber_delta, munchausen=munchausen
+            )
+            if objective is None
+            else objective
         )
         check_forwards(self.objective)
         check_goes_with(network, self.objective)
