@@ -62,16 +62,18 @@ class Outputs:
 
     def __init__(self, values: Mapping[Forward, Tensor], to_q: Callable[[Tensor], Tensor]) -> None:
         self._values, self._to_q = values, to_q
-        self._q: dict[Forward, Tensor] = {}  # of distributions it costs something
+        # Of distributions it costs something; what was made without a gradient has none.
+        self._q: dict[tuple[Forward, bool], Tensor] = {}
 
     def __getitem__(self, forward: Forward) -> Tensor:
         return self._values[forward]
 
     def q(self, forward: Forward) -> Tensor:
         """Q, [B, A]; for actions, selection and statistics whatever the head."""
-        if forward not in self._q:
-            self._q[forward] = self._to_q(self._values[forward])
-        return self._q[forward]
+        key = forward, torch.is_grad_enabled()
+        if key not in self._q:
+            self._q[key] = self._to_q(self._values[forward])
+        return self._q[key]
 
 
 class Objective(Protocol):

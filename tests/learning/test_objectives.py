@@ -135,6 +135,30 @@ def test_each_forward_runs_once_on_its_state_and_network(forwards):
         ].count((network, state))
 
 
+@pytest.mark.parametrize("head", ["scalar", "c51", "qr"])
+def test_q_has_its_gradient_also_where_it_was_looked_at_without_one(head):
+    class Looks(Asks):
+        def __call__(self, outputs, batch, randoms):
+            with torch.no_grad():
+                best = outputs.q(ONLINE_S).argmax(1, keepdim=True)
+            q = outputs.q(ONLINE_S).gather(1, best).squeeze(1)
+            return q.square() + outputs[ONLINE_S].flatten(1).mean(1), q, q.detach().abs()
+
+    class Plain(Looks):
+        def __call__(self, outputs, batch, randoms):
+            outputs.q(ONLINE_S)
+            return super().__call__(outputs, batch, randoms)
+
+    changed = []
+    for kind in (Looks, Plain):
+        torch.manual_seed(0)
+        network = make_network((4,), 3, hidden_sizes=(8,), head=head)
+        learner = Learner(network, objective=kind(ONLINE_S), optimizer_epsilon=1.0)
+        learner.update(batch())
+        changed.append(learner.flat.data)
+    assert torch.equal(*changed)
+
+
 def test_only_the_online_network_on_s_has_a_gradient():
     network = mlp()
     objective = Asks(("target", "s2", 0), ("online", "s2", 0), ("online", "s", 0))
