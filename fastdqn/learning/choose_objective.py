@@ -66,7 +66,7 @@ def objective_for(
     Raises:
         ConfigError: Where they do not go together, or a number is out of range.
     """
-    check_module(network)
+    network = check_module(network)
     check_munchausen(munchausen)
     check_sizes(samples=samples, target_samples=target_samples, policy_samples=policy_samples)
     values = network.values if isinstance(network, QNetwork) else None

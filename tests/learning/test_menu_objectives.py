@@ -585,6 +585,12 @@ def test_anybodys_network_gets_q_learning():
     assert type(objective_for(nn.Linear(3, 2))) is q_learning.QLearning
 
 
+@pytest.mark.filterwarnings("ignore:The network was compiled")
+def test_a_compiled_network_gets_the_objective_of_the_head_inside():
+    network = torch.compile(make_network((3,), 2, hidden_sizes=(4,), head="c51"))
+    assert type(objective_for(network)) is categorical_q_learning.CategoricalQLearning
+
+
 # --- what does not fit ---------------------------------------------------------------------------
 
 
