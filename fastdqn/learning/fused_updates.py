@@ -113,7 +113,7 @@ def make_updates(
         named = dict(zip(names, parameters, strict=True))
         given = {"randoms": randoms} if randoms else {}
         output: Tensor = functional_call(module, named, (observation,), given)
-        return output
+        return output.float()
 
     def clipped(gradients: Sequence[Tensor]) -> Sequence[Tensor]:
         if max_grad_norm is not None:

@@ -6,11 +6,13 @@
 import pytest
 import torch
 from helpers.given_batches import B, Given, batch
+from torch import nn
 from torch._dynamo import lookup_backend
 
 from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
 from fastdqn.learning.munchausen import Munchausen
+from fastdqn.learning.q_learning import QLearning
 from fastdqn.networks.make import make_network
 
 K = 2
@@ -82,6 +84,34 @@ def test_compiled_and_several_as_one_it_is_as_eager_and_one_by_one(name):
         assert len(compiled) == 2, turn
         whole.set_learning_rate(1e-2 / (turn + 2)), plain.set_learning_rate(1e-2 / (turn + 2))
     assert (plain.flat.data - start).abs().max() > 1e-3
+
+
+class Returning(nn.Linear):
+    """Q in another type than float32."""
+
+    def __init__(self, dtype):
+        torch.manual_seed(0)
+        super().__init__(4, 3)
+        self.dtype = dtype
+
+    def forward(self, observation):
+        return super().forward(observation).to(self.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("munchausen", [None, Munchausen(policy="online")])
+def test_what_a_network_returns_is_float32_however_many_run_as_one(dtype, munchausen):
+    results = []
+    for options in ({"mode": "eager"}, {"mode": "compile", "updates_per_launch": K}):
+        objective = QLearning(munchausen=munchausen)
+        learner = Learner(
+            Returning(dtype), objective=objective, optimizer_epsilon=1.0, learning_rate=0.1,
+            compile_backend="aot_eager", **options,
+        )  # fmt: skip
+        assert (learner._fused is not None) == ("updates_per_launch" in options)
+        results += launched(learner, Given(), K)
+    one, other = map(tuple, results)
+    torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.slow
