@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastdqn.config.checks import shown
+from fastdqn.config.ranges import are_apart
 from fastdqn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ def check_pairs(config: Config) -> None:
         refuse("hidden_sizes", "must be one or more sizes from 1 to 65536")
     if c.value_min >= c.value_max:
         refuse("value_min", f"is not below value_max = {c.value_max}; lower it")
+    if not are_apart(c.value_min, c.value_max, c.atoms):
+        refuse(
+            "value_min",
+            f"leaves {c.atoms} atoms up to value_max = {c.value_max} no room in float32; lower it",
+        )
     if c.batch_norm and c.layer_norm:
         refuse("layer_norm", "and batch_norm exclude each other; leave one out")
     if c.batch_norm and c.batch_size < 2:

@@ -10,7 +10,7 @@ checks nothing: ``Config`` does.
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from fastdqn.config.ranges import ABOVE_ZERO, Range
+from fastdqn.config.ranges import ABOVE_ZERO, TEMPERATURES, Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ class LearningFields:
     its log-probability added to the reward."""
     munchausen_alpha: Annotated[float, Range(0.0, 1.0)] = 0.9
     """Share of the log-probability that is added."""
-    munchausen_temperature: Annotated[float, Range(1e-6, 1e6)] = 0.03
+    munchausen_temperature: Annotated[float, TEMPERATURES] = 0.03
     """Of the soft policy."""
     munchausen_clip: Annotated[float, Range(-1e9, 0.0)] = -1.0
     """The least that temperature times log-probability counts as."""

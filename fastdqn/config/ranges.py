@@ -34,6 +34,13 @@ class Range:
 
 
 ABOVE_ZERO = Range(0.0, open_low=True)
+TEMPERATURES = Range(1e-6, 1e6)
+"""Of soft policies, in float32."""
+
+
+def are_apart(low: float, high: float, count: int) -> bool:
+    """Whether so many numbers from ``low`` to ``high``, evenly spaced, differ in float32."""
+    return (high - low) / (count - 1) > max(1e-30, 2**-23 * max(abs(low), abs(high)))
 
 
 def _number(value: float) -> str:

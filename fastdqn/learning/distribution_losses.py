@@ -97,6 +97,7 @@ def quantile_huber_loss(
     )
     if type(delta) is not float or not 0 < delta < math.inf:
         delta = float(check_argument("delta", delta, float, ABOVE_ZERO))
+    delta = max(delta, 1e-30)  # float32 has no reciprocal of less; |u| is all that is left by then
     if pays(quantiles, target):
         return sorted_quantile_huber_loss(quantiles, target, fractions, delta)
     error = target.detach().unsqueeze(1) - quantiles.unsqueeze(2)  # [B, N, M]

@@ -6,7 +6,6 @@ largest q taken out first: at t = 0.03 and |q| of 10 the exponents are in the hu
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from fastdqn.config.arguments import check_argument, check_like_fields
 from fastdqn.config.checks import shown
 from fastdqn.config.groups import LearningFields
-from fastdqn.config.ranges import ABOVE_ZERO
+from fastdqn.config.ranges import TEMPERATURES
 from fastdqn.errors import ConfigError
 from fastdqn.learning.losses import of_actions
 from fastdqn.learning.shapes import check_numbers, check_shapes
@@ -108,6 +107,7 @@ def soft_value(q: Tensor, values: Tensor, temperature: float = 0.03) -> Tensor:
 
 
 def _checked_temperature(temperature: float) -> float:
-    if type(temperature) is not float or not 0 < temperature < math.inf:
-        temperature = float(check_argument("temperature", temperature, float, ABOVE_ZERO))
+    low, high = TEMPERATURES.low, TEMPERATURES.high
+    if type(temperature) is not float or not low <= temperature <= high:
+        temperature = float(check_argument("temperature", temperature, float, TEMPERATURES))
     return temperature

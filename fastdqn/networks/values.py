@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from fastdqn.config.arguments import SIZES, check_argument
-from fastdqn.config.ranges import Range
+from fastdqn.config.ranges import Range, are_apart
 from fastdqn.errors import ConfigError
+
+_FLOAT32 = Range(-1e30, 1e30)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class CategoricalValues:
         atoms: N.
 
     Raises:
-        ConfigError: Where one is of another type or out of range, or ``value_min`` is not below
-            ``value_max``.
+        ConfigError: Where one is of another type or out of range, or ``value_min`` is not so far
+            below ``value_max`` that the atoms differ in float32.
     """
 
     value_min: float = -10.0
@@ -48,13 +50,20 @@ class CategoricalValues:
     atoms: int = 51
 
     def __post_init__(self) -> None:
-        """Check all of them."""
-        check_argument("value_min", self.value_min, float)
-        check_argument("value_max", self.value_max, float)
-        check_argument("atoms", self.atoms, int, Range(2, 2**31))
+        """Check all of them, and make them Python's own."""
+        for name in ("value_min", "value_max"):
+            value = check_argument(name, getattr(self, name), float, _FLOAT32)
+            object.__setattr__(self, name, float(value))
+        atoms = check_argument("atoms", self.atoms, int, Range(2, 2**31))
+        object.__setattr__(self, "atoms", atoms)
         if not self.value_min < self.value_max:
             raise ConfigError(
                 f"value_min = {self.value_min} must be below value_max = {self.value_max}."
+            )
+        if not are_apart(self.value_min, self.value_max, atoms):
+            raise ConfigError(
+                f"value_min = {self.value_min} leaves {atoms} atoms up to value_max = "
+                f"{self.value_max} no room in float32; lower it."
             )
 
     @property
@@ -86,8 +95,9 @@ class QuantileValues:
     quantiles: int | None = 200
 
     def __post_init__(self) -> None:
-        """Check it."""
-        check_argument("quantiles", self.quantiles, int | None, SIZES)
+        """Check it, and make it Python's own."""
+        quantiles = check_argument("quantiles", self.quantiles, int | None, SIZES)
+        object.__setattr__(self, "quantiles", quantiles)
 
     @property
     def numbers(self) -> int | None:

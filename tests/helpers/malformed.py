@@ -170,6 +170,7 @@ BAD_PAIRS = [
     ({"target_period_updates": None, "double": True}, "double"),
     ({"target_period_updates": None, "target_tau": 0.5}, "target_tau"),
     ({"target_period_updates": 10, "updates_per_launch": 11}, "updates_per_launch"),
+    ({"head": "c51", "value_min": 1.0, "value_max": 1.000001}, "value_min"),
     ({"loss": "mse", "huber_delta": 2.0}, "huber_delta"),
     ({"optimizer": "adam", "rmsprop_alpha": 0.9}, "rmsprop_alpha"),
     ({"rmsprop_centred": False}, "rmsprop_centred"),

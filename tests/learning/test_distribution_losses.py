@@ -250,6 +250,22 @@ def test_one_quantile_at_a_half_is_half_the_huber_loss(delta):
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("delta", [1e-39, 1e-46, 1e-310])
+@pytest.mark.parametrize("count", [5, 700])
+def test_what_is_left_of_the_loss_without_a_parabola_is_that_of_quantiles(count, delta):
+    g = torch.Generator().manual_seed(3)
+    quantiles = torch.randn(2, count, generator=g).requires_grad_()
+    target = torch.randn(2, count, generator=g)
+    assert pays(quantiles, target) == (count == 700)
+    fractions = midpoints(count, CPU)
+    loss = quantile_huber_loss(quantiles, target, fractions, delta)
+    error = target.unsqueeze(1) - quantiles.unsqueeze(2)
+    expected = (error * (fractions.unsqueeze(1) - (error < 0).float())).mean(2).sum(1)
+    torch.testing.assert_close(loss, expected)
+    slopes = [torch.autograd.grad(x.sum(), quantiles)[0] for x in (loss, expected)]
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-5)
+
+
 def test_the_best_quantiles_are_those_of_the_target():
     # The quantile at tau of a sample of 5 is the one that tau * 5 lies before; nearly so for a
     # small delta. Taken together they show the sign of the indicator and of tau.

@@ -190,6 +190,8 @@ TABLE, ACTION = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)
         (soft_value, (TABLE, torch.zeros(4, 2, 3)), r"values .* \[4, 2, 3\]"),
         (soft_value, (TABLE, torch.zeros(4)), r"values .* \[4\]"),
         (soft_value, (TABLE, [1.0]), "values is list"),
+        (soft_value, (TABLE, TABLE, 1e-46), r"temperature = 1e-46 is out of range"),
+        (munchausen_bonus, (TABLE, ACTION, 0.9, 1e39), r"temperature = 1e\+39 is out of range"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(function, args, said):

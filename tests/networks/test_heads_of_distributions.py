@@ -56,6 +56,31 @@ def test_the_atoms_of_the_paper():
     assert found[0] == -10 and found[-1] == 10
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "atoms", "said"),
+    [
+        (1.0, 1.0, 2, "must be below value_max"),
+        (1.0, 1.0 + 1e-12, 2, "leaves 2 atoms up to value_max = .* no room in float32; lower it"),
+        (1.0, 1.000004, 51, "leaves 51 atoms"),
+        (1e10, 1e10 + 1, 2, "leaves 2 atoms"),
+        (0.0, 5e-324, 2, "leaves 2 atoms"),
+        (-1e300, 1e300, 2, "value_min = -1e.300 is out of range"),
+        (0.0, 1e31, 2, "value_max = 1e.31 is out of range"),
+    ],
+)
+def test_atoms_that_float32_does_not_tell_apart_are_refused(low, high, atoms, said):
+    with pytest.raises(ConfigError, match=said):
+        CategoricalValues(low, high, atoms)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "atoms"), [(1.0, 1.00001, 51), (-1e30, 1e30, 65_536), (0.0, 1e-20, 3)]
+)
+def test_atoms_that_are_allowed_differ(low, high, atoms):
+    support = CategoricalValues(low, high, atoms).support(CPU)
+    assert (support.diff() > 0).all() and support.isfinite().all()
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_q_of_atoms_is_the_formula(batch):
     values = CategoricalValues(-2.0, 5.0, 7)
