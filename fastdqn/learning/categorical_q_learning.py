@@ -43,7 +43,7 @@ class CategoricalQLearning:
                 f"values is {type(values).__name__}; pass a fastdqn.networks.CategoricalValues, as "
                 f"the network has them."
             )
-        self.values, self.double = values, double
+        self.values, self.double = values, bool(double)
         self.forwards = (TARGET_S2, *([ONLINE_S2] if double else []), ONLINE_S)
 
     def __call__(

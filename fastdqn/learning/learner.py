@@ -155,7 +155,7 @@ class Learner:
         make_gradients: Callable[..., Gradients] = make_gradients,
         reduce_gradients: Callable[[Tensor], None] | None = None,
     ) -> None:
-        check_like_fields(
+        checked = check_like_fields(
             LearningFields,
             double=double,
             huber_delta=huber_delta,
@@ -168,10 +168,13 @@ class Learner:
             target_period_updates=target_period_updates,
             target_tau=target_tau,
         )
-        check_argument("learning_rate", learning_rate, float, Range(0.0))
-        check_argument("updates_per_launch", updates_per_launch, int, Range(1, 2**31))
-        check_argument("seed", seed, int)
-        check_argument("expected_updates", expected_updates, int | None)
+        max_grad_norm, max_grad_value = checked["max_grad_norm"], checked["max_grad_value"]
+        learning_rate = check_argument("learning_rate", learning_rate, float, Range(0.0))
+        updates_per_launch = check_argument(
+            "updates_per_launch", updates_per_launch, int, Range(1, 2**31)
+        )
+        seed = check_argument("seed", seed, int)
+        expected_updates = check_argument("expected_updates", expected_updates, int | None)
         check_backend(compile_backend)
         for name, function in {
             "make_gradients": make_gradients,
@@ -221,8 +224,8 @@ class Learner:
             self.network,
             self.flat,
             self.acting_network,
-            period_updates=target_period_updates,
-            tau=target_tau,
+            period_updates=checked["target_period_updates"],
+            tau=checked["target_tau"],
             lowered=self._twin is not None,
         )
         if callable(optimizer):
@@ -238,9 +241,9 @@ class Learner:
                 optimizer,
                 self.flat.data,
                 learning_rate,
-                epsilon=optimizer_epsilon,
-                rmsprop_alpha=rmsprop_alpha,
-                rmsprop_centred=rmsprop_centred,
+                epsilon=checked["optimizer_epsilon"],
+                rmsprop_alpha=checked["rmsprop_alpha"],
+                rmsprop_centred=checked["rmsprop_centred"],
             )
         self.statistics = torch.zeros(len(STATISTICS), device=self.device)
         self._beta = torch.ones((), device=self.device)
@@ -261,7 +264,8 @@ class Learner:
         )
         # On a CPU these few operations take longer to enter compiled than to run.
         in_pieces = self.device.type == "cuda" or self.mode == "graph"
-        self._shift = RandomShift(random_shift, compiled if in_pieces else lambda moved: moved)
+        shift = checked["random_shift"]
+        self._shift = RandomShift(shift, compiled if in_pieces else lambda moved: moved)
         self._clip = partial(clip, max_norm=max_grad_norm, max_value=max_grad_value)
         self._step = self._optimizer.step
         if in_pieces:

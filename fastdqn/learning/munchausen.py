@@ -41,9 +41,11 @@ class Munchausen:
     policy: str = "target"
 
     def __post_init__(self) -> None:
-        """Check all of them."""
+        """Check all of them, and make the numbers Python's own."""
         named = {f"munchausen_{name}": value for name, value in vars(self).items()}
-        check_like_fields(LearningFields, **named)
+        for name, value in check_like_fields(LearningFields, **named).items():
+            number = value if isinstance(value, str) else float(value)
+            object.__setattr__(self, name.removeprefix("munchausen_"), number)
 
 
 def check_munchausen(munchausen: Any) -> None:

@@ -48,7 +48,7 @@ class QLearning:
         check_choice("loss", loss, LOSSES)
         check_like_fields(LearningFields, double=double, huber_delta=huber_delta)
         check_munchausen(munchausen)
-        self.double, self.loss, self.huber_delta = double, loss, float(huber_delta)
+        self.double, self.loss, self.huber_delta = bool(double), loss, float(huber_delta)
         self.munchausen = munchausen
         if munchausen is not None:
             self.double = False

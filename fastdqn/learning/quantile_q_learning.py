@@ -64,14 +64,14 @@ class QuantileQLearning:
     ) -> None:
         check_like_fields(LearningFields, double=double, huber_delta=huber_delta)
         check_munchausen(munchausen)
-        check_argument("implicit", implicit, bool)
+        implicit = check_argument("implicit", implicit, bool)
         check_like_fields(
             NetworkFields,
             iqn_samples=samples,
             iqn_target_samples=target_samples,
             iqn_policy_samples=policy_samples,
         )
-        self.double, self.huber_delta = double and munchausen is None, float(huber_delta)
+        self.double, self.huber_delta = bool(double) and munchausen is None, float(huber_delta)
         self.munchausen, self.implicit = munchausen, implicit
         # Fixed quantiles choose and value at once.
         self._choice = ONLINE_S2 if self.double else CHOICE if implicit else TARGET_S2
@@ -81,8 +81,8 @@ class QuantileQLearning:
         self.forwards = (TARGET_S2, *others, ONLINE_S)
         self.samples: Mapping[Forward, int] = {}
         if implicit:
-            chosen_by = dict.fromkeys(others, policy_samples)
-            self.samples = {TARGET_S2: target_samples, **chosen_by, ONLINE_S: samples}
+            chosen_by = dict.fromkeys(others, int(policy_samples))
+            self.samples = {TARGET_S2: int(target_samples), **chosen_by, ONLINE_S: int(samples)}
 
     def __call__(
         self, outputs: Outputs, batch: Transitions, randoms: Randoms

@@ -37,10 +37,10 @@ class CosineEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(features=features, cosines=cosines, samples=samples)
-        check_argument("cvar", cvar, float, Range(0.0, 1.0, open_low=True))
-        check_argument("first", first, int)
-        self.cosines, self.samples, self.cvar, self.first = cosines, samples, cvar, first
-        self.linear = Linear(cosines, features)
+        cvar = check_argument("cvar", cvar, float, Range(0.0, 1.0, open_low=True))
+        self.cosines, self.samples, self.cvar = int(cosines), int(samples), float(cvar)
+        self.first = check_argument("first", first, int)
+        self.linear = Linear(self.cosines, int(features))
 
     def to_act_by(self, batch: int, device: torch.device) -> Tensor:
         """Fractions without chance, [batch, K]: midpoints, up to ``cvar``."""

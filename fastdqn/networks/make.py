@@ -69,16 +69,19 @@ def make_network(
             fit the observation.
     """
     shape = _sizes("observation_shape", observation_shape)
-    check_argument("num_actions", num_actions, int, _COUNTS)
-    check_argument("frame_stack", frame_stack, int | None, _COUNTS)
-    check_argument("impala_width", impala_width, int, _COUNTS)
+    num_actions = check_argument("num_actions", num_actions, int, _COUNTS)
+    frame_stack = check_argument("frame_stack", frame_stack, int | None, _COUNTS)
+    impala_width = check_argument("impala_width", impala_width, int, _COUNTS)
     check_argument("kind", kind, str)
-    for name, value in {"dueling": dueling, "batch_norm": batch_norm, "noisy": noisy}.items():
+    dueling, batch_norm, noisy = (
         check_argument(name, value, bool)
+        for name, value in {"dueling": dueling, "batch_norm": batch_norm, "noisy": noisy}.items()
+    )
     for name in more:
         if name not in _DETAILS:
             raise ConfigError(f"{name} is no argument of make_network{nearest(name, _DETAILS)}.")
-    check_like_fields(NetworkFields, head=head, **more)
+    check_like_fields(NetworkFields, head=head)
+    more = check_like_fields(NetworkFields, **more)
     idle = {name for names in _OF_HEAD.values() for name in names} - set(_OF_HEAD.get(head, ()))
     for name in sorted(idle & more.keys()):
         raise ConfigError(f"{name} = {more[name]!r} has no effect with head = {head!r}; drop it.")
@@ -86,7 +89,7 @@ def make_network(
         raise ConfigError(
             f"noisy_sigma = {more['noisy_sigma']!r} has no noise to scale; set noisy = True."
         )
-    check_argument("image", image, bool | None)
+    image = check_argument("image", image, bool | None)
     if image is None:
         image = len(shape) >= 2
     torso = resolve_torso(kind, shape if image else None)

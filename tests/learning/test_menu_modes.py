@@ -3,6 +3,7 @@
 ``aot_eager`` traces as Inductor does, and needs no C++ compiler.
 """
 
+import numpy as np
 import pytest
 import torch
 from helpers.given_batches import B, Given, batch
@@ -112,6 +113,47 @@ def test_what_a_network_returns_is_float32_however_many_run_as_one(dtype, muncha
         results += launched(learner, Given(), K)
     one, other = map(tuple, results)
     torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+NUMPY = {
+    "scalar": {},
+    "c51": {"head": "c51", "atoms": np.int64(5), "value_min": np.float32(-1)},
+    "qr": {"head": "qr", "quantiles": np.int32(3), "dueling": np.bool_(True)},
+    "iqn": {
+        "head": "iqn", "iqn_cosines": np.int64(4), "iqn_policy_samples": np.int64(3),
+        "iqn_cvar": np.float32(0.5), "noisy": np.bool_(True), "noisy_sigma": np.float32(0.1),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "soft"),
+    [(name, soft) for name in NUMPY for soft in (False, True) if (name, soft) != ("c51", True)],
+)
+def test_numbers_of_numpy_are_compiled_as_pythons_own(name, soft):
+    results = []
+    for mode in ("eager", "compile"):
+        torch.manual_seed(0)
+        network = make_network((np.int64(4),), np.int64(3), hidden_sizes=(8,), **NUMPY[name])
+        munchausen = Munchausen(
+            alpha=np.float32(0.5), temperature=np.float32(0.25), clip=np.int64(-1)
+        )
+        objective = objective_for(
+            network, double=np.bool_(True), huber_delta=np.float32(0.5),
+            munchausen=munchausen if soft else None,
+            samples=np.int64(4), target_samples=np.int32(2), policy_samples=np.int64(3),
+        )  # fmt: skip
+        learner = Learner(
+            network, objective=objective, random_shift=np.int64(0), mode=mode,
+            compile_backend="aot_eager", optimizer="rmsprop", rmsprop_alpha=np.float32(0.5),
+            rmsprop_centred=np.bool_(True), optimizer_epsilon=np.float32(0.5),
+            learning_rate=np.float32(0.5), max_grad_norm=np.float32(1),
+            target_period_updates=np.int64(K), target_tau=np.float32(0.5),
+            updates_per_launch=np.int64(K), seed=np.int64(1),
+        )  # fmt: skip
+        assert (learner._fused is not None) == (mode == "compile")
+        results.append([*map(tuple, launched(learner, Given(), K, 1)), learner.flat.data])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
