@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastdqn.config.arguments import check_argument, check_like_fields
 from fastdqn.config.groups import LearningFields, NetworkFields
+from fastdqn.errors import ConfigError
 from fastdqn.learning.distribution_losses import quantile_huber_loss
 from fastdqn.learning.munchausen import Munchausen, check_munchausen, soft_value
 from fastdqn.learning.objectives import (
@@ -91,6 +92,11 @@ class QuantileQLearning:
         target = self._target(outputs, batch)
         quantiles = of_action(outputs[ONLINE_S], batch.action)
         drawn = randoms.get(ONLINE_S, {})
+        if self.implicit and "tau" not in drawn:
+            raise ConfigError(
+                "implicit = True is for quantiles at fractions that are drawn, and the network's "
+                "random_shapes names no 'tau'; leave it out."
+            )
         fractions = drawn["tau"] if "tau" in drawn else self._fixed(quantiles)
         loss = quantile_huber_loss(quantiles, target, fractions, self.huber_delta)
         td = quantiles.mean(dim=1) - target.mean(dim=1)

@@ -601,6 +601,22 @@ def test_distributions_of_a_network_that_makes_none_are_refused(name):
         learner.update(transitions())
 
 
+@pytest.mark.parametrize("name", ["iqn", "double iqn", "munchausen iqn"])
+def test_implicit_quantiles_at_fractions_that_nobody_drew_are_refused(name):
+    class Fixed(nn.Linear):
+        def forward(self, observation):
+            return super().forward(observation).unflatten(1, (3, 4))
+
+        def q_values(self, output):
+            return output.mean(2)
+
+    learner = Learner(Fixed(4, 12), objective=KINDS[name].build())
+    before = learner.flat.data.clone()
+    with pytest.raises(ConfigError, match=r"implicit = True .* names no 'tau'; leave it out"):
+        learner.update(transitions())
+    assert torch.equal(learner.flat.data, before)
+
+
 def test_other_atoms_than_the_network_has_are_refused():
     objective = categorical_q_learning.CategoricalQLearning(CategoricalValues(LOW, HIGH, 51))
     with pytest.raises(
