@@ -27,7 +27,8 @@ class UpdateDraws:
 
     def __init__(self, network: nn.Module, objective: Objective) -> None:
         self._shapes: Any = getattr(network, "random_shapes", None)
-        self._samples: Mapping[Forward, int] = getattr(objective, "samples", {})
+        samples: Mapping[Forward, int] = getattr(objective, "samples", {})
+        self._samples = {forward: int(count) for forward, count in samples.items()}
         self._forwards: tuple[Forward, ...] = ()
         if self._shapes is not None and self._shapes(1):
             self._forwards = tuple(objective.forwards)

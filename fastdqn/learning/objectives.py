@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fastdqn.config.arguments import SIZES, check_argument
 from fastdqn.errors import ConfigError
 
 NETWORKS, STATES = ("online", "target"), ("s", "s2")
@@ -159,6 +160,23 @@ def check_forwards(objective: Any) -> None:
         raise ConfigError(
             f"The objective ({name}) trains nothing; let it ask for ('online', 's', 0)."
         )
+    _check_samples(name, forwards, getattr(objective, "samples", {}))
+
+
+def _check_samples(name: str, forwards: Sequence[Any], samples: Any) -> None:
+    """Refuse, by a ConfigError, numbers of fractions that are none or of no forward."""
+    if not isinstance(samples, Mapping):
+        raise ConfigError(
+            f"The objective ({name}) has samples that are {type(samples).__name__}; give it a "
+            f"mapping from its forwards to whole numbers."
+        )
+    for forward, count in samples.items():
+        if forward not in forwards:
+            raise ConfigError(
+                f"The objective ({name}) has samples of {forward!r}, which is none of its "
+                f"forwards; leave it out."
+            )
+        check_argument(f"samples[{forward!r}]", count, int, SIZES)
 
 
 def check_terms(objective: Any, terms: Any, batch_size: int) -> None:

@@ -338,6 +338,23 @@ def test_forwards_are_checked_at_once(forwards, said):
 
 
 @pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (5, "has samples that are int"),
+        ({("online", "s"): 5}, "has samples of ('online', 's'), which is none of its forwards"),
+        ({ONLINE_S: 0}, "= 0 is out of range"),
+        ({ONLINE_S: 2.5}, "= 2.5 has the wrong type"),
+    ],
+)
+def test_numbers_of_fractions_are_checked_at_once(samples, said):
+    objective = Asks(ONLINE_S)
+    objective.samples = samples
+    with pytest.raises(ConfigError) as error:
+        Learner(mlp(), objective=objective)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("terms", "said"),
     [
         (lambda q: q, "returned Tensor"),
