@@ -194,3 +194,28 @@ def check_terms(objective: Any, terms: Any, batch_size: int) -> None:
                 f"The objective ({name}) returned {found} as its {what}; return one number for "
                 f"each of the {batch_size} samples, [{batch_size}], neither weighted nor reduced."
             )
+
+
+def check_trainable_terms(
+    objective: Objective, terms: tuple[Tensor, Tensor, Tensor], outputs: Outputs
+) -> None:
+    """Refuse, by a ConfigError, terms that are not float32, and a loss that trains nothing.
+
+    Args:
+        objective: Which returned them.
+        terms: Of the right shapes.
+        outputs: Of which they were made, with a gradient.
+    """
+    name = type(objective).__name__
+    for what, term in zip(("loss", "TD error", "priority"), terms, strict=True):
+        if term.dtype != torch.float32:
+            raise ConfigError(
+                f"The objective ({name}) returned {term.dtype} as its {what}; make it float32 with "
+                f".float()."
+            )
+    trained = any(outputs[forward].requires_grad for forward in objective.forwards)
+    if trained and not terms[0].requires_grad:
+        raise ConfigError(
+            f"The objective ({name}) returned a loss without a gradient; make it of what "
+            f"('online', 's', 0) put out, without detach and torch.no_grad."
+        )

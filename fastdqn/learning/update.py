@@ -20,6 +20,7 @@ from fastdqn.learning.objectives import (
     Randoms,
     Transitions,
     check_terms,
+    check_trainable_terms,
     first_trained,
     run_forwards,
 )
@@ -127,7 +128,8 @@ def try_objective(
     """Show an objective one batch before it trains on any; nothing is kept.
 
     Raises:
-        ConfigError: Where it does not return a loss, a TD error and a priority for each sample.
+        ConfigError: Where it does not return a loss, a TD error and a priority for each sample, in
+            float32 and the loss with a gradient.
     """
     draws = UpdateDraws(acting_network, objective)
     given = draws.by_forward(randoms, len(batch[1]))
@@ -137,10 +139,10 @@ def try_objective(
         observation = batch[4] if forward[1] == "s2" else batch[0]
         return forward_output(module, observation, autocast, given.get(forward))
 
-    with torch.no_grad():
-        outputs = run_forwards(objective, run, partial(to_q, acting_network))
-        terms = objective(outputs, Transitions(*batch[:5]), given)
+    outputs = run_forwards(objective, run, partial(to_q, acting_network))
+    terms = objective(outputs, Transitions(*batch[:5]), given)
     check_terms(objective, terms, len(batch[1]))
+    check_trainable_terms(objective, terms, outputs)
 
 
 def gradients_of(

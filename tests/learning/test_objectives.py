@@ -362,6 +362,10 @@ def test_numbers_of_fractions_are_checked_at_once(samples, said):
         (lambda q: (q.mean(), q, q), r"returned [] as its loss"),
         (lambda q: (q, q[:, None], q), r"returned [12, 1] as its TD error"),
         (lambda q: (q, q, None), "returned NoneType as its priority"),
+        (lambda q: (q.double(), q, q), "returned torch.float64 as its loss"),
+        (lambda q: (q, q.bfloat16(), q), "returned torch.bfloat16 as its TD error"),
+        (lambda q: (q, q, q > 0), "returned torch.bool as its priority"),
+        (lambda q: (q.detach(), q, q), "returned a loss without a gradient"),
     ],
 )
 @pytest.mark.parametrize("mode", ["eager", "compile"])
