@@ -13,7 +13,7 @@ from fastdqn.config.arguments import SEEDS, check_argument, check_state
 from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError
 from fastdqn.networks.checks import check_module
-from fastdqn.networks.draws import draw_all
+from fastdqn.networks.draws import draw_all, draws_of
 from fastdqn.networks.forward import forward_q
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.trial import try_network
@@ -79,8 +79,8 @@ class Actor:
                     f"it with network.to({str(device)!r})."
                 )
         self.autocast = autocast
-        shapes = getattr(self.network, "acting_shapes", None)
-        self._draws = {} if shapes is None else dict(shapes(self.num_envs))
+        acts = getattr(self.network, "acting_shapes", None) is not None
+        self._draws = draws_of(self.network, "acting_shapes", self.num_envs) if acts else {}
         self._epsilon = torch.ones((), device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastdqn.errors import ConfigError
 from fastdqn.learning.objectives import Forward, Objective
-from fastdqn.networks.draws import Draw, draw_all
+from fastdqn.networks.draws import Draw, draw_all, draws_of
 
 
 class UpdateDraws:
@@ -30,7 +30,7 @@ class UpdateDraws:
         samples: Mapping[Forward, int] = getattr(objective, "samples", {})
         self._samples = {forward: int(count) for forward, count in samples.items()}
         self._forwards: tuple[Forward, ...] = ()
-        if self._shapes is not None and self._shapes(1):
+        if self._shapes is not None and draws_of(network, "random_shapes", 1):
             self._forwards = tuple(objective.forwards)
             try:
                 list(self._each(1))

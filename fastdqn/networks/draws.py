@@ -14,10 +14,15 @@ Called with the observation alone, as in evaluation, it is deterministic.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from fastdqn.config.checks import shown
+from fastdqn.errors import ConfigError
+
+_FUNCTIONS = {"uniform": torch.rand, "normal": torch.randn}
 
 
 class Draw(NamedTuple):
@@ -31,6 +36,37 @@ class Draw(NamedTuple):
 Randoms = Mapping[str, Tensor]
 
 
+def draws_of(network: Any, method: str, size: int) -> dict[str, Draw]:
+    """What a network's ``random_shapes`` or ``acting_shapes`` says for so many rows.
+
+    Raises:
+        ConfigError: Where it raises, or returns something else than draws by name.
+    """
+    name = f"{method} of the network ({type(network).__name__})"
+    try:
+        found = getattr(network, method)(size)
+    except Exception as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"{name} does not take a number of rows ({type(error).__name__}: {why}); give it that "
+            f"argument."
+        ) from error
+    if not isinstance(found, Mapping) or not all(map(_is_draw, found.values())):
+        raise ConfigError(
+            f"{name} returned {shown(found)}; return a dict of fastdqn.networks.draws.Draw, such "
+            f"as Draw('normal', (8,)) or Draw('uniform', (8,))."
+        )
+    return dict(found)
+
+
+def _is_draw(draw: Any) -> bool:
+    return (
+        isinstance(draw, Draw)
+        and draw.distribution in _FUNCTIONS
+        and isinstance(draw.shape, Sequence)
+    )
+
+
 def draw_all(wanted: Sequence[Draw], generator: torch.Generator) -> list[Tensor]:
     """Float32 tensors on the generator's device, in order.
 
@@ -38,7 +74,7 @@ def draw_all(wanted: Sequence[Draw], generator: torch.Generator) -> list[Tensor]
     """
     counts = [torch.Size(draw.shape).numel() for draw in wanted]
     parts: dict[str, list[Tensor]] = {}
-    for name, function in (("uniform", torch.rand), ("normal", torch.randn)):
+    for name, function in _FUNCTIONS.items():
         sizes = [n for n, draw in zip(counts, wanted, strict=True) if draw[0] == name]
         if sizes:
             flat = function(sum(sizes), generator=generator, device=generator.device)

@@ -21,6 +21,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from fastdqn.errors import ConfigError
 from fastdqn.networks.checks import check_parameters, check_trainable
 from fastdqn.networks.copies import copied, lower
+from fastdqn.networks.draws import draws_of
 from fastdqn.networks.forward import evaluation_mode, to_q
 from fastdqn.networks.q_network import QNetwork
 
@@ -122,7 +123,7 @@ class _Trial:
         """What the learner would draw for it, as zeros."""
         if not hasattr(network, "random_shapes"):
             return {}
-        shapes: Any = network.random_shapes(size)  # type: ignore[operator]
+        shapes = draws_of(network, "random_shapes", size)
         zeros = {k: torch.zeros(draw.shape, device=self.device) for k, draw in shapes.items()}
         return {"randoms": zeros}
 

@@ -50,7 +50,7 @@ PLAIN = re.compile(
     pass a NumPy array or a tensor of shape {}
     leave one out
     leave the objective out to get the one that goes with the head
-    give it (a second argument, samples|a mapping from its forwards to whole numbers)
+    give it (that argument|a second argument, samples|a mapping from its forwards to whole numbers)
     make it of what \('online', 's', 0\) put out, without detach and torch.no_grad
     leave that out: '{} {}'
     did you mean '--{}'\?

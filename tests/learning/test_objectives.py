@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from fastdqn.acting.actor import Actor
 from fastdqn.config.seeds import subseed
 from fastdqn.errors import ConfigError
 from fastdqn.learning.draws import UpdateDraws
@@ -28,6 +29,7 @@ from fastdqn.learning.objectives import (
 from fastdqn.learning.q_learning import QLearning
 from fastdqn.networks.draws import Draw
 from fastdqn.networks.make import make_network
+from fastdqn.networks.trial import try_network
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.types import Batch, TimeStep
 
@@ -335,6 +337,30 @@ def test_forwards_are_checked_at_once(forwards, said):
     assert said in str(error.value)
     with pytest.raises(ConfigError):
         Learner(mlp(), objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        (lambda: {}, "does not take a number of rows .*; give it that argument"),
+        (lambda size: None, "returned None; return a dict of"),
+        (lambda size: {"scale": ("uniform", (size,))}, "returned .*'uniform'"),
+        (lambda size: {"scale": Draw("gauss", (size,))}, "returned .*'gauss'"),
+        (lambda size: {"scale": Draw("normal", size)}, r"returned .*; return a dict of .* such as"),
+    ],
+)
+@pytest.mark.parametrize("method", ["random_shapes", "acting_shapes"])
+def test_what_a_network_says_it_draws_is_checked_at_once(method, shapes, said):
+    network = random_q()
+    setattr(network, method, shapes)
+    with pytest.raises(ConfigError, match=rf"{method} of the network \(RandomQ\) {said}"):
+        if method == "random_shapes":
+            Learner(network)
+        else:
+            Actor(network, 2)
+    if method == "random_shapes":
+        with pytest.raises(ConfigError, match=rf"{method} of the network \(RandomQ\) {said}"):
+            try_network(network, (4,), torch.float32, 3)
 
 
 @pytest.mark.parametrize(
