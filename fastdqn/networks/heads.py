@@ -69,7 +69,7 @@ class DuelingHead(nn.Module):
         linear: MakeLayer = nn.Linear,
     ) -> None:
         super().__init__()
-        check_argument("features", features, int, Range(2, 2**40))  # one for each stream
+        features = check_argument("features", features, int, Range(2, 2**40))  # for each stream
         check_sizes(num_actions=num_actions)
         self.numbers, self.split = (
             check_argument("numbers", numbers, int | None, SIZES),

@@ -14,7 +14,10 @@ from fastdqn.learning.choose_objective import objective_for
 from fastdqn.learning.learner import Learner
 from fastdqn.learning.munchausen import Munchausen
 from fastdqn.learning.q_learning import QLearning
+from fastdqn.networks.heads import DuelingHead, LinearHead
 from fastdqn.networks.make import make_network
+from fastdqn.networks.q_network import QNetwork
+from fastdqn.networks.values import QuantileValues, ScalarValues
 
 K = 2
 C51 = {"head": "c51", "atoms": 5}
@@ -154,6 +157,20 @@ def test_numbers_of_numpy_are_compiled_as_pythons_own(name, soft):
         assert (learner._fused is not None) == (mode == "compile")
         results.append([*map(tuple, launched(learner, Given(), K, 1)), learner.flat.data])
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("numbers", [None, np.int64(5)])
+@pytest.mark.parametrize("kind", [LinearHead, DuelingHead])
+def test_a_head_made_by_sizes_of_numpy_is_compiled(kind, numbers):
+    results = []
+    for mode in ("eager", "compile"):
+        torch.manual_seed(0)
+        head = kind(np.int64(4), np.int64(3), numbers)
+        values = ScalarValues() if numbers is None else QuantileValues(numbers)
+        network = QNetwork(nn.Flatten(), head, values=values)
+        learner = Learner(network, mode=mode, compile_backend="aot_eager")
+        results.append(tuple(learner.update(batch())))
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.slow
