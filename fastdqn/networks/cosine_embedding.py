@@ -55,4 +55,6 @@ class CosineEmbedding(nn.Module):
 
     def extra_repr(self) -> str:
         """What makes two of them alike."""
-        return f"cosines={self.cosines}, samples={self.samples}, cvar={self.cvar}"
+        return (
+            f"cosines={self.cosines}, samples={self.samples}, cvar={self.cvar}, first={self.first}"
+        )

@@ -136,7 +136,7 @@ class StridedCNN(Torso):
 
     def extra_repr(self) -> str:
         """What makes two of them alike."""
-        return "" if self.padding == "valid" else f"padding={self.padding}"
+        return "" if self.padding == "valid" else f"padding={self.padding}, borders={self.borders}"
 
 
 def _border(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fastdqn.errors import ConfigError
+from fastdqn.networks.cosine_embedding import CosineEmbedding
 from fastdqn.networks.heads import DuelingHead, LinearHead
 from fastdqn.networks.make import make_network
 from fastdqn.networks.spec import NetworkSpec, resolve_torso
@@ -70,6 +71,22 @@ def test_auto_is_resolved():
 def test_another_network_is_not_described(changes):
     assert not replace(SPEC, **changes).describes(SPEC.build())
     assert not SPEC.describes(nn.Linear(3, 3))
+
+
+def test_a_network_that_computes_something_else_with_the_same_layers_is_not_described():
+    """Where a checkpoint took it for described, the loaded policy would act otherwise."""
+    implicit = replace(VECTORS, head="iqn", iqn_cosines=8, iqn_policy_samples=4)
+    network = implicit.build()
+    assert implicit.describes(network)
+    network.embedding = CosineEmbedding(network.torso.body_features, 8, 4, first=0)
+    assert not implicit.describes(network)
+
+    padded = replace(SPEC, frame_shape=(38, 38), padding="same")
+    assert padded.describes(padded.build())
+    wider = replace(padded, frame_shape=(40, 40))  # as many features, and other borders
+    shapes = [{n: p.shape for n, p in one.build().named_parameters()} for one in (padded, wider)]
+    assert shapes[0] == shapes[1]
+    assert not wider.describes(padded.build())
 
 
 NO_SIZE = [0, -1, 2**31 + 1, 10**4000, 1.0, True, None, "4", [4]]
