@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fastdqn.training.load import SavedNetwork
 
 _HEAD = ("head.", "embedding.")  # an embedding of fractions belongs to the head that wants it
+# Settings that decide what a head makes, and nothing before it.
+_OF_HEAD = {"head", "atoms", "value_min", "value_max", "quantiles", "iqn_cosines"}
 _MOST_NAMED = 8
 
 
@@ -130,7 +132,7 @@ def _left_out(
     unlike_torso = [name for name in unlike if not name.startswith(_HEAD)]
     torso = [name for name in own if not name.startswith(_HEAD)]
     # A dueling head doubles the layer before it, one half per stream: that layer is the head's.
-    streams = unlike_torso if differing == ["dueling"] else []
+    streams = unlike_torso if {*differing} - _OF_HEAD == {"dueling"} else []
     if unlike_torso != streams:
         what = _difference(there, here, differing) or _difference(given, own, unlike_torso)
         raise ConfigError(f"{initial} has {what}; use the same layers, or leave initial out.")

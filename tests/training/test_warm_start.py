@@ -182,6 +182,27 @@ def test_a_dueling_head_has_the_layer_before_it_to_itself(parent, tmp_path):
     assert first < kept and kept - first <= {"torso.norms.1.num_batches_tracked"}
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"head": "c51", "atoms": 5, "value_min": -2.0, "value_max": 2.0},
+        {"head": "qr", "quantiles": 4},
+        {"head": "iqn", "iqn_cosines": 6, "iqn_policy_samples": 3},
+    ],
+    ids=lambda head: head["head"],
+)
+def test_a_dueling_head_of_another_kind_takes_the_layers_before_its_streams(parent, tmp_path, head):
+    config = like(parent, tmp_path / "b", dueling=True, **head)
+    with pytest.raises(ConfigError, match="set initial_torso_only = True to take all but the head"):
+        train(config)
+    with pytest.warns(UserWarning, match="start anew"):
+        child = state_of(config.replace(initial_torso_only=True))
+    found, saved = child.learner.network.state_dict(), weights(parent)
+    for name in [name for name in saved if name.startswith(("torso.layers.0", "torso.norms.0"))]:
+        assert torch.equal(found[name], saved[name]), name
+    assert found["torso.layers.1.weight"].shape == (16, 16)  # two streams of 8
+
+
 def test_a_head_that_fits_can_be_left_out_as_well(parent, tmp_path):
     with pytest.warns(UserWarning, match="start anew"):
         child = state_of(like(parent, tmp_path / "b", seed=5, initial_torso_only=True))
@@ -202,6 +223,7 @@ def test_a_head_that_fits_can_be_left_out_as_well(parent, tmp_path):
         ({"frame_stack": 4}, r"observations of shape \(4,\) float32, .* show \(4, 4\) float32"),
         ({"hidden_sizes": (16,), "initial_torso_only": True}, "has hidden_sizes"),
         ({"hidden_sizes": (8,), "dueling": True}, "has hidden_sizes"),
+        ({"head": "qr", "hidden_sizes": (8,), "dueling": True}, "has hidden_sizes"),
     ],
     ids=str,
 )  # fmt: skip
