@@ -204,18 +204,20 @@ def float_form(network: nn.Module, observation: Tensor) -> tuple[Tensor, float]:
         raise ConfigError(
             f"an observation of {observation.dtype} has no gradient; use floats or uint8 pixels."
         )
-    floats = observation.to(dtype)
-    reference = q_of(network, observation)
+    # Of zeros both forms are the same.
+    tried = observation if observation.any() else torch.ones_like(observation)
+    reference = q_of(network, tried)
     size = reference.abs().max()
-    forms = [(floats, 1.0), (floats / 255, 1 / 255)]
-    gaps = [float((q_of(network, form) - reference).abs().max()) for form, _ in forms]
+    forms = [tried.to(dtype), tried.to(dtype) / 255]
+    gaps = [float((q_of(network, form) - reference).abs().max()) for form in forms]
     best = int(gaps[1] <= gaps[0])
     if not gaps[best] <= _SAME_Q * float(size):
         raise ConfigError(
             "the network gives bytes other Q values than the same numbers as floats, scaled by "
             "1/255 or not; pass floats of the kind it takes."
         )
-    return forms[best][0].clone(), forms[best][1]
+    floats = observation.to(dtype)
+    return (floats / 255, 1 / 255) if best else (floats, 1.0)
 
 
 def _as_parameters(observation: Tensor, network: nn.Module) -> Tensor:

@@ -291,6 +291,15 @@ def test_bytes_are_differentiated_per_grey_level_however_they_are_scaled(kind):
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", ["bytes only", "always", "never"])
+def test_black_is_differentiated_as_it_is_beside_other_greys(kind):
+    torch.manual_seed(5)
+    network = Bytes(kind)
+    black = torch.zeros(1, 2, 3, dtype=torch.uint8)
+    beside = input_gradient(network, torch.cat((black, black + 9)), torch.tensor([0, 0]))[:1]
+    torch.testing.assert_close(input_gradient(network, black, torch.tensor([0])), beside)
+
+
 def test_a_network_that_takes_bytes_in_a_way_of_its_own_is_refused():
     class Own(Bytes):
         def forward(self, x):
@@ -298,6 +307,8 @@ def test_a_network_that_takes_bytes_in_a_way_of_its_own_is_refused():
 
     with pytest.raises(ConfigError, match="pass floats"):
         input_gradient(Own("own"), torch.full((2, 6), 200, dtype=torch.uint8))
+    with pytest.raises(ConfigError, match="pass floats"):
+        input_gradient(Own("own"), torch.zeros((2, 6), dtype=torch.uint8))
 
 
 def test_the_nature_network_on_bytes():
