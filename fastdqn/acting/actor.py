@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastdqn.acting import exploration
 from fastdqn.config.arguments import SEEDS, check_argument, check_state
 from fastdqn.config.ranges import Range
-from fastdqn.errors import ConfigError
+from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.networks.checks import check_module
 from fastdqn.networks.draws import draw_all, draws_of
 from fastdqn.networks.forward import forward_q
@@ -241,7 +241,10 @@ class Actor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`; CheckpointError where it is none."""
         check_state("actor", state, list(self.state_dict()))
-        self._epsilon.copy_(state["epsilon"])
+        try:
+            self.epsilon = state["epsilon"]
+        except ConfigError as error:
+            raise CheckpointError(f"The state of the actor does not fit: {error}") from None
         restore_generator(self.generator, state["generator"])
 
 

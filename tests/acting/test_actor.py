@@ -9,7 +9,7 @@ from torch import nn
 
 from fastdqn.acting import exploration, exploration_numba
 from fastdqn.acting.actor import Actor
-from fastdqn.errors import ConfigError
+from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.networks.forward import forward_q
 from fastdqn.networks.make import make_network
 
@@ -188,6 +188,20 @@ def test_state_round_trip():
     other.load_state_dict(state)
     assert other.epsilon.data_ptr() == address and other.epsilon.item() == pytest.approx(0.7)
     assert [other.act(q).tolist() for _ in range(1000)] == wanted
+
+
+def test_the_state_holds_one_chance_or_one_for_each_env():
+    ladder = Actor(Table(), 3)
+    ladder.epsilon = torch.tensor([0.1, 0.2, 0.4])
+    one = Actor(Table(), 3)
+    one.load_state_dict(ladder.state_dict())
+    assert torch.equal(one.epsilon, ladder.epsilon)
+    one.epsilon.fill_(0.0)
+    assert ladder.epsilon.min() > 0  # each has its own
+    one.load_state_dict(Actor(Table(), 3).state_dict())
+    assert one.epsilon.shape == () and one.epsilon.item() == 1.0
+    with pytest.raises(CheckpointError, match=r"epsilon has shape \[3\]"):
+        Actor(Table(), 2).load_state_dict(ladder.state_dict())
 
 
 def test_forward_q_is_float32_and_without_gradient():
