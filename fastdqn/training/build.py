@@ -287,6 +287,7 @@ def policy_spec(
         "own_envs": own_envs,
         "own_network": own_network,
         "own_objective": own_objective,
+        "frozen": not all(p.requires_grad for p in learner.network.parameters()),
         "network": None if own_network else network_spec(config, spaces).to_dict(),
     }
 

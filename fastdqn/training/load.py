@@ -203,6 +203,7 @@ def check_spec(path: Path, spec: dict[str, Any]) -> None:
         "frame_dtype": spec.get("frame_dtype") in (None, "uint8", "float32"),
         "own_envs": type(spec.get("own_envs", False)) is bool,
         "own_objective": type(spec.get("own_objective", False)) is bool,
+        "frozen": type(spec.get("frozen", False)) is bool,
     }
     for name, good in right.items():
         if not good:

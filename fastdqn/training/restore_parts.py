@@ -62,6 +62,12 @@ def check_resumable(
                 f"The run in {config.run_dir!r} was trained with {part.what}; pass them again: "
                 f"fastdqn.train(config, {name}={name}), or start in another run_dir."
             )
+    if saved.get("frozen") and not network:
+        raise ConfigError(
+            f"The run in {config.run_dir!r} was trained with a network of which parts were frozen, "
+            f"and a new one has none; pass it again: fastdqn.train(config, network=network), or "
+            f"start in another run_dir."
+        )
     if saved.get("own_objective") and not objective:
         raise ConfigError(
             f"The run in {config.run_dir!r} was trained with an objective passed from Python; pass "
