@@ -35,7 +35,7 @@ class NoisyLinear(Linear):
 
     def __init__(self, in_features: int, out_features: int, sigma: float = 0.5) -> None:
         check_sizes(in_features=in_features, out_features=out_features)
-        check_argument("sigma", sigma, float, Range(0.0))
+        sigma = float(check_argument("sigma", sigma, float, Range(0.0)))
         super().__init__(in_features, out_features)
         self.sigma = sigma
         first = sigma / in_features**0.5

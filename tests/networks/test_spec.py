@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -71,6 +72,25 @@ def test_auto_is_resolved():
 def test_another_network_is_not_described(changes):
     assert not replace(SPEC, **changes).describes(SPEC.build())
     assert not SPEC.describes(nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "whole"),
+    [
+        ({"head": "c51"}, {"value_min": -10, "value_max": 10, "atoms": np.int64(51)}),
+        ({"head": "c51"}, {"value_min": np.float64(-10.0), "value_max": np.float64(10.0)}),
+        ({"head": "qr"}, {"quantiles": np.int64(200)}),
+        ({"head": "iqn"}, {"iqn_cvar": 1, "iqn_policy_samples": np.int64(32)}),
+        ({"noisy": True, "noisy_sigma": 1.0}, {"noisy_sigma": 1}),
+    ],
+    ids=["whole support", "numpy's support", "quantiles", "share", "sigma"],
+)
+def test_a_number_of_another_type_describes_the_same_network(changes, whole):
+    network = make_network(
+        VECTORS.frame_shape, VECTORS.num_actions, hidden_sizes=VECTORS.hidden_sizes,
+        dueling=True, batch_norm=True, **{**changes, **whole},
+    )  # fmt: skip
+    assert replace(VECTORS, **changes).describes(network)
 
 
 def test_a_network_that_computes_something_else_with_the_same_layers_is_not_described():
