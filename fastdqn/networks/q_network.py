@@ -144,9 +144,10 @@ class QNetwork(nn.Module):
         tau = None if randoms is None else randoms.get("tau")
         if tau is None:
             tau = self.embedding.to_act_by(batch, body.device)
-        embedded = self.embedding(tau).unflatten(0, (batch, -1))
+        rows = batch, tau.shape[1]  # -1 could be anything where there are no observations
+        embedded = self.embedding(tau).unflatten(0, rows)
         features = torso.to_hidden((body.unsqueeze(1) * embedded).flatten(0, 1), randoms)
-        return self._in_float32(features, randoms).unflatten(0, (batch, -1)).transpose(1, 2)
+        return self._in_float32(features, randoms).unflatten(0, rows).transpose(1, 2)
 
     def q_values(self, output: Tensor) -> Tensor:
         """Head output to Q, [B, A]."""

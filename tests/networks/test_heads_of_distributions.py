@@ -177,6 +177,11 @@ def test_outputs_have_actions_before_numbers(head, batch, dueling):
     torch.testing.assert_close(output, alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("head", NUMBERS)
+def test_of_no_observations_there_are_no_outputs(head):
+    assert make(head)(frames(0)).shape == (0, 2, NUMBERS[head])
+
+
 def test_values_are_those_of_the_head():
     assert make("scalar").values == ScalarValues()
     assert make("c51").values == CategoricalValues(-2.0, 4.0, 5)
