@@ -27,6 +27,7 @@ from fastdqn.networks.encoder import FrameEncoder
 from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.spec import NetworkSpec
 from fastdqn.networks.trial import try_network
+from fastdqn.networks.values import Values
 from fastdqn.spaces import Spaces
 from fastdqn.system.devices import resolve_device
 from fastdqn.training.network_spec import network_spec
@@ -48,6 +49,13 @@ class SavedNetwork:
     def spaces(self) -> Spaces:
         """Of the envs it was trained on."""
         return Spaces.of_spec(self.spec)
+
+    def has_other_values(self, network: nn.Module) -> bool:
+        """Whether the numbers of two heads, maybe of one shape, stand for different things."""
+        values = getattr(network, "values", None)
+        if self.network is None or not isinstance(values, Values):  # nothing is known of them
+            return False
+        return values != self.network.values
 
 
 def load(
@@ -151,6 +159,11 @@ def _policy(saved: SavedNetwork, device: torch.device, network: nn.Module | None
             dtype = torch.uint8 if spaces.frame_dtype == "uint8" else torch.float32
             try_network(network, spaces.observation_shape, dtype, spaces.num_actions, trained=False)
         _check_network(network, saved.tensors)
+        if saved.network is not None and saved.has_other_values(network):
+            raise CheckpointError(
+                f"{saved.path} has {saved.network.values}, where the network has "
+                f"{getattr(network, 'values', None)}; leave network out."
+            )
         load_network(network, materialize(saved.tensors))
     low: bool = spec["bf16"]  # as it acted in training
     lowered = None

@@ -91,7 +91,7 @@ def load_initial(config: Config, network: nn.Module, spaces: Spaces, own_network
     own = {name: (tuple(t.shape), t.dtype) for name, t in network.state_dict().items()}
     here = None if own_network else _settings(network_spec(config, spaces))
     left_out = _left_out(
-        config, saved, own, here, spaces.num_actions, other_values=_other_values(saved, network)
+        config, saved, own, here, spaces.num_actions, other_values=saved.has_other_values(network)
     )
     _copy(network, [name for name in own if name not in left_out], saved)
     initial = Initial(saved.path, left_out)
@@ -159,12 +159,6 @@ def _left_out(
             f"{initial} has {what}; set initial_torso_only = True to take all but the head."
         )
     return ()
-
-
-def _other_values(saved: SavedNetwork, network: nn.Module) -> bool:
-    """Whether the numbers of two heads, maybe of one shape, stand for different things."""
-    values = getattr(network, "values", None)
-    return saved.network is not None and values is not None and values != saved.network.values
 
 
 def _settings(spec: NetworkSpec) -> dict[str, Any]:

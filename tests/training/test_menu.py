@@ -20,7 +20,7 @@ import fastdqn
 from fastdqn.acting.actor import Actor
 from fastdqn.checkpoints.names import find_checkpoint
 from fastdqn.checkpoints.store import load_checkpoint, save_checkpoint
-from fastdqn.errors import ConfigError
+from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.learning.categorical_q_learning import CategoricalQLearning
 from fastdqn.learning.q_learning import QLearning
 from fastdqn.learning.quantile_q_learning import QuantileQLearning
@@ -314,6 +314,17 @@ def test_logits_are_not_taken_for_quantiles_by_a_network_that_was_passed(parent,
     network = make_network((3,), 5, hidden_sizes=(16,), head="qr", quantiles=5)
     with pytest.raises(ConfigError, match="initial_torso_only = True to take all but the head"):
         train(config, envs=envs(), network=network)
+
+
+@pytest.mark.parametrize("head", [{"head": "qr", "quantiles": 5}, {**C51, "value_max": 3.0}])
+def test_logits_are_not_loaded_into_a_network_that_takes_them_otherwise(parent, head):
+    network = make_network((3,), 5, hidden_sizes=(16,), **head)
+    with pytest.raises(CheckpointError, match=r"has CategoricalValues.*; leave network out"):
+        fastdqn.load(parent, network=network)
+    same = make_network((3,), 5, hidden_sizes=(16,), **C51)
+    seen = torch.rand((4, 3), generator=torch.Generator().manual_seed(0))
+    policies = [fastdqn.load(parent), fastdqn.load(parent, network=same)]
+    assert torch.equal(*(policy.network(seen) for policy in policies))
 
 
 @pytest.mark.parametrize(
