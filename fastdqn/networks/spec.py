@@ -305,6 +305,11 @@ class NetworkSpec:
         for name, good in right.items():
             if not good:
                 raise ConfigError(f"network.{name} = {cut_short(data[name])} is no {name}.")
+        if not data["value_min"] < data["value_max"]:
+            raise ConfigError(
+                f"network.value_min = {data['value_min']} must be below network.value_max = "
+                f"{data['value_max']}."
+            )
         tuples = {name: tuple(data[name]) for name in ("frame_shape", "hidden_sizes")}
         format = data["frame_format"]
         if format is not None:

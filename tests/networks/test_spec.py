@@ -133,6 +133,12 @@ def test_wrong_values_are_refused_by_name(name):
         NetworkSpec.from_dict(rest)
 
 
+def test_a_support_that_ends_before_it_starts_is_refused():
+    for low, high in ((1.0, 1.0), (2, -2)):
+        with pytest.raises(ConfigError, match=r"^network\.value_min = .* must be below "):
+            NetworkSpec.from_dict({**SPEC.to_dict(), "value_min": low, "value_max": high})
+
+
 def test_what_is_no_description_is_refused():
     with pytest.raises(ConfigError, match=r"^network has a field that no network has, 'depth'; "):
         NetworkSpec.from_dict({**SPEC.to_dict(), "depth": 3})
