@@ -193,13 +193,21 @@ class Policy:
                 raise ConfigError(f"observation does not fit this policy: {error}") from None
         except TypeError:  # no array at all
             pass
-        what = type(observation).__name__
+        what, found = type(observation).__name__, ()
         if isinstance(observation, Array):
-            what = f"{tuple(observation.shape)} {observation.dtype}"
+            found = tuple(observation.shape)
+            what = f"{found} {observation.dtype}"
         if shape is None:
             raise ConfigError(
                 f"observation is {what}, where this policy takes arrays of frames; pass one, or "
                 f"make the policy with envs = the stream whose observations it is to read."
+            )
+        if isinstance(observation, Array) and shape in (found, found[1:]):
+            assert self.spaces is not None
+            wanted = self.spaces.frame_dtype
+            raise ConfigError(
+                f"observation is {observation.dtype}, where the frames of this policy are "
+                f"{wanted}; use {wanted}."
             )
         raise ConfigError(
             f"observation has shape {what}, where this policy takes a frame of shape {shape} for "

@@ -150,3 +150,14 @@ def test_stacks_start_anew_with_frames_of_another_kind():
 def test_a_network_needs_no_sizes(kind):
     network = make_network((3, 40, 60), 2, kind=kind)
     assert network(torch.zeros(2, 3, 40, 60)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("wrong", [np.int64, np.float32])
+def test_frames_of_the_right_shape_and_another_dtype_are_refused_by_their_dtype(wrong):
+    stream = stream_of(spaces.Box(0, 255, (3, 12, 12), np.uint8))
+    policy = Policy(network_for(stream), envs=stream)
+    said = rf"^observation is {np.dtype(wrong)}, where the frames .* are uint8; use uint8\.$"
+    for frames in (np.zeros((2, 3, 12, 12), wrong), np.zeros((3, 12, 12), wrong)):
+        with pytest.raises(ConfigError, match=said):
+            policy.act(frames)
+        policy.act(frames.astype(np.uint8))
