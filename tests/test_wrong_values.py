@@ -99,7 +99,9 @@ CALLS = {
         "double": True, "huber_delta": 1.0, "munchausen": None, "implicit": False, "samples": 8,
         "target_samples": 8, "policy_samples": 8,
     },
-    learning.objective_for: {"network": net(), "loss": "huber", "samples": 8, "munchausen": None},
+    learning.objective_for: {
+        "network": net(), "loss": "huber", "samples": 8, "policy_samples": None, "munchausen": None
+    },
     learning.perturbation_saliency: {
         "network": nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), "frames": torch.zeros(1, 1, 8, 8)
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fastdqn.config.arguments import check_sizes
+from fastdqn.config.arguments import SIZES, check_argument, check_sizes
 from fastdqn.errors import ConfigError
 from fastdqn.learning.categorical_q_learning import CategoricalQLearning
 from fastdqn.learning.munchausen import Munchausen, check_munchausen
@@ -49,7 +49,7 @@ def objective_for(
     munchausen: Munchausen | None = None,
     samples: int = 64,
     target_samples: int = 64,
-    policy_samples: int = 32,
+    policy_samples: int | None = None,
 ) -> Objective:
     """Q-learning on what a network's head makes; on Q itself for a network of somebody else's.
 
@@ -61,14 +61,15 @@ def objective_for(
         munchausen: Likewise.
         samples: As for :class:`fastdqn.learning.quantile_q_learning.QuantileQLearning`.
         target_samples: Likewise.
-        policy_samples: Likewise.
+        policy_samples: Likewise; None: as many as the network acts by.
 
     Raises:
         ConfigError: Where they do not go together, or a number is out of range.
     """
     network = check_module(network)
     check_munchausen(munchausen)
-    check_sizes(samples=samples, target_samples=target_samples, policy_samples=policy_samples)
+    check_sizes(samples=samples, target_samples=target_samples)
+    check_argument("policy_samples", policy_samples, int | None, SIZES)
     values = network.values if isinstance(network, QNetwork) else None
     if isinstance(values, CategoricalValues | QuantileValues) and loss != "huber":
         raise ConfigError(
@@ -83,6 +84,8 @@ def objective_for(
         return CategoricalQLearning(values, double=double)
     if isinstance(values, QuantileValues):
         assert isinstance(network, QNetwork)
+        if policy_samples is None:  # fixed quantiles need no number
+            policy_samples = network.embedding.samples if network.implicit else 1
         return QuantileQLearning(
             double=double,
             huber_delta=huber_delta,

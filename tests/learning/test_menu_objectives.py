@@ -581,6 +581,15 @@ def test_a_network_gets_the_objective_of_its_head(options, kind, attributes):
         assert soft.munchausen == Munchausen() and not soft.double
 
 
+@pytest.mark.parametrize(("given", "drawn"), [({}, 5), ({"policy_samples": 7}, 7)])
+def test_the_next_action_is_chosen_by_as_many_fractions_as_the_network_acts_by(given, drawn):
+    network = make_network((3,), 2, hidden_sizes=(4,), head="iqn", iqn_policy_samples=5)
+    chosen = objective_for(network, **given).samples
+    assert chosen == {TARGET_S2: 64, ONLINE_S2: drawn, ONLINE_S: 64}
+    if not given:
+        assert Learner(network).objective.samples == chosen
+
+
 def test_anybodys_network_gets_q_learning():
     assert type(objective_for(nn.Linear(3, 2))) is q_learning.QLearning
 
