@@ -291,7 +291,7 @@ def test_a_loaded_policy_acts_as_the_run_did(tmp_path):
         ({"hidden_sizes": ()}, r"hidden_sizes = \(\) must be one or more sizes"),
         (
             {"hidden_sizes": (), "network": "batchnorm_cnn", "batch_norm": False, "dueling": True},
-            r"hidden_sizes = \(\) must be one or more sizes",
+            "dueling = True needs a hidden layer to split; set hidden_sizes",
         ),
     ],
 )
