@@ -59,7 +59,7 @@ DOUBLE_DUELING_PER_ATARI = DQN_ATARI.replace(
 
 # Dopamine's, of which the others differ in little: Adam's epsilon of .01 / 32, gradients as they
 # are, a target of 2,000 updates, epsilon annealed over 250,000 env steps after 20,000, weights by
-# their fan in (its DQN alone has Xavier's). Its convolutions are padded: that takes 1.7 times as
+# their fan in (its DQN alone has Xavier's). Its convolutions are padded: that takes 1.6 times as
 # long, and on Breakout its curve is met without.
 _DOPAMINE = DQN_ATARI.replace(
     num_envs=16,

@@ -263,8 +263,8 @@ _PRESETS = {
         IQN_ATARI,
         "its quantile function, any fraction of it (Dabney 2018b)",
         "As its paper reports, more return per frame than qr-atari; or to act with care of risk "
-        "(iqn_cvar). Its hidden layers run for every fraction: on a CPU an update takes 7 times as "
-        "long as double DQN's.",
+        "(iqn_cvar). Its hidden layers run for every fraction: on a CPU an update takes six times "
+        "as long as double DQN's.",
     ),
     "munchausen-atari": _Preset(
         MUNCHAUSEN_ATARI,
