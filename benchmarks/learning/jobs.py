@@ -123,7 +123,7 @@ def measure(
     seeds: Mapping[str, Sequence[int]] | None = None,
     done: Callable[[Sequence[Row], str, int, Config], bool] = is_done,
 ) -> list[Row]:
-    """Run what the result file lacks, and write it as each run ends.
+    """Run what the result file lacks, and write it as each run ends; with --report run nothing.
 
     Args:
         name: Of the result file.

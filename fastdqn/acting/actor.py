@@ -79,8 +79,7 @@ class Actor:
                     f"it with network.to({str(device)!r})."
                 )
         self.autocast = autocast
-        acts = getattr(self.network, "acting_shapes", None) is not None
-        self._draws = draws_of(self.network, "acting_shapes", self.num_envs) if acts else {}
+        self._draws = draws_of(self.network, "acting_shapes", self.num_envs)
         self._epsilon = torch.ones((), device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.to_host = to_host

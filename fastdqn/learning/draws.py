@@ -30,7 +30,7 @@ class UpdateDraws:
         samples: Mapping[Forward, int] = getattr(objective, "samples", {})
         self._samples = {forward: int(count) for forward, count in samples.items()}
         self._forwards: tuple[Forward, ...] = ()
-        if self._shapes is not None and draws_of(network, "random_shapes", 1):
+        if draws_of(network, "random_shapes", 1):
             self._forwards = tuple(objective.forwards)
             try:
                 list(self._each(1))

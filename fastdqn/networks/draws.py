@@ -39,12 +39,17 @@ Randoms = Mapping[str, Tensor]
 def draws_of(network: Any, method: str, size: int) -> dict[str, Draw]:
     """What a network's ``random_shapes`` or ``acting_shapes`` says for so many rows.
 
+    Nothing where it has no such method.
+
     Raises:
         ConfigError: Where it raises, or returns something else than draws by name.
     """
+    shapes = getattr(network, method, None)
+    if shapes is None:
+        return {}
     name = f"{method} of the network ({type(network).__name__})"
     try:
-        found = getattr(network, method)(size)
+        found = shapes(size)
     except Exception as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(

@@ -149,10 +149,6 @@ class NetworkSpec:
     def values(self) -> Values:
         """What the head's numbers stand for; ConfigError where there is no such head."""
         if self.head == "c51":
-            if not self.value_min < self.value_max:
-                raise ConfigError(
-                    f"value_min = {self.value_min} must be below value_max = {self.value_max}."
-                )
             return CategoricalValues(self.value_min, self.value_max, self.atoms)
         if self.head in ("qr", "iqn"):
             return QuantileValues(self.quantiles if self.head == "qr" else None)
@@ -305,11 +301,10 @@ class NetworkSpec:
         for name, good in right.items():
             if not good:
                 raise ConfigError(f"network.{name} = {cut_short(data[name])} is no {name}.")
-        if not data["value_min"] < data["value_max"]:
-            raise ConfigError(
-                f"network.value_min = {data['value_min']} must be below network.value_max = "
-                f"{data['value_max']}."
-            )
+        try:
+            CategoricalValues(data["value_min"], data["value_max"], data["atoms"])
+        except ConfigError as error:
+            raise ConfigError(f"network.{error}") from None
         tuples = {name: tuple(data[name]) for name in ("frame_shape", "hidden_sizes")}
         format = data["frame_format"]
         if format is not None:

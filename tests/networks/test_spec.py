@@ -137,6 +137,8 @@ def test_a_support_that_ends_before_it_starts_is_refused():
     for low, high in ((1.0, 1.0), (2, -2)):
         with pytest.raises(ConfigError, match=r"^network\.value_min = .* must be below "):
             NetworkSpec.from_dict({**SPEC.to_dict(), "value_min": low, "value_max": high})
+    with pytest.raises(ConfigError, match=r"^network\.value_min = 1\.0 leaves 51 atoms"):
+        NetworkSpec.from_dict({**SPEC.to_dict(), "value_min": 1.0, "value_max": 1.000001})
 
 
 def test_what_is_no_description_is_refused():

@@ -327,6 +327,15 @@ def test_logits_are_not_loaded_into_a_network_that_takes_them_otherwise(parent, 
     assert torch.equal(*(policy.network(seen) for policy in policies))
 
 
+def header_of(path, changes):
+    """What the header of a run says, by the name of its line."""
+    trainer = Trainer(tiny(path, **changes), scripted())
+    try:
+        return dict(line.split(maxsplit=1) for line in trainer.header().splitlines())
+    finally:
+        trainer.close()
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -338,12 +347,7 @@ def test_logits_are_not_loaded_into_a_network_that_takes_them_otherwise(parent, 
     ],
 )
 def test_the_header_says_what_is_learned(changes, text, tmp_path):
-    trainer = Trainer(tiny(tmp_path / "run", **changes), scripted())
-    try:
-        rows = dict(line.split(maxsplit=1) for line in trainer.header().splitlines())
-        assert rows["algorithm"] == text
-    finally:
-        trainer.close()
+    assert header_of(tmp_path / "run", changes)["algorithm"] == text
 
 
 @pytest.mark.parametrize(
@@ -356,12 +360,7 @@ def test_the_header_says_what_is_learned(changes, text, tmp_path):
     ],
 )
 def test_the_header_says_whether_anything_explores(changes, text, tmp_path):
-    trainer = Trainer(tiny(tmp_path / "run", **changes), scripted())
-    try:
-        rows = dict(line.split(maxsplit=1) for line in trainer.header().splitlines())
-        assert rows["epsilon"] == text
-    finally:
-        trainer.close()
+    assert header_of(tmp_path / "run", changes)["epsilon"] == text
 
 
 @pytest.mark.parametrize("changes", [IQN, {**IQN, **NOISY, "dueling": True}, C51 | NOISY])
