@@ -1,0 +1,1 @@
+"""A page about runs: their curves, scores, protocol, speed."""

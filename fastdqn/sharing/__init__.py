@@ -1,0 +1,1 @@
+"""What leaves here: exported networks, and runs on a hub."""
