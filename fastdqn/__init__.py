@@ -21,6 +21,9 @@ _HOME = {
     "presets": "config.presets",
     "config_for": "training.starting_point",
     "train": "training.train",
+    "Callback": "callbacks.callback",
+    "Episode": "callbacks.callback",
+    "LiveRun": "callbacks.callback",
     "TrainResult": "training.trainer",
     "load": "training.load",
     "evaluate": "acting.evaluation",
@@ -57,16 +60,19 @@ __all__ = [
     "Actor",
     "AtariProtocol",
     "Batch",
+    "Callback",
     "CheckpointError",
     "Config",
     "ConfigError",
     "EnvError",
     "EnvFailure",
     "EnvStream",
+    "Episode",
     "EpisodeStatistics",
     "EvalResult",
     "FastDQNError",
     "Learner",
+    "LiveRun",
     "MemoryPlan",
     "MemoryPlanError",
     "Policy",
@@ -96,6 +102,7 @@ if TYPE_CHECKING:
     from fastdqn.acting.actor import Actor
     from fastdqn.acting.evaluation import EvalResult, evaluate
     from fastdqn.acting.policy import Policy
+    from fastdqn.callbacks.callback import Callback, Episode, LiveRun
     from fastdqn.config.config import Config
     from fastdqn.config.presets import presets
     from fastdqn.envs import AtariProtocol, EnvStream, make_envs

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
-from fastdqn.system.host import read_text
+from fastdqn.system.host import resident_bytes
 
 
 class PeakMemory:
@@ -38,9 +36,3 @@ class PeakMemory:
             used = resident_bytes()
         if used:
             self.peaks[name] = max(used, self.peaks.get(name, 0))
-
-
-def resident_bytes() -> int:
-    """Of this process now; 0 where /proc does not say."""
-    words = read_text(Path("/proc/self/statm")).split()
-    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else 0

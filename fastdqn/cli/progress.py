@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fastdqn.callbacks.callback import Callback, LiveRun
 from fastdqn.plotting.sparkline import sparkline
-from fastdqn.training.observer import Observer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,7 +27,7 @@ _HISTORY = 240  # rows whose returns are drawn
 _CURVE, _LEAST_CURVE = 60, 8  # characters
 
 
-class Progress(Observer):
+class Progress(Callback):
     """Shows what a run is, and how far it has come.
 
     Nothing is shown before the run has begun, so that one which is refused leaves nothing but its
@@ -77,13 +77,13 @@ class Progress(Observer):
     ) -> None:
         self.close()
 
-    def started(self, title: str, header: str) -> None:
+    def on_start(self, run: LiveRun) -> None:
         """Show what runs."""
-        self._title = title
+        self._title = run.title
         self._start()
-        self.message(header)
+        self.message(run.header())
 
-    def stepped(self, env_steps: int, updates: int) -> None:
+    def on_step(self, env_steps: int, updates: int) -> None:
         """Show how far the run is, if nothing else was shown for a while."""
         now = time.monotonic()
         if now < self._next_look:
@@ -100,11 +100,11 @@ class Progress(Observer):
         self._look_again(None if self._looked else _FIRST_LOOK_S)
         self._looked = True
 
-    def evaluating(self, episodes: int) -> None:
+    def on_evaluation_start(self, episodes: int) -> None:
         """Say what takes so long."""
         self.message(f"evaluating the final parameters over {episodes} episodes")
 
-    def evaluated(self, row: Mapping[str, float]) -> None:
+    def on_evaluation(self, row: Mapping[str, float]) -> None:
         """Say what an evaluation has found."""
         self._speed_from = None  # the time it took is not that of the steps
         env_steps, cut = _count(row["env_steps"]), row["unfinished"]
@@ -113,7 +113,7 @@ class Progress(Observer):
             f"{row['episodes']:.0f} episodes" + (f" ({cut:.0f} of them cut short)" if cut else "")
         )
 
-    def logged(self, row: Mapping[str, Any]) -> None:
+    def on_log(self, row: Mapping[str, Any]) -> None:
         """Take a row of metrics.csv; show it if the last one has been on display long enough."""
         self._start()
         self._row = {key: _number(value) for key, value in row.items()}

@@ -6,6 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 
+from fastdqn.callbacks.make_loggers import check_loggers
 from fastdqn.cli.arguments import words_of
 from fastdqn.cli.closing import closing
 from fastdqn.cli.output import drop_stdout
@@ -30,6 +31,7 @@ def run(args: list[str]) -> int:
     _check_device(config.device)
     _refuse_runs_from_python(config, args)
     find_initial(config)
+    check_loggers(config.logger)
     if dry_run:
         from fastdqn.training.describe import describe
 
@@ -52,7 +54,7 @@ def run(args: list[str]) -> int:
     with exit_on_signals(), progress:  # which gives the terminal back
         result = training.train_until_stopped(
             config,
-            on_log=progress,
+            callbacks=[progress],
             signals=StopSignals(),
             own_process=True,
             lower_replay=not named_capacity,

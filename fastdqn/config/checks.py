@@ -67,6 +67,10 @@ def check_type(name: str, value: Any, hint: Any, allowed: Range | None = None) -
             return
         if origin is tuple and isinstance(value, tuple):
             kind = typing.get_args(option)[0]
+            if typing.get_origin(kind) is Literal:
+                for part in value:
+                    check_type(name, part, kind)
+                return
             if all(type(v) is kind for v in value):
                 return
         if origin is dict and isinstance(value, dict):
@@ -112,6 +116,8 @@ def _type_name(option: Any) -> str:
         return "a text"
     if _is_tuple(option) and typing.get_args(option)[0] is str:
         return "names (on the command line with spaces between them: image direction)"
+    if _is_tuple(option) and typing.get_origin(kind := typing.get_args(option)[0]) is Literal:
+        return f"names of {', '.join(typing.get_args(kind))} (with spaces between them)"
     if _is_tuple(option):
         return "whole numbers (on the command line with spaces between them: 64 64)"
     if typing.get_origin(option) is dict:

@@ -104,6 +104,8 @@ def check_pairs(config: Config) -> None:
             f"leaves a learning rate of 0 until total_env_steps = {c.total_env_steps}; "
             f"raise learning_rate_final, or set it to None",
         )
+    if len(set(c.logger)) < len(c.logger):
+        refuse("logger", "names one twice; leave one out")
     if c.max_grad_norm is not None and c.max_grad_value is not None:
         refuse("max_grad_value", "and max_grad_norm exclude each other; set one of them to None")
 

@@ -34,6 +34,7 @@ from fastdqn.config.groups import (
 from fastdqn.errors import ConfigError
 from fastdqn.system.bounded_json import read_bounded
 
+_EVALUATIONS, _FEW_EPISODES = 20, 10  # during a run, where no period is named
 _LONGEST_LAUNCH = 16  # updates; each then bears a sixteenth of what a launch costs
 
 
@@ -135,6 +136,20 @@ class Config(
     def schedules_end_env_steps(self) -> int:
         """``schedule_env_steps``, resolved."""
         return self.schedule_env_steps or self.total_env_steps
+
+    @property
+    def eval_every_env_steps(self) -> int | None:
+        """``eval_period_env_steps``, resolved; None: no evaluation during the run."""
+        if self.eval_episodes == 0 or self.eval_period_env_steps == 0:
+            return None
+        return self.eval_period_env_steps or max(1, self.total_env_steps // _EVALUATIONS)
+
+    @property
+    def eval_episodes_during_run(self) -> int:
+        """Episodes of an evaluation during the run."""
+        if self.eval_period_env_steps is None:  # nobody asked for it: it is to cost little
+            return min(self.eval_episodes, _FEW_EPISODES)
+        return self.eval_episodes
 
     @property
     def log_every_env_steps(self) -> int:

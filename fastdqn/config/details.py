@@ -204,12 +204,12 @@ _DETAILS = [
     ),
     _Detail(
         "eval_period_env_steps",
-        lambda c: c.eval_episodes > 0,
+        lambda c: c.eval_episodes > 0 or c.eval_period_env_steps == 0,
         "has no episodes to play; set eval_episodes",
     ),
     _Detail(
         "stop_eval_return",
-        lambda c: c.eval_period_env_steps is not None,
+        lambda c: c.eval_episodes > 0 and c.eval_period_env_steps != 0,
         "has no evaluation during the run to look at; set eval_period_env_steps and eval_episodes",
     ),
     _Detail(

@@ -63,15 +63,17 @@ def _type(hint: object) -> str:
     if typing.get_origin(hint) is Literal:
         return "choice"
     if typing.get_origin(hint) is tuple:
-        return "texts" if str in typing.get_args(hint) else "ints"
+        kind = typing.get_args(hint)[0]
+        return {str: "texts", int: "ints"}.get(kind, "choices")
     if typing.get_origin(hint) is dict:
         return "JSON object"
     return getattr(hint, "__name__", str(hint))
 
 
 def _range(field: Field) -> str:
-    if typing.get_origin(field.type) is Literal:
-        return ", ".join(f"`{choice}`" for choice in typing.get_args(field.type))
+    for hint in (field.type, *typing.get_args(field.type)):
+        if typing.get_origin(hint) is Literal:
+            return ", ".join(f"`{choice}`" for choice in typing.get_args(hint))
     if field.range is not None:
         return str(field.range).removeprefix("a number ")
     return "any finite" if float in (field.type, *typing.get_args(field.type)) else ""

@@ -276,8 +276,9 @@ class EvaluationFields:
     """Episodes of the final evaluation, rounded up to a multiple of eval_num_envs; 0: none."""
     eval_num_envs: Annotated[int, Range(1, 65_536)] = 10
     """Envs that evaluate side by side, each with the same quota of episodes."""
-    eval_period_env_steps: Annotated[int | None, Range(1, 2**53)] = None
-    """Evaluate during the run, too, every so many env steps."""
+    eval_period_env_steps: Annotated[int | None, Range(0, 2**53)] = None
+    """Evaluate during the run, too, every so many env steps; 0: only at its end. None: 20 times in
+    the run, by at most 10 episodes each."""
     eval_epsilon: Annotated[float, Range(0.0, 1.0)] = 0.0
     """Chance of a random action in evaluation."""
     eval_max_env_steps: Annotated[int | None, Range(1, 2**53)] = 10_000_000
@@ -300,6 +301,9 @@ class FileFields:
 
     log_period_env_steps: Annotated[int | None, Range(1, 2**53)] = None
     """One row of metrics.csv per so many env steps; None: 100 rows in the run."""
+    logger: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """Where rows go beside metrics.csv: tensorboard, wandb, mlflow, trackio; several at once. Each
+    needs the extra of its name (tensorboard: tb). One that breaks never stops a run."""
     checkpoint_period_env_steps: Annotated[int | None, Range(1, 2**53)] = None
     """Checkpoint every so many env steps; None: only when the run ends or is stopped."""
     checkpoint_keep: Annotated[int, Range(1, 1_000_000)] = 2

@@ -42,6 +42,7 @@ _MAY_CHANGE = {
     "eval_max_env_steps",
     "eval_patience_env_steps",
     "log_period_env_steps",
+    "logger",
     "checkpoint_period_env_steps",
     "checkpoint_keep",
     "checkpoint_keep_best",

@@ -18,6 +18,7 @@ _NOT_COMPARED = {
     "lock_timeout_s",
     "step_timeout_s",
     "log_period_env_steps",
+    "logger",
     "checkpoint_period_env_steps",
     "checkpoint_keep",
     "checkpoint_keep_best",

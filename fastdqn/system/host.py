@@ -68,6 +68,12 @@ def advise_huge_pages(address: int, size: int) -> bool:
     return madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), huge_page) == 0
 
 
+def resident_bytes() -> int:
+    """Of this process now; 0 where /proc does not say."""
+    words = read_text(ROOT / "proc/self/statm").split()
+    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else 0
+
+
 def memory_total(root: Path = ROOT) -> int | None:
     """Bytes of memory that the machine has."""
     return _meminfo("MemTotal", root)

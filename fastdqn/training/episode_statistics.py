@@ -59,6 +59,7 @@ class EpisodeStatistics:
         # The last place takes what is not an end, so that nothing depends on data.
         self._recent = torch.zeros((2, self._size + 1))
         self._counts = torch.zeros(2, dtype=torch.int64)  # episodes, reset rows
+        self._told = 0  # episodes of which read_new has said
         self._met: set[Any] = set()  # shapes and dtypes of steps that were looked at
 
     @torch.no_grad()
@@ -173,6 +174,21 @@ class EpisodeStatistics:
         returns, lengths = self._recent[:, places].double().mean(dim=1).tolist()
         return Episodes(episodes, reset_rows, returns, lengths)
 
+    def read_new(self) -> list[tuple[float, int]]:
+        """Return and length of the episodes that have ended since it was last asked.
+
+        To be asked after every step: of more than ``window`` and N only the newest are known.
+        Waits for the device.
+        """
+        episodes = int(self._counts[0])
+        count = min(episodes - self._told, self._size)
+        self._told = episodes
+        if count == 0:
+            return []
+        places = torch.arange(episodes - count, episodes, device=self._recent.device) % self._size
+        returns, lengths = self._recent[:, places].tolist()
+        return [(x, int(length)) for x, length in zip(returns, lengths, strict=True)]
+
     def state_dict(self) -> dict[str, Any]:
         """Running and finished episodes."""
         return {"current": self._current, "recent": self._recent, "counts": self._counts}
@@ -187,6 +203,7 @@ class EpisodeStatistics:
                     "use the configuration they were saved with."
                 )
             tensor.copy_(state[name])
+        self._told = int(self._counts[0])
 
     def forget_running(self) -> None:
         """Drop running episodes: after a resume whose envs start anew."""

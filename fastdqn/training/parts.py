@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,6 +10,7 @@ from gymnasium.vector import VectorEnv
 from torch import nn
 
 from fastdqn.acting.actor import Actor
+from fastdqn.callbacks.make_loggers import make_loggers
 from fastdqn.config.combinations import check_unevaluated
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import subseed
@@ -40,7 +40,6 @@ from fastdqn.training.build import (
     set_up_torch,
 )
 from fastdqn.training.continuation import continued
-from fastdqn.training.loggers import Logger
 from fastdqn.training.normalized_frames import NormalizedFrames
 from fastdqn.training.planned_replay import plan_replay
 from fastdqn.training.report import Report
@@ -54,7 +53,6 @@ class Parts:
     """Envs, networks, replay, report and directory of one run; arguments as for ``train``.
 
     Args:
-        loggers: Get every row of metrics.csv, behind that file.
         lower_replay: Lower ``config.replay_capacity`` to what fits, instead of refusing it.
     """
 
@@ -65,7 +63,6 @@ class Parts:
         eval_envs: VectorEnv | EnvStream | None = None,
         network: nn.Module | None = None,
         objective: Objective | None = None,
-        loggers: Sequence[Logger] = (),
         lower_replay: bool = False,
     ) -> None:
         if envs is not None and eval_envs is envs:
@@ -77,6 +74,7 @@ class Parts:
                 "munchausen = True has no effect beside an objective of your own; leave it out."
             )
         refuse_held(config)  # before anything is made
+        self.loggers = make_loggers(config.logger)
         warm = find_initial(config)
         self.device = resolve_device(config.device)
         if self.device.type == "cuda":  # streams, events and captures go to the current device
@@ -85,6 +83,8 @@ class Parts:
         self.generators.seed(subseed(config.seed, "default"))
         self.stop = stop = StopRequest(config.max_wall_s)
         self._resources = ExitStack()
+        for logger in self.loggers:
+            self._resources.callback(logger.close)
         # Not a function of this trainer: a cycle would keep its replay until garbage is collected.
         dog = self._resources.enter_context(Watchdog(config.step_timeout_s, lambda: stop.signal))
         self.name = name = config.env_id if envs is None else name_of(envs)
@@ -154,7 +154,7 @@ class Parts:
             self.disk = DiskFaults()
             threshold = reward_threshold(self.envs)
             self.report = Report(
-                config, self.learner, self.replay, threshold, self.disk, loggers, spaces.format
+                config, self.learner, self.replay, threshold, self.disk, spaces.format
             )
             self._resources.callback(self.report.close)
             self.schedules = Schedules(config)

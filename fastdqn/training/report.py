@@ -20,8 +20,8 @@ from fastdqn.system.clock import Clock
 from fastdqn.system.faults import DiskFaults
 from fastdqn.training.episode_statistics import EpisodeStatistics
 from fastdqn.training.finite_frames import FiniteFrames
-from fastdqn.training.loggers import FileLogger, Guarded, Logger
 from fastdqn.training.metrics_file import MetricsFile
+from fastdqn.training.row_file import RowFile
 from fastdqn.training.run_json import utc_now
 from fastdqn.training.schedules import Schedules
 from fastdqn.training.speed import TIME_COLUMNS, speeds
@@ -57,7 +57,6 @@ class Report:
         replay: Whose size is.
         threshold: Mean return at which the env counts as solved, if there is one.
         disk: Survives rows that cannot be written.
-        loggers: Get every row of metrics.csv, behind that file.
         format: What the envs' frames are.
     """
 
@@ -68,7 +67,6 @@ class Report:
         replay: ReplayBuffer,
         threshold: float | None,
         disk: DiskFaults | None = None,
-        loggers: Sequence[Logger] = (),
         format: FrameFormat | None = None,
     ) -> None:
         self.config, self.learner, self.replay = config, learner, replay
@@ -77,9 +75,8 @@ class Report:
         self.episodes = EpisodeStatistics(config.num_envs, config.stop_window)
         self.numbers = FiniteFrames(format)
         self.clock = Clock()
-        self.loggers: list[Logger] = [Guarded(logger) for logger in loggers]
-        self._metrics: FileLogger | None = None
-        self._evaluations: FileLogger | None = None
+        self._metrics: RowFile | None = None
+        self._evaluations: RowFile | None = None
         self.evaluation: Evaluation | None = None  # the newest
         self.given_up = ""  # why it was, as a clause
         self._last: dict[str, float] = {
@@ -95,20 +92,19 @@ class Report:
     def open_files(self, run_dir: Path, keep_until_env_steps: int | None) -> None:
         """Start metrics.csv and evaluations.csv, or go on with them; OSError as the disk has it."""
 
-        def file(name: str, columns: Sequence[str]) -> FileLogger:
+        def file(name: str, columns: Sequence[str]) -> RowFile:
             rows = MetricsFile(run_dir / name, columns, keep_until_env_steps)
-            return FileLogger(rows, self.disk.survived)
+            return RowFile(rows, self.disk.survived)
 
         self._metrics = file("metrics.csv", COLUMNS)
         self._evaluations = file("evaluations.csv", EVALUATION_COLUMNS)
-        self.loggers.insert(0, self._metrics)
         if keep_until_env_steps is not None:  # what the run knows of itself, from before the resume
             self.evaluation = next(iter(read_evaluations(run_dir, {})[::-1]), None)
 
     def close(self) -> None:
-        """Close files and loggers."""
-        for logger in (*self.loggers, *self._files):
-            logger.close()
+        """Close the files."""
+        for file in self._files:
+            file.close()
 
     def add_evaluation(
         self, result: EvalResult, env_steps: int, *, final: bool
@@ -172,12 +168,12 @@ class Report:
             row["eval_return_mean"] = score
         row |= speeds(since["transitions"], updates, since["train_s"], self.frame_skip)
         row["wall_s"] = self.clock.wall_s
-        for logger in self.loggers:
-            logger.write(row)
+        if self._metrics is not None:
+            self._metrics.write(row)
         return row
 
     @property
-    def _files(self) -> list[FileLogger]:
+    def _files(self) -> list[RowFile]:
         return [file for file in (self._metrics, self._evaluations) if file is not None]
 
     def flush(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from fastdqn.training.trainer import Trainer
 
 
-def save_run(trainer: Trainer, *, with_replay: bool) -> None:
-    """Write a checkpoint of everything the next step depends on."""
+def save_run(trainer: Trainer, *, with_replay: bool) -> Path:
+    """Write a checkpoint of everything the next step depends on; where it is."""
     with trainer.report.clock.paused():
         trainer.report.check_finite(trainer.env_steps)
         trainer.report.check_parameters()
@@ -51,7 +52,7 @@ def save_run(trainer: Trainer, *, with_replay: bool) -> None:
         if with_replay:
             state["replay"] = trainer.replay.state_dict()
         directory = trainer.run_dir / "checkpoints"
-        save_checkpoint(
+        return save_checkpoint(
             directory,
             trainer.env_steps,
             state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import SupportsFloat
 
 import numpy as np
@@ -67,6 +68,9 @@ def _no_number(*numbers: object) -> ConfigError:
     return ConfigError(f"{', '.join(_NAMES)} = {shown(numbers)} are no numbers; use some.")
 
 
+Schedule = Callable[[int], float]
+"""Of the env steps so far."""
+
 SCHEDULES = {"linear": linear_schedule, "exponential": exponential_schedule}
 
 
@@ -77,22 +81,26 @@ class Schedules:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        # Attributes, so that somebody may assign another: see LiveRun.
+        self.epsilon: Schedule = self._epsilon
+        self.beta: Schedule = self._beta
+        self.learning_rate: Schedule = self._learning_rate
         self.end = config.schedules_end_env_steps
         """Env step at which those end that last as long as the run."""
 
-    def epsilon(self, env_steps: int) -> float:
+    def _epsilon(self, env_steps: int) -> float:
         """Chance of a random action."""
         c = self.config
         schedule = SCHEDULES[c.epsilon_schedule]
         begin, duration = c.learning_starts_env_steps, c.epsilon_duration_env_steps
         return schedule(env_steps, c.epsilon_start, c.epsilon_end, begin, duration)
 
-    def beta(self, env_steps: int) -> float:
+    def _beta(self, env_steps: int) -> float:
         """Exponent of the importance weights."""
         c = self.config
         return linear_schedule(env_steps, c.priority_beta_start, c.priority_beta_end, 0, self.end)
 
-    def learning_rate(self, env_steps: int) -> float:
+    def _learning_rate(self, env_steps: int) -> float:
         """Step size."""
         c = self.config
         if c.learning_rate_final is None:

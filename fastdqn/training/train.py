@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from gymnasium.vector import VectorEnv
 from torch import nn
 
+from fastdqn.callbacks.callback import Callback
+from fastdqn.callbacks.callback_list import OnLog, as_callbacks
 from fastdqn.config.config import Config
 from fastdqn.envs import EnvStream
 from fastdqn.errors import ConfigError, EnvFailure, TrainingError
@@ -18,7 +21,6 @@ from fastdqn.system.faults import explain_out_of_memory
 from fastdqn.system.process_state import torch_as_before
 from fastdqn.system.signals import StopSignals
 from fastdqn.training.build import keep_memory_for
-from fastdqn.training.observer import Observer, OnLog
 from fastdqn.training.starting_point import config_named
 from fastdqn.training.trainer import Trainer, TrainResult
 
@@ -31,7 +33,8 @@ def train(
     network: nn.Module | None = None,
     objective: Objective | None = None,
     initial: str | os.PathLike[str] | None = None,
-    on_log: OnLog | Observer | None = None,
+    on_log: OnLog | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> TrainResult:
     """Train an agent and leave a run directory.
 
@@ -62,8 +65,8 @@ def train(
             refused (see :class:`fastdqn.learning.objectives.Objective`). A run that is resumed
             needs it again.
         initial: Instead of ``config.initial``.
-        on_log: Called with every row of metrics.csv; True stops the run. Or an
-            :class:`fastdqn.training.observer.Observer`, which is told more, and more often.
+        on_log: Called with every row of metrics.csv; True stops the run.
+        callbacks: Hear more of the run, and may stop it: see :class:`fastdqn.Callback`.
 
     Raises:
         FastDQNError: ConfigError, EnvError, MemoryPlanError or CheckpointError, all before the
@@ -74,28 +77,27 @@ def train(
     """
     if isinstance(config, str):
         config = config_named(config)
-    _check(config, initial, on_log)
+    heard = as_callbacks(callbacks, on_log)
+    _check(config, initial)
     _check_envs(envs, eval_envs)
     if initial is not None:
         config = config.replace(initial=os.fspath(initial))
     signals = StopSignals()
     try:
         return train_until_stopped(
-            config, envs, eval_envs, network, objective, on_log=on_log, signals=signals
+            config, envs, eval_envs, network, objective, callbacks=heard, signals=signals
         )
     finally:
         signals.pass_on()
 
 
-def _check(config: Any, initial: Any, on_log: Any) -> None:
+def _check(config: Any, initial: Any) -> None:
     """Refuse, by a ConfigError, what is of another type, and modes of torch that updates refuse."""
     if not isinstance(config, Config):
         fix = "fastdqn.Config(**config)" if isinstance(config, dict) else "fastdqn.Config()"
         raise ConfigError(f"config is {_kind(config)}; pass {fix}.")
     if not isinstance(initial, str | os.PathLike | None):
         raise ConfigError(f"initial = {initial!r} is no path; pass that of a run or checkpoint.")
-    if not (on_log is None or isinstance(on_log, Observer) or callable(on_log)):
-        raise ConfigError(f"on_log = {on_log!r} is no function; pass one of a row of metrics.csv.")
     device = resolve_device(config.device).type
     for mode, on in {
         "autocast": torch.is_autocast_enabled(device),
@@ -122,7 +124,7 @@ def _kind(value: Any) -> str:
 def train_until_stopped(
     config: Config,
     *parts: Any,
-    on_log: OnLog | Observer | None,
+    callbacks: Iterable[Callback] = (),
     signals: StopSignals,
     own_process: bool = False,
     lower_replay: bool = False,
@@ -132,7 +134,7 @@ def train_until_stopped(
     Args:
         config: Everything else.
         parts: Those of the :class:`Trainer`.
-        on_log: As there.
+        callbacks: As there.
         signals: Not yet entered; they keep the name of the one that came.
         own_process: Whether nothing but this run wants the process's memory.
         lower_replay: As there.
@@ -150,7 +152,7 @@ def train_until_stopped(
                 if own_process:
                     keep_memory_for(trainer.learner.network, trainer.device)
                 with explain_out_of_memory(TrainingError, out_of_memory(config)):
-                    return trainer.run(on_log, signals)
+                    return trainer.run(callbacks, signals)
             finally:
                 trainer.close()
         except EnvFailure:

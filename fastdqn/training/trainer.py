@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,16 @@ from torch import Tensor
 
 from fastdqn.acting.evaluation import evaluate
 from fastdqn.acting.policy import Policy
+from fastdqn.callbacks.callback import Callback, Episode
+from fastdqn.callbacks.callback_list import CallbackList
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed, periodic_eval_seed, restart_seed
 from fastdqn.errors import ConfigError, EnvFailure, TrainingError
 from fastdqn.plotting.one_run import plot_returns
 from fastdqn.runs.directory import write_json
 from fastdqn.system.signals import StopSignals
-from fastdqn.system.stopping import StopRequest
 from fastdqn.training.build import eval_patience
 from fastdqn.training.header import header
-from fastdqn.training.observer import Observer, OnLog, as_observer
 from fastdqn.training.parts import Parts
 from fastdqn.training.run_json import session, write_record
 from fastdqn.training.run_state import restore_run, save_run
@@ -39,30 +41,31 @@ class Trainer(Parts):
 
     def __init__(self, config: Config, *parts: Any, **more: Any) -> None:
         super().__init__(config, *parts, **more)
-        self.observer = Observer()
+        self.callbacks = CallbackList()
         self.env_steps = 0
+        self.learning_rate = math.nan  # that the learner was last told
         # Later after a resume without replay.
         self.learning_from = self.config.learning_starts_env_steps
         self.updates_before = 0  # updates made before `learning_from`
 
-    def run(self, on_log: OnLog | Observer | None, signals: StopSignals) -> TrainResult:
+    def run(self, callbacks: Iterable[Callback], signals: StopSignals) -> TrainResult:
         """Train to the end, or to the first reason to stop."""
-        self.stop.signals, self.observer = signals, as_observer(on_log)
+        self.stop.signals = signals
+        self.callbacks = CallbackList([*callbacks, *self.loggers])
         self.actions = self.begin()
         try:
-            stopped_by = self.stop.name or self.loop(self.stop)
+            stopped_by = self.asked_to_stop or self.loop()
         except EnvFailure:
             if not signals.came():
                 raise
             stopped_by = str(signals.name)  # env workers got it, too: their step never was
         return self.end(stopped_by)
 
-    def loop(self, stop: StopRequest) -> str:
+    def loop(self) -> str:
         """Step, learn, store, act; returns why it stopped."""
         config, envs, report = self.config, self.envs, self.report
         learner, replay, actor = self.learner, self.replay, self.actor
-        beta, stepped = self.schedules.beta, self.observer.stepped
-        normalize = self.normalize
+        beta, normalize = self.schedules.beta, self.normalize
         while self.env_steps < config.total_env_steps:
             envs.send(self.actions)  # the envs work ...
             learner.update_from(  # ... while the device learns from what came before
@@ -79,15 +82,15 @@ class Trainer(Parts):
             self.env_steps += config.num_envs
             self.set_schedules()
             self.actions = actor.act_from(replay)
-            stepped(self.env_steps, learner.updates)
+            self.tell_step()
 
-            if self.is_due(config.eval_period_env_steps) and self.is_good_enough():
+            if self.is_due(config.eval_every_env_steps) and self.is_good_enough():
                 return "stop_eval_return"
             if self.is_due(config.log_every_env_steps) and (reason := self.log()):
                 return reason
             if self.is_due(config.checkpoint_period_env_steps):
                 self.try_save(with_replay=config.checkpoint_replay == "every")
-            if reason := stop.name:
+            if reason := self.asked_to_stop:
                 return reason
         return "total_env_steps"
 
@@ -116,8 +119,10 @@ class Trainer(Parts):
     def set_schedules(self) -> None:
         """Bring what the clock determines up to date on the device."""
         self.actor.epsilon.fill_(self.schedules.epsilon(self.env_steps))
-        if self.config.learning_rate_final is not None:
-            self.learner.set_learning_rate(self.schedules.learning_rate(self.env_steps))
+        learning_rate = self.schedules.learning_rate(self.env_steps)
+        if learning_rate != self.learning_rate:
+            self.learner.set_learning_rate(learning_rate)
+            self.learning_rate = learning_rate
 
     # --- start and end -------------------------------------------------------------------------
 
@@ -137,7 +142,7 @@ class Trainer(Parts):
                 f"run_dir = {str(self.run_dir)!r} cannot be written to ({error.strerror}); make "
                 f"room, or name another."
             ) from None
-        self.observer.started(self.title, self.header())
+        self.callbacks.tell("on_start", self)
         if actions is None:
             # After a resume the envs must not play the episodes of the first start again.
             seed = restart_seed(c, self.env_steps) if self.resuming else c.seed
@@ -153,6 +158,14 @@ class Trainer(Parts):
             actions = self.actor.act_from(self.replay)
         self.report.clock.start()
         return actions
+
+    def tell_step(self) -> None:
+        """Tell who wants to hear it that a vector step is over, and which episodes with it."""
+        if self.callbacks.hear("on_step"):
+            self.callbacks.tell("on_step", self.env_steps, self.learner.updates)
+        if self.callbacks.hear("on_episode"):
+            for figures in self.report.episodes.read_new():
+                self.callbacks.tell("on_episode", Episode(*figures, self.env_steps))
 
     @property
     def title(self) -> str:
@@ -198,6 +211,7 @@ class Trainer(Parts):
                 f"not write {' and '.join(lost)} ({next(iter(lost.values()))}); make room, and "
                 f"resume from the last checkpoint with --resume auto."
             )
+        self.callbacks.tell("on_end", summary)
         return TrainResult(self.run_dir, summary, self.policy)
 
     # --- reports -------------------------------------------------------------------------------
@@ -214,9 +228,10 @@ class Trainer(Parts):
         if self.eval_envs is None or c.eval_episodes == 0:
             return
         seed = eval_seed(c) if final else periodic_eval_seed(c)
-        episodes_per_env = -(-c.eval_episodes // self.eval_envs.num_envs)
+        episodes = c.eval_episodes if final else c.eval_episodes_during_run
+        episodes_per_env = -(-episodes // self.eval_envs.num_envs)
         if final:
-            self.observer.evaluating(episodes_per_env * self.eval_envs.num_envs)
+            self.callbacks.tell("on_evaluation_start", episodes_per_env * self.eval_envs.num_envs)
         with self.report.clock.paused(), self.generators.put_back():
             self.generators.seed(seed)
             try:
@@ -236,7 +251,12 @@ class Trainer(Parts):
                 return
         if not self.interrupted:
             row = self.report.add_evaluation(result, self.env_steps, final=final)
-            self.observer.evaluated(row)
+            self.callbacks.tell("on_evaluation", row)
+
+    @property
+    def asked_to_stop(self) -> str | None:
+        """Why the run is to stop after this step, if it is."""
+        return self.stop.name or self.callbacks.stopped_by
 
     @property
     def interrupted(self) -> str | None:
@@ -250,8 +270,9 @@ class Trainer(Parts):
         """
         c = self.config
         row = self.report.write_row(self.env_steps, self.schedules.epsilon(self.env_steps))
-        if self.observer.logged(row):
-            return "on_log"
+        self.callbacks.tell("on_log", row)
+        if self.callbacks.stopped_by is not None:
+            return self.callbacks.stopped_by
         if c.stop_return is None or row["episodes"] < c.stop_window:
             return None
         return "stop_return" if row["return_mean"] >= c.stop_return else None
@@ -263,10 +284,18 @@ class Trainer(Parts):
         config = self.config.replace(run_dir=str(self.run_dir), resume="never")
         write_json(self.run_dir / "config.json", config.to_json())
 
-    def try_save(self, *, with_replay: bool) -> None:
+    def save(self) -> Path | None:
+        """See :class:`LiveRun`."""
+        return self.try_save(with_replay=False)
+
+    def try_save(self, *, with_replay: bool) -> Path | None:
         """Write a checkpoint if the disk allows; what was trained is worth going on with."""
         self.lock.keep()
+        path = None
         with self.disk.survived("checkpoint"):
-            save_run(self, with_replay=with_replay)
+            path = save_run(self, with_replay=with_replay)
             if not (self.run_dir / "config.json").exists():  # the directory had vanished
                 self.write_config()
+        if path is not None:
+            self.callbacks.tell("on_checkpoint", path)
+        return path

@@ -14,11 +14,11 @@ import pytest
 from helpers.scripted_env import Script, ScriptedStream, ScriptedVectorEnv
 from helpers.short_runs import read_rows, small
 
+from fastdqn import Callback
 from fastdqn.acting.evaluation import EvalResult
 from fastdqn.cli.train_arguments import train_config
 from fastdqn.config.config import Config
 from fastdqn.training.build import eval_patience, make_stream
-from fastdqn.training.observer import Observer
 from fastdqn.training.report import EVALUATION_COLUMNS
 from fastdqn.training.train import train
 
@@ -41,13 +41,13 @@ def scores(run_dir):
 def test_every_evaluation_is_a_row_and_the_summary_has_the_last(tmp_path):
     seen = []
 
-    class Seen(Observer):
-        def evaluated(self, row):
+    class Seen(Callback):
+        def on_evaluation(self, row):
             seen.append(dict(row))
 
     # The clocks of rows and of evaluations do not agree: three of ten would be in metrics.csv.
     config = small(tmp_path, eval_period_env_steps=200, log_period_env_steps=300)
-    result = train(config, on_log=Seen())
+    result = train(config, callbacks=Seen())
     rows = read_evaluations(result.run_dir)
     assert tuple(rows[0]) == EVALUATION_COLUMNS
     assert [int(row["env_steps"]) for row in rows] == [*range(200, 2_000, 200), 2_000]
@@ -215,17 +215,17 @@ def test_a_whole_game_of_atari_is_not_taken_for_endless():
 def test_the_header_and_the_first_steps_come_before_the_first_row(tmp_path):
     told = []
 
-    class Told(Observer):
-        def started(self, title, header):
-            told.append((title, header))
+    class Told(Callback):
+        def on_start(self, run):
+            told.append((run.title, run.header()))
 
-        def stepped(self, env_steps, updates):
+        def on_step(self, env_steps, updates):
             told.append(env_steps)
 
-        def logged(self, row):
+        def on_log(self, row):
             told.append("row")
 
-    train(small(tmp_path, log_period_env_steps=1_000, eval_episodes=0), on_log=Told())
+    train(small(tmp_path, log_period_env_steps=1_000, eval_episodes=0), callbacks=[Told()])
     title, header = told[0]
     assert title == "CartPole-v1, seed 1"
     rows = dict(line.split(maxsplit=1) for line in header.splitlines())

@@ -39,13 +39,12 @@ SUMMARY = {
 def trainer(monkeypatch, tmp_path):
     """A trainer that only notes what it is asked for; ``trainer.summary`` is what it returns."""
 
-    def train_until_stopped(config, *, on_log, signals, own_process, lower_replay):
+    def train_until_stopped(config, *, callbacks, signals, own_process, lower_replay):
         assert signals.name is None and own_process and lower_replay
         module.configs.append(config)
         for env_steps in (8, config.total_env_steps):
-            module.answers.append(
-                on_log.logged({"env_steps": env_steps, "env_steps_per_s": 1_000.0})
-            )
+            row = {"env_steps": env_steps, "env_steps_per_s": 1_000.0}
+            module.answers.append(callbacks[0].on_log(row))
         if module.error is not None:
             raise module.error
         return types.SimpleNamespace(

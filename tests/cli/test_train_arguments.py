@@ -22,7 +22,7 @@ OPTIONS = """
     frame-stack gamma head help hidden-sizes huber-delta image-layout impala-width init initial
     initial-torso-only iqn-cosines iqn-cvar iqn-policy-samples iqn-samples iqn-target-samples
     layer-norm learning-rate learning-rate-final learning-starts-env-steps lock-timeout-s
-    log-period-env-steps loss max-grad-norm max-grad-value max-wall-s mode munchausen
+    log-period-env-steps logger loss max-grad-norm max-grad-value max-wall-s mode munchausen
     munchausen-alpha munchausen-clip munchausen-policy munchausen-temperature n-step network
     no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic no-double
     no-dueling no-initial-torso-only no-layer-norm no-munchausen no-noisy no-normalize-observations

@@ -16,16 +16,19 @@ from fastdqn import (
     Actor,
     AtariProtocol,
     Batch,
+    Callback,
     CheckpointError,
     Config,
     ConfigError,
     EnvError,
     EnvFailure,
     EnvStream,
+    Episode,
     EpisodeStatistics,
     EvalResult,
     FastDQNError,
     Learner,
+    LiveRun,
     MemoryPlan,
     MemoryPlanError,
     Policy,
@@ -82,6 +85,20 @@ class AbsoluteError:
         return td.abs(), td, td.detach().abs()
 
 
+class StopsLate(Callback):
+    """A callback of one's own."""
+
+    def on_start(self, run: LiveRun) -> None:
+        """Another schedule than the configuration's."""
+        self.run = run
+        run.schedules.epsilon = lambda env_steps: 0.1 if env_steps < 200 else 0.0
+
+    def on_episode(self, episode: Episode) -> bool:
+        """Stop at what training never comes to."""
+        assert self.run.env_steps == episode.env_steps
+        return episode.episode_return > 1e6
+
+
 def run(directory: Path) -> TrainResult:
     """A run, and its policy."""
     config: Config = presets()["cartpole"].replace(
@@ -93,7 +110,9 @@ def run(directory: Path) -> TrainResult:
         rows.append(row["env_steps"])
         return False
 
-    result: TrainResult = train(config, on_log=on_log, objective=AbsoluteError())
+    result: TrainResult = train(
+        config, on_log=on_log, callbacks=[StopsLate()], objective=AbsoluteError()
+    )
     text: str = config_for("CartPole-v1", seed=3).to_json()
     assert rows and Config.from_json(text).seed == 3
     return result

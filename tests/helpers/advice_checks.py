@@ -147,6 +147,7 @@ PLAIN = re.compile(
     pass all parts
     pass an instance of it: {}\(\.\.\.\)
     pass one of a row of metrics\.csv
+    pass (it in callbacks|functions of a row as on_log)
     pass one that has \(layers count in an nn\.ModuleList, not in a Python list\)
     pass one that makes Q, \[B, A\]
     pass one that makes Q, {}

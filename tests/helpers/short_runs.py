@@ -23,6 +23,7 @@ def small(tmp_path, **changes):
         replay_capacity=1_000,
         eval_episodes=4,
         eval_num_envs=2,
+        eval_period_env_steps=0,
         target_period_updates=50,
         log_period_env_steps=400,
         run_dir=str(tmp_path / "run"),

@@ -50,4 +50,4 @@ def test_what_is_too_small_for_the_run_is_refused_with_the_first_sentence(tmp_pa
     monkeypatch.setattr(memory_plan, "available_memory", lambda device: 12_000)
     config = small(tmp_path, replay_capacity=100_000, batch_size=128)
     with pytest.raises(MemoryPlanError, match="replay_capacity = 100000 needs"):
-        train_until_stopped(config, on_log=None, signals=StopSignals(), lower_replay=True)
+        train_until_stopped(config, signals=StopSignals(), lower_replay=True)

@@ -153,7 +153,7 @@ class MeteredLoop:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._until = _Until(trainer)
+        self._until = trainer.stop = _Until(trainer)  # type: ignore[assignment]
         self._on_cuda = trainer.device.type == "cuda"
         fill_random(trainer.replay, trainer.envs.num_actions)
         trainer.actions = trainer.begin()
@@ -167,7 +167,7 @@ class MeteredLoop:
         """So many turns: step, learn, store, act."""
         self._until.env_steps = self._trainer.env_steps + turns * self._trainer.config.num_envs
         began = time.perf_counter()
-        self._trainer.loop(self._until)  # type: ignore[arg-type]
+        self._trainer.loop()
         if self._on_cuda:
             torch.cuda.synchronize(self._trainer.device)
             self.learn_s += sum(a.elapsed_time(b) / 1e3 for a, b in self._events)

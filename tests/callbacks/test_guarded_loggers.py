@@ -8,6 +8,9 @@ import warnings
 import pytest
 from helpers.short_runs import read_rows, scripted, tiny
 
+from fastdqn.callbacks.callback_list import as_callbacks
+from fastdqn.callbacks.guarded import Guarded
+from fastdqn.callbacks.logger import Logger
 from fastdqn.system.signals import StopSignals
 from fastdqn.training.report import COLUMNS
 from fastdqn.training.speed import TIME_COLUMNS, speeds
@@ -25,12 +28,18 @@ def no_picture(monkeypatch):
     monkeypatch.setattr("fastdqn.training.trainer.plot_returns", lambda *_, **__: None)
 
 
-class Kept:
+class Kept(Logger):
     """Keeps the rows; raises from the given one on."""
 
     def __init__(self, fails_at=math.inf, error=None):
         self.rows, self.closed = [], 0
         self.fails_at, self.error = fails_at, error
+
+    def start(self, run):
+        pass
+
+    def write_evaluation(self, row):
+        row.clear()
 
     def write(self, row):
         self.rows.append(dict(row))
@@ -42,11 +51,17 @@ class Kept:
         self.closed += 1
 
 
+def trainer_of(config, *loggers, **options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastdqn.training.parts.make_loggers", lambda names: [*map(Guarded, loggers)])
+        return Trainer(config, scripted(), **options)
+
+
 def run(config, *loggers, on_log=None, **options):
-    trainer = Trainer(config, scripted(), loggers=loggers, **options)
+    trainer = trainer_of(config, *loggers, **options)
     try:
         with StopSignals() as signals:
-            return trainer.run(on_log, signals)
+            return trainer.run(as_callbacks([], on_log), signals)
     finally:
         trainer.close()
 
@@ -150,7 +165,7 @@ def test_they_are_closed_if_the_run_fails_and_whatever_closing_raises(tmp_path):
         run(tiny(tmp_path), stubborn, after, on_log=fail)
     assert stubborn.closed == after.closed == 1
     unbegun = Kept()
-    Trainer(tiny(tmp_path / "other"), scripted(), loggers=[unbegun]).close()
+    trainer_of(tiny(tmp_path / "other"), unbegun).close()
     assert unbegun.closed == 1
 
 
