@@ -22,6 +22,8 @@ class MLflowLogger(Logger):
     """
 
     _client: Any = None
+    _id: str | None = None
+    _sending: Any = None  # the figures that are on their way
 
     def open(self, config: dict[str, Any]) -> None:
         """Begin, or go on; a client of its own leaves the process's active run alone."""
@@ -50,9 +52,9 @@ class MLflowLogger(Logger):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1_000)
-        self._client.log_batch(
-            self._id, metrics=[Metric(name, x, now, env_steps) for name, x in figures.items()]
-        )
+        metrics = [Metric(name, x, now, env_steps) for name, x in figures.items()]
+        self._wait()
+        self._sending = self._client.log_batch(self._id, metrics=metrics, synchronous=False)
 
     def film(self, path: Path, env_steps: int) -> None:
         """Keep a film among the artifacts."""
@@ -68,4 +70,11 @@ class MLflowLogger(Logger):
     def close(self) -> None:
         """Say how it ended."""
         if self._client is not None and self._id is not None:
+            self._wait()
             self._client.set_terminated(self._id, "FINISHED" if self.ended else "FAILED")
+
+    def _wait(self) -> None:
+        """Until the last figures are there; raises what sending them did."""
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.wait()

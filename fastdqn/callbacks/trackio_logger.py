@@ -46,5 +46,7 @@ class TrackioLogger(Logger):
 
     def close(self) -> None:
         """Write what is left."""
+        import trackio
+
         if self._run is not None:
-            self._run.finish()
+            trackio.finish()  # which also keeps it from being finished again at exit
