@@ -178,7 +178,7 @@ def test_a_run_can_be_looked_at_and_steered(tmp_path):
             run.schedules.learning_rate = lambda env_steps: 1e-3 if env_steps < 160 else 0.0
 
         def on_step(self, env_steps, updates):
-            if env_steps in (156, 160, 240):
+            if env_steps in (120, 160, 240):
                 seen.append(self.run.learner.flat.data.clone())
             if env_steps == 160:
                 self.path = self.run.save()
