@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
+CODE = re.compile(r"^```python\n(.*?)^```", flags=re.M | re.S)
+BLOCKS = CODE.findall(README)
 
 
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
@@ -22,7 +23,8 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
 def test_every_public_name_is_shown():
     import fastdqn
 
-    shown = " ".join(BLOCKS)
+    pages = [path.read_text(encoding="utf-8") for path in ROOT.glob("docs/**/*.md")]
+    shown = " ".join([*BLOCKS, *(block for page in pages for block in CODE.findall(page))])
     errors = {name for name in fastdqn.__all__ if name.endswith(("Error", "Failure"))}
     missing = {
         name
