@@ -29,6 +29,7 @@ from benchmarks.result_file import RESULTS
 def main(argv: list[str] | None = None) -> None:
     parser = jobs.parser("benchmarks.learning.atari", __doc__.splitlines()[0], list(ROWS))
     parser.add_argument("--runs", default="runs/atari", help="where the run directories are")
+    parser.add_argument("--picture", help="where to draw the rows of --only")
     parser.set_defaults(seeds=None)
     args = parser.parse_args(argv)
     if args.smoke:
@@ -39,6 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     seeds = {name: args.seeds or row.seeds for name, row in ROWS.items()}
     rows = jobs.measure("atari", args, one, configs, "value", seeds=seeds, done=is_done)
     path = Path(args.out) if args.out else RESULTS / "atari.json"
+    if args.picture:
+        print(draw([row for row in rows if row["task"] in args.only], Path(args.picture)))
+        return
     picture = draw(rows, path.with_suffix(".png"))  # first: a reader may close its pipe
     print(f"{table(rows)}\n\n{picture}")
 
