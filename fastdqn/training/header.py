@@ -59,7 +59,19 @@ def header(
         "epsilon": _epsilon(c, learner),
         "replay": f"{plan.capacity:,} rows, {format_bytes(plan.total)}, n-step {c.n_step}, "
         + (f"prioritized, alpha {c.priority_alpha:g}, {beta}" if c.prioritized else "uniform"),
+        "evaluation": _evaluation(c),
     }
+
+
+def _evaluation(c: Config) -> str:
+    """When policies are scored, and by how many episodes."""
+    if not c.eval_episodes:
+        return "none"
+    at_end = f"{c.eval_episodes:,} episodes at the end"
+    every = c.eval_every_env_steps
+    if every is None:
+        return at_end
+    return f"{c.eval_episodes_during_run} episodes every {every:,} env steps, {at_end}"
 
 
 def _algorithm(learner: Learner) -> str:

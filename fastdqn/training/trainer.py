@@ -175,6 +175,8 @@ class Trainer(Parts):
     def header(self) -> str:
         """What runs, in some lines."""
         rows = header(self.config, self.name, self.envs, self.learner, self.plan)
+        if self.eval_envs is None:
+            rows["evaluation"] = "none"
         if self.initial is not None:
             rows["initial"] = str(self.initial)
         if self.resuming:

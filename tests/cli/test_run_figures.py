@@ -231,11 +231,12 @@ def test_the_header_and_the_first_steps_come_before_the_first_row(tmp_path):
     rows = dict(line.split(maxsplit=1) for line in header.splitlines())
     assert list(rows) == [
         "envs", "observed", "network", "algorithm", "schedule", "updates", "target", "epsilon",
-        "replay", "files",
+        "replay", "evaluation", "files",
     ]  # fmt: skip
     assert "CartPole-v1, 4 side by side" in rows["envs"]
     for word in ("fp32", "eager", "cpu"):
         assert word in rows["network"]
+    assert rows["evaluation"] == "none"
     assert "1,000 rows" in rows["replay"] and rows["files"] == str(tmp_path / "run")
     assert told[1 : told.index("row")] == list(range(4, 1_001, 4)), "also while the replay fills"
 
@@ -250,13 +251,13 @@ def test_the_command_line_shows_the_header_and_progress_without_a_row(tmp_path):
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(13)]
+        lines = [process.stdout.readline() for _ in range(14)]
         process.terminate()
         process.communicate(timeout=60)
     assert lines[0] == "CartPole-v1, seed 1\n" and lines[1].startswith("envs ")
-    assert lines[10] == f"files       {tmp_path / 'run'}\n"
-    assert lines[11].strip().startswith("8/3,000,000 ("), "the first step"
-    speed = re.search(r"/3,000,000 \(.* [1-9][\d,]* steps/s", lines[12])
+    assert lines[11] == f"files       {tmp_path / 'run'}\n"
+    assert lines[12].strip().startswith("8/3,000,000 ("), "the first step"
+    speed = re.search(r"/3,000,000 \(.* [1-9][\d,]* steps/s", lines[13])
     assert speed, "and its speed, before a row"
 
 
