@@ -25,6 +25,7 @@ class Timing:
     p90: float
     windows: int
     repeats: int  # in each window
+    us: tuple[float, ...] = ()  # of each window
 
     def to_json(self) -> dict[str, float]:
         """For the record."""
@@ -42,8 +43,17 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def summarise(seconds: Sequence[float], repeats: int, units: int) -> Timing:
     """Seconds of each window as microseconds per unit."""
-    us = [1e6 * s / (repeats * units) for s in seconds]
-    return Timing(percentile(us, 50), percentile(us, 10), percentile(us, 90), len(us), repeats)
+    return _timing([1e6 * s / (repeats * units) for s in seconds], repeats)
+
+
+def together(rounds: Sequence[Timing]) -> Timing:
+    """The windows of several rounds as those of one."""
+    return _timing([us for timing in rounds for us in timing.us], rounds[-1].repeats)
+
+
+def _timing(us: Sequence[float], repeats: int) -> Timing:
+    p10, median, p90 = (percentile(us, percent) for percent in (10, 50, 90))
+    return Timing(median, p10, p90, len(us), repeats, tuple(us))
 
 
 def repeats_per_window(seconds_per_repeat: float, window_s: float) -> int:
@@ -65,7 +75,12 @@ def warm_up(workload: Workload, timer: Timer, seconds: float) -> float:
 
 
 def measure(
-    workloads: Mapping[str, Workload], timer: Timer, *, seconds: float, smoke: bool = False
+    workloads: Mapping[str, Workload],
+    timer: Timer,
+    *,
+    seconds: float,
+    windows: int = WINDOWS,
+    smoke: bool = False,
 ) -> dict[str, Timing]:
     """Time workloads against each other: A B A B.
 
@@ -74,6 +89,7 @@ def measure(
         timer: Seconds of so many repeats of one of them.
         seconds: For the windows of each; a workload of which one repeat takes longer than a
             window gets fewer windows, but at least five.
+        windows: Of each, at most.
         smoke: Two windows of one repeat each, and no warming up.
     """
     plan: dict[str, tuple[int, int]] = {}  # windows, repeats
@@ -82,16 +98,16 @@ def measure(
             plan[name] = (2, 1)
             continue
         each = warm_up(workload, timer, seconds * WARM_UP_FRACTION)
-        repeats = repeats_per_window(each, seconds / WINDOWS)
+        repeats = repeats_per_window(each, seconds / windows)
         fit = int(seconds / (each * repeats))
-        plan[name] = (max(MIN_WINDOWS, min(WINDOWS, fit)), repeats)
+        plan[name] = (max(MIN_WINDOWS, min(windows, fit)), repeats)
     for workload in workloads.values():
         workload.begin()
     taken: dict[str, list[float]] = {name: [] for name in workloads}
-    for turn in range(max(windows for windows, _ in plan.values())):
+    for turn in range(max(most for most, _ in plan.values())):
         for name, workload in workloads.items():
-            windows, repeats = plan[name]
-            if turn < windows:
+            most, repeats = plan[name]
+            if turn < most:
                 taken[name].append(timer(workload, repeats))
     return {
         name: summarise(taken[name], plan[name][1], workload.units)

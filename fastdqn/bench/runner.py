@@ -6,7 +6,9 @@ import gc
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Protocol
 
 import torch
 
@@ -14,14 +16,22 @@ from fastdqn.bench.case import Case
 from fastdqn.bench.catalogue import families
 from fastdqn.bench.context import Context
 from fastdqn.bench.floors import floor_seconds
-from fastdqn.bench.harness import Timer, Timing, measure
+from fastdqn.bench.harness import WINDOWS, Timer, Timing, measure, together
+from fastdqn.bench.load import CpuWatch
 from fastdqn.bench.memory import PeakMemory
 from fastdqn.bench.timer import DeviceTimer
 from fastdqn.bench.workload import CheckError, UnavailableError, Workload
 from fastdqn.errors import EnvError, FastDQNError
 
 Record = dict[str, Any]
-Tell = Callable[[int, int, str], None]  # cases done, cases in all, what comes next
+Tell = Callable[[int, int, str], None]  # cases done, cases in all rounds, what comes next
+
+
+class Heard(Protocol):
+    """Told of each family that ends."""
+
+    def __call__(self, fresh: list[Record], so_far: list[Record], number: int) -> None:
+        """The family's records, all records so far, and the round, from 0."""
 
 
 def run_cases(
@@ -30,36 +40,58 @@ def run_cases(
     *,
     seconds: float,
     tell: Tell,
-    keep: Callable[[list[Record]], None] = lambda _: None,
+    ended: Heard = lambda fresh, so_far, number: None,
+    rounds: int = 1,
 ) -> list[Record]:
     """One record per case, in the order given.
 
     Args:
         selected: From the catalogue.
         context: Device and sizes.
-        seconds: Of timing for each case.
+        seconds: Of timing for each case, over all rounds.
         tell: Hears of the progress.
-        keep: Gets the records so far, after each family.
+        ended: Hears of every family that has been timed.
+        rounds: How often all of it is made, checked and timed; what was skipped or failed once is
+            not tried again.
     """
     threads = torch.get_num_threads()
-    records: dict[str, Record] = {}
+    results: dict[str, _Result] = {}
     ceilings: dict[str, float] = {}
     timer = DeviceTimer(context.device)
+    done, total = 0, rounds * len(selected)
     try:
-        for family in families(selected):
-            tell(len(records), len(selected), family[0].family or family[0].name)
-            for record in _run_family(family, context, timer, seconds, ceilings):
-                records[record["name"]] = record
-                _note_ceiling(record, ceilings)
-            keep([records[case.name] for case in selected if case.name in records])
+        for number, family in product(range(rounds), families(selected)):
+            tell(done, total, family[0].family or family[0].name)
+            done += len(family)
+            again = [
+                case
+                for case in family
+                if case.name not in results or results[case.name].record["status"] == "ok"
+            ]
+            if not again:
+                continue
+            fresh = _run_family(
+                again, context, timer, seconds / rounds, WINDOWS // rounds, ceilings, results
+            )
+            so_far = [results[case.name].record for case in selected if case.name in results]
+            ended(fresh, so_far, number)
             context.forget_replays()
             gc.collect()
             if context.device.type == "cuda":
                 torch.cuda.empty_cache()
     finally:
         torch.set_num_threads(threads)
-    tell(len(selected), len(selected), "")
-    return [records[case.name] for case in selected]
+    tell(total, total, "")
+    return [results[case.name].record for case in selected]
+
+
+@dataclass
+class _Result:
+    """Of one case, over the rounds."""
+
+    record: Record
+    timings: list[Timing] = field(default_factory=list)
+    others: list[float | None] = field(default_factory=list)
 
 
 def _run_family(
@@ -67,9 +99,11 @@ def _run_family(
     context: Context,
     timer: Timer,
     seconds: float,
+    windows: int,
     ceilings: dict[str, float],
+    results: dict[str, _Result],
 ) -> list[Record]:
-    records = {case.name: _blank(case) for case in family}
+    """Make, check and time the cases of a family once more; their records."""
     ready: dict[str, Workload] = {}
     memory = PeakMemory(context.device)
 
@@ -78,25 +112,49 @@ def _run_family(
         with memory.of(name):
             return timer(workload, repeats)
 
+    made = {case.name: _blank(case) for case in family}
     try:
         for case in family:
-            _make_ready(case, context, records[case.name], ready)
-        if not ready:
-            return list(records.values())
+            _make_ready(case, context, made[case.name], ready)
+        watch = CpuWatch()
         try:
-            timings = measure(ready, timed, seconds=seconds, smoke=context.smoke)
+            timings = (
+                measure(ready, timed, seconds=seconds, windows=windows, smoke=context.smoke)
+                if ready
+                else {}
+            )
         except Exception as error:
+            timings = {}
             for name in ready:
-                records[name].update(status="failed", reason=_said(error))
-            return list(records.values())
-        for name, workload in ready.items():
-            records[name].update(describe(workload, timings[name], ceilings))
-            records[name]["peak_bytes"] = memory.peaks.get(name)
-        _add_ratios(records, {case.name: case.against for case in family})
+                made[name].update(status="failed", reason=_said(error))
+        others = watch.lap()
+        for name, timing in timings.items():
+            result = results.setdefault(name, _Result(made[name]))
+            result.timings.append(timing)
+            result.others.append(others)
+            first = result.record
+            made[name].update(describe(ready[name], together(result.timings), ceilings))
+            made[name].update(_of_rounds(result, memory.peaks.get(name)))
+            for kept in ("setup_s", "details"):  # before anything was compiled
+                made[name][kept] = first.get(kept, made[name][kept])
+            _note_ceiling(made[name], ceilings)
+        _add_ratios(made, {case.name: case.against for case in family})
     finally:
         for workload in ready.values():
             workload.close()
-    return list(records.values())
+    for name, record in made.items():
+        results.setdefault(name, _Result(record)).record = record
+    return list(made.values())
+
+
+def _of_rounds(result: _Result, peak_bytes: int | None) -> Record:
+    """What a record says of its rounds: medians, the CPUs that others took, the highest peak."""
+    peaks = [peak for peak in (result.record.get("peak_bytes"), peak_bytes) if peak]
+    return {
+        "rounds_us": [timing.median for timing in result.timings],
+        "other_cpus": result.others[:],
+        "peak_bytes": max(peaks, default=None),
+    }
 
 
 def _blank(case: Case) -> Record:

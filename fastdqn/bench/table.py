@@ -1,155 +1,96 @@
-"""The result as tables, one per group: rich on a terminal, aligned text anywhere else."""
+"""Rows of text, aligned before all of them are known: each is shown when its case ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fastdqn.bench.catalogue import GROUPS
+from fastdqn.bench.case import Case
+from fastdqn.bench.catalogue import families
+from fastdqn.bench.columns import COLUMNS, columns_of
 
 Record = Mapping[str, Any]
 _NAMES = 4  # of the cases that share one reason
 TITLES = {
     "ceil": "what the hardware gives",
     "env": "environments alone",
-    "act": "acting",
+    "act": "acting, per vector step",
     "per": "prioritized replay",
-    "gather": "rebuilding transitions",
-    "net": "networks alone",
-    "adam": "the optimizer alone",
-    "update": "whole updates",
-    "e2e": "the training loop",
+    "gather": "rebuilding transitions, per batch",
+    "net": "networks alone, per pass",
+    "adam": "the optimizer alone, per step",
+    "update": "whole updates, per update",
+    "e2e": "the training loop, per vector step",
     "peer": "baselines",
 }
 
 
-def duration(us: float) -> str:
-    """``1234.5`` as ``1.23 ms``."""
-    for limit, scale, unit in ((1e3, 1.0, "us"), (1e6, 1e3, "ms")):
-        if us < limit * 0.9995:
-            return f"{significant(us / scale)} {unit}"
-    return f"{significant(us / 1e6)} s"
+class Tables:
+    """Which table a case stands in, and how wide that is.
+
+    A peer stands among the cases that it was timed in turns with.
+
+    Args:
+        selected: All cases of the run.
+        width: Columns that do not fit are left out. None: there is room for all.
+    """
+
+    def __init__(self, selected: Sequence[Case], width: int | None = None) -> None:
+        self._group: dict[str, str] = {}
+        names: dict[str, int] = {}
+        for family in families(selected):
+            group = family[0].group
+            for case in family:
+                self._group[case.name] = group
+                names[group] = max(names.get(group, 0), len(case.name))
+        self._names = names
+        ceilings = any(case.group == "ceil" for case in selected)
+        self._columns = {
+            group: columns_of(
+                group, ceilings=ceilings, width=None if width is None else width - length
+            )
+            for group, length in names.items()
+        }
+        self.left_out = [
+            name
+            for group in names
+            for name in columns_of(group, ceilings=ceilings)
+            if name not in self._columns[group]
+        ]
+
+    def group_of(self, record: Record) -> str:
+        """Whose table it stands in."""
+        return self._group[record["name"]]
+
+    def shown(self, records: Sequence[Record]) -> list[str]:
+        """The columns that say something of these records."""
+        return [
+            name
+            for record in records
+            for name in self._columns[self.group_of(record)]
+            if COLUMNS[name].show(record)
+        ]
+
+    def head(self, group: str) -> list[str]:
+        """Title and header."""
+        cells = [f"{name:>{COLUMNS[name].width}}" for name in self._columns[group]]
+        header = "  ".join([f"{'case':<{self._names[group]}}", *cells])
+        return [f"{group}: {TITLES[group]}", header.rstrip()]
+
+    def row(self, record: Record) -> str:
+        """One line."""
+        group = self.group_of(record)
+        name = f"{record['name']:<{self._names[group]}}"
+        if record["status"] != "ok":
+            return f"{name}  {_WORDS[record['status']]}: {record['reason']}"
+        cells = [
+            f"{COLUMNS[column].show(record) or '':>{COLUMNS[column].width}}"
+            for column in self._columns[group]
+        ]
+        return "  ".join([name, *cells]).rstrip()
 
 
-def significant(value: float) -> str:
-    """Three digits, with separators for thousands."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def rate(value: float) -> str:
-    """``1234567`` as ``1.23 M``."""
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if value >= limit:
-            scale = 1e3 if unit == "k" else limit
-            return f"{significant(value / scale)} {unit}"
-    return significant(value)
-
-
-def _rate_of(name: str) -> Callable[[Record], str | None]:
-    def show(record: Record) -> str | None:
-        value = record["rates"].get(f"{name}_per_s")
-        return None if value is None else rate(value)
-
-    return show
-
-
-def _field(name: str, form: str) -> Callable[[Record], str | None]:
-    def show(record: Record) -> str | None:
-        value = record.get(name)
-        return None if value is None else format(value, form)
-
-    return show
-
-
-def _spread(record: Record) -> str:
-    return f"{duration(record['us']['p10'])} .. {duration(record['us']['p90'])}"
-
-
-def _median(record: Record) -> str:
-    return duration(record["us"]["median"])
-
-
-def title(records: Sequence[Record], group: str) -> str:
-    """What a group is, and what its times are for where that is one thing."""
-    units = {record["unit"] for record in records if record["status"] == "ok"}
-    return f"{group}: {TITLES[group]}" + (f", per {units.pop()}" if len(units) == 1 else "")
-
-
-def _detail(name: str, form: str = "") -> Callable[[Record], str | None]:
-    def show(record: Record) -> str | None:
-        value = record["details"].get(name)
-        return None if value is None else format(value, form)
-
-    return show
-
-
-def _against_peer(record: Record) -> str | None:
-    ratios = record.get("times_as_fast_as")
-    if not ratios:
-        return None
-    if len(ratios) > 1:  # without the spreads, which are in the JSON
-        return ", ".join(f"{r['median']:.2f} x {name.split('/')[1]}" for name, r in ratios.items())
-    ((name, r),) = ratios.items()
-    return f"{_with_spread(r)} x {name.split('/')[1]}"
-
-
-def _against_case(record: Record) -> str | None:
-    ratios = record.get("times_as_long_as")
-    if not ratios:
-        return None
-    ((name, r),) = ratios.items()
-    return f"{_with_spread(r)} x {name.rpartition('/')[2]}"
-
-
-def _with_spread(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['median']:.2f} ({ratio['low']:.2f} .. {ratio['high']:.2f})"
-
-
-def _memory(record: Record) -> str | None:
-    size = record.get("peak_bytes")
-    return None if size is None else f"{size / 1e9:.2f} GB"
-
-
-COLUMNS: dict[str, Callable[[Record], str | None]] = {
-    "median": _median,
-    "p10 .. p90": _spread,
-    "env steps/s": _rate_of("env_steps"),
-    "frames/s": _rate_of("frames"),
-    "updates/s": _rate_of("updates"),
-    "samples/s": _rate_of("samples"),
-    "FLOP/s": _rate_of("flop"),
-    "bytes/s": _rate_of("bytes"),
-    "replay ratio": _field("replay_ratio", "g"),
-    "% of floor": _field("floor_percent", ".1f"),
-    "env_s": _field("env_s", ".2f"),
-    "learn_s": _field("learn_s", ".2f"),
-    "wall_s": _field("wall_s", ".2f"),
-    "overlap": _field("overlap", ".2f"),
-    "precision": _detail("precision"),
-    "compile s": _detail("compile_s", ".1f"),
-    "peak memory": _memory,
-    "times as fast": _against_peer,
-    "times as long": _against_case,
-}
-_ONLY_IN = {
-    "peak memory": ("update", "e2e"),
-    "wall_s": ("e2e",),
-    "precision": ("act", "update", "e2e", "peer"),
-}
-
-
-def grid(records: Sequence[Record], group: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of one group's table; columns that no case fills are left out."""
-    done = [record for record in records if record["status"] == "ok"]
-    shown = [
-        name
-        for name, show in COLUMNS.items()
-        if group in _ONLY_IN.get(name, (group,)) and any(show(record) for record in done)
-    ]
-    rows = [[record["name"], *(COLUMNS[name](record) or "" for name in shown)] for record in done]
-    return ["case", *shown], rows
+_WORDS = {"skipped": "skipped", "failed": "FAILED"}
 
 
 def unmeasured(records: Sequence[Record], status: str) -> list[str]:
@@ -158,8 +99,7 @@ def unmeasured(records: Sequence[Record], status: str) -> list[str]:
     for record in records:
         if record["status"] == status:
             reasons.setdefault(record["reason"], []).append(record["name"])
-    word = {"skipped": "skipped", "failed": "FAILED"}[status]
-    return [f"{word}: {_some(names)}: {reason}" for reason, names in reasons.items()]
+    return [f"{_WORDS[status]}: {_some(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -167,46 +107,12 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES]) + more
 
 
-def show(
-    records: Sequence[Record], lines: Sequence[str], stream: TextIO, *, checks_only: bool = False
-) -> None:
-    """Print headline, tables (or how many checks held), and what was not measured."""
-    terminal = stream.isatty()
-    print("\n".join(lines), file=stream)
-    for group in GROUPS:
+def checked(records: Sequence[Record]) -> list[str]:
+    """How many cases of each group ran and were right: what a smoke run is for."""
+    groups = dict.fromkeys(record["group"] for record in records)
+    lines = []
+    for group in groups:
         own = [record for record in records if record["group"] == group]
-        header, rows = grid(own, group)
-        if rows and checks_only:
-            print(f"{group:<8}{len(rows)} of {len(own)} checked and run", file=stream)
-        elif rows:
-            (_rich if terminal else _plain)(title(own, group), header, rows, stream)
-    notes = unmeasured(records, "skipped") + unmeasured(records, "failed")
-    if notes:
-        print("\n" + "\n".join(notes), file=stream)
-
-
-def _plain(name: str, header: list[str], rows: list[list[str]], stream: TextIO) -> None:
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: list[str]) -> str:
-        first = f"{cells[0]:<{widths[0]}}"
-        rest = [f"{cell:>{width}}" for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return "  ".join([first, *rest]).rstrip()
-
-    print("\n".join(["", name, line(header), *map(line, rows)]), file=stream)
-
-
-def _rich(name: str, header: list[str], rows: list[list[str]], stream: TextIO) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=name, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    for index, column in enumerate(header):
-        table.add_column(
-            column, justify="right" if index else "left", no_wrap=index < 2,
-            style="cyan" if index == 0 else None,
-        )  # fmt: skip
-    for row in rows:
-        table.add_row(*row)
-    Console(file=stream).print(table)
+        ok = sum(record["status"] == "ok" for record in own)
+        lines.append(f"{group:<8}{ok} of {len(own)} checked and run")
+    return lines

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import sys
-import time
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from fastdqn.bench import compare
+from fastdqn.bench import compare, estimate, load
+from fastdqn.bench.case import Case
 from fastdqn.bench.catalogue import cases, one_of_each, select
+from fastdqn.bench.estimate import Effort
+from fastdqn.bench.figures import wall
+from fastdqn.bench.report import Report
+from fastdqn.bench.result import ResultFile
+from fastdqn.bench.screen import Screen
 from fastdqn.cli.arguments import parse
 from fastdqn.errors import ConfigError
-from fastdqn.system.signals import exit_on_signals
+from fastdqn.system.signals import Stopped, exit_on_signals
 
 _CHART_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -35,15 +37,18 @@ class BenchFlags:
     """Cases to run: names, globs such as 'update/*', or groups such as 'env'; repeatable, and
     several may be joined by commas."""
     seconds: float = 2.0
-    """Time spent on each case, beside making, checking and warming it up."""
+    """Time spent on each case over all rounds, beside making, checking and warming it up."""
+    rounds: int = 2
+    """How often everything is made anew and timed: what rounds differ by is the noise that a
+    comparison knows."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to run; auto takes CUDA where there is one."""
     json: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """Write everything measured, and the machine it was measured on, to this file."""
     compare: Annotated[str | None, tyro.conf.arg(metavar="OLD.json")] = None
-    """Say how each case did against an earlier result."""
+    """Say how each case did against an earlier result; without --cases its cases are measured."""
     chart: Annotated[str | None, tyro.conf.arg(metavar="FILE.png")] = None
-    """Draw the result as bars."""
+    """Draw the result: a dot and a range for each case, on logarithmic axes."""
     list: tyro.conf.FlagCreatePairsOff[bool] = False
     """Name the cases, and run nothing; a star marks the default set."""
     smoke: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -65,9 +70,17 @@ def run(args: list[str]) -> int:
         return 0
     _check(flags)
     old = None if flags.compare is None else compare.load(flags.compare)
+    if old is not None and not patterns:
+        patterns = [name for name in compare.names(old) if name in cases()]
+    likely = estimate.likely_device(flags.device)
+    _say_how_long(flags, patterns, likely)
+    if (busy := load.said_before()) is not None:
+        print(f"fastdqn bench: {busy}.", file=sys.stderr, flush=True)
     from fastdqn.system.devices import resolve_device
 
     device = resolve_device(flags.device)
+    if device.type != likely:
+        _say_how_long(flags, patterns, device.type)
     return _measure(flags, patterns, str(device), old, args)
 
 
@@ -87,6 +100,8 @@ def _check(flags: BenchFlags) -> None:
         raise ConfigError(
             f"seconds = {flags.seconds:g} is out of range; use a number from 0.01 to 3600."
         )
+    if not 1 <= flags.rounds <= 20:
+        raise ConfigError(f"rounds = {flags.rounds} is out of range; use a number from 1 to 20.")
     for name in ("json", "chart"):
         path = getattr(flags, name)
         if path is None:
@@ -102,66 +117,76 @@ def _check(flags: BenchFlags) -> None:
         )
 
 
+def _say_how_long(flags: BenchFlags, patterns: list[str], kind: str) -> None:
+    """On stderr, before torch is imported."""
+    chosen, effort = _chosen(flags, patterns, kind), _effort(flags)
+
+    def wait(cases: list[Case], effort: Effort) -> str:
+        return "about " + wall(estimate.bench_seconds(cases, kind, effort))
+
+    rounds = "" if effort.rounds == 1 else f" in {effort.rounds} rounds"
+    said = f"fastdqn bench: {len(chosen)} cases{rounds}, {wait(chosen, effort)}"
+    if kind == "cpu":
+        said += " on two idle CPU cores"
+    if not patterns and effort.seconds > 0.5:
+        said += f"; --seconds 0.5 takes {wait(chosen, replace(effort, seconds=0.5))}"
+        said += f", --cases per {wait(select(['per'], kind), effort)}"
+    print(f"{said}. Ctrl-C keeps what was measured.", file=sys.stderr, flush=True)
+
+
+def _effort(flags: BenchFlags) -> Effort:
+    return Effort(flags.seconds, 1 if flags.smoke else flags.rounds, flags.smoke)
+
+
+def _chosen(flags: BenchFlags, patterns: list[str], kind: str) -> list[Case]:
+    chosen = select(patterns, kind)
+    return one_of_each(chosen) if flags.smoke else chosen
+
+
 def _measure(
     flags: BenchFlags, patterns: list[str], device: str, old: dict[str, Any] | None, args: list[str]
 ) -> int:
     from fastdqn.bench.context import Context
     from fastdqn.bench.fingerprint import fingerprint, headline
-    from fastdqn.bench.progress import Progress
     from fastdqn.bench.runner import run_cases
-    from fastdqn.bench.table import show
     from fastdqn.system.info import device_name
 
-    chosen = select(patterns, device.partition(":")[0])
-    if flags.smoke:
-        chosen = one_of_each(chosen)
+    kind = device.partition(":")[0]
+    chosen, effort = _chosen(flags, patterns, kind), _effort(flags)
+    settings = {**asdict(effort), "device": device}
     machine = fingerprint(device, device_name(device))
-    began = time.perf_counter()
-    context = Context(device, smoke=flags.smoke)
-
-    def result_of(records: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "format_version": compare.FORMAT_VERSION,
-            "kind": compare.KIND,
-            "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "command": shlex.join(["fastdqn", "bench", *args]),
-            "settings": {"seconds": flags.seconds, "smoke": flags.smoke, "device": device},
-            "wall_s": time.perf_counter() - began,
-            "fingerprint": machine,
-            "cases": records,
-        }
-
-    def write(result: dict[str, Any]) -> None:
-        if flags.json is not None:
-            text = json.dumps(result, indent=1, allow_nan=False) + "\n"
-            Path(flags.json).write_text(text, encoding="utf-8")
-
-    def keep(records: list[dict[str, Any]]) -> None:
-        """So that what ends this process does not take the measurements with it."""
-        if flags.json is None or (Path(flags.json).exists() and not Path(flags.json).is_file()):
-            return  # whoever reads a pipe wants one result
-        with suppress(OSError):  # the table may still be had
-            write(result_of(records))
-
-    with exit_on_signals(), Progress(sys.stderr) as tell:  # which gives the terminal back
-        records = run_cases(chosen, context, seconds=flags.seconds, tell=tell, keep=keep)
-    result = result_of(records)
-    lines = [*headline(machine), *_about(flags, result)]
-    show(records, lines, sys.stdout, checks_only=flags.smoke)
-    write(result)
-    if flags.chart is not None:
-        from fastdqn.bench import chart
-
-        chart.save(records, lines, Path(flags.chart))
-    if old is not None:
-        print("\n" + "\n".join(compare.lines(old, result, str(flags.compare))))
+    report = Report(
+        Screen(sys.stdout, sys.stderr, estimate.costs(chosen, kind, effort)),
+        chosen,
+        ResultFile(flags.json, args, settings, machine, len(chosen)),
+    )
+    with exit_on_signals():
+        try:
+            with report.screen:
+                report.begin(headline(machine))
+                records = run_cases(
+                    chosen,
+                    Context(device, smoke=flags.smoke),
+                    seconds=effort.seconds,
+                    rounds=effort.rounds,
+                    tell=report.screen.tell,
+                    ended=report.ended,
+                )
+        except (Stopped, KeyboardInterrupt):
+            report.end()
+            _after(flags, report, old)
+            raise
+        report.end(complete=True)
+        _after(flags, report, old)
     return 1 if any(record["status"] == "failed" for record in records) else 0
 
 
-def _about(flags: BenchFlags, result: dict[str, Any]) -> list[str]:
-    count = sum(record["status"] == "ok" for record in result["cases"])
-    line = f"measured  {count} cases in {result['wall_s']:.0f} s, {result['date']}"
-    smoke = (
-        ["smoke run: every kind of case once at a tiny size, for its check"] if flags.smoke else []
-    )
-    return [line, *smoke]
+def _after(flags: BenchFlags, report: Report, old: dict[str, Any] | None) -> None:
+    """The comparison and the picture, of what was measured."""
+    result = report.file.result
+    if old is not None:
+        print("\n" + "\n".join(compare.lines(old, result, str(flags.compare))), flush=True)
+    if flags.chart is not None:
+        from fastdqn.bench import chart
+
+        chart.save(result, Path(flags.chart))

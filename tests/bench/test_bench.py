@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from fastdqn.bench import catalogue, chart, runner
+from fastdqn.bench import catalogue, chart, harness, runner
 from fastdqn.bench.cases import adam, e2e, update
 from fastdqn.bench.checks import expect_close, expect_distribution, expect_transitions
 from fastdqn.bench.context import Context
@@ -511,25 +512,97 @@ def test_smoke_of_everything():
 
 def test_a_table_and_a_comparison(tmp_path, capsys):
     path = tmp_path / "old.json"
-    arguments = ["bench", "--cases", "adam/*/mlp", "--seconds", "0.05"]
-    assert main([*arguments, "--json", str(path)]) == 0
+    arguments = ["--seconds", "0.05", "--json", str(path)]
+    assert main(["bench", "--cases", "adam/*/mlp", *arguments]) == 0
     said = capsys.readouterr().out
-    assert "adam: the optimizer alone, per step" in said and "updates/s" in said
-    row = next(line for line in said.splitlines() if line.startswith("adam/flat/mlp"))
-    assert row.count(" us ") + row.count(" ms ") >= 2
+    assert "adam: the optimizer alone" in said and "updates/s" in said
+    rows = [line for line in said.splitlines() if line.startswith("adam/flat/mlp ")]
+    assert len(rows) == 2, "one in each round"
+    assert said.index("round 1 of 2") < said.index(rows[0]) < said.index("round 2 of 2")
+    assert "\nupdates/s   gradient steps\n" in said
+    assert "\nmeasured 3 of 3 cases in " in said
     old = json.loads(path.read_text())
-    for case in (case for case in old["cases"] if case["status"] == "ok"):
-        case["us"] = {name: value * 1000 for name, value in case["us"].items()}
+    assert old["complete"] and old["settings"]["rounds"] == 2
+    for case in old["cases"]:
+        assert len(case["rounds_us"]) == len(case["other_cpus"]) == 2
+        case["us"] = {name: value * 1e9 for name, value in case["us"].items()}
+        case["rounds_us"] = [value * 1e9 for value in case["rounds_us"]]
     path.write_text(json.dumps(old))
+    # Without --cases those of the old result are measured.
+    assert main(["bench", "--seconds", "0.05", "--compare", str(path)]) == 0
+    said = capsys.readouterr().out
+    rows = [line for line in said.splitlines() if line.startswith("adam/flat/mlp ")]
+    assert "time now / time then" in said and "0 slower, 3 faster, 0 within noise" in said
+    assert "  faster" in rows[-1] and "warning" not in said
+
+
+def test_a_slower_case_is_called_slower_and_the_others_are_not(tmp_path, monkeypatch, capsys):
+    """From the command line to the verdict, on clocks of our own: rounds differ by 2 %."""
+    path = tmp_path / "old.json"
+    turns = {"adam/flat/mlp": 1.0}
+    call = 0
+
+    def timings(ready, timer, **_):
+        nonlocal call
+        call += 1
+        wobble = 1.01 if call % 2 else 0.99
+        return {
+            name: harness.summarise([1e-3 * wobble * turns.get(name, 1.0)] * 5, 1, 1)
+            for name in ready
+        }
+
+    monkeypatch.setattr(runner, "measure", timings)
+    arguments = ["bench", "--cases", "adam/*/mlp"]
+    assert main([*arguments, "--json", str(path)]) == 0
+    assert main([*arguments, "--compare", str(path)]) == 0
+    assert "0 slower, 0 faster, 3 within noise" in capsys.readouterr().out
+    turns["adam/flat/mlp"] = 1.2
     assert main([*arguments, "--compare", str(path)]) == 0
     said = capsys.readouterr().out
-    row = next(line for line in said.splitlines() if line.startswith("adam/flat/mlp   "))
-    assert "time new / old" in said
-    assert [line for line in said.splitlines() if line.endswith("  faster")]
-    assert "warning" not in said, row
+    assert "1 slower, 0 faster, 2 within noise" in said
+    row = [line for line in said.splitlines() if line.startswith("adam/flat/mlp ")][-1]
+    assert row.split()[1] == "1.200" and "SLOWER" in row
 
 
-def test_what_was_measured_is_on_disk_before_the_next_family(tmp_path, monkeypatch):
+def test_rounds_make_everything_anew(monkeypatch):
+    made = []
+    original = adam.make
+    monkeypatch.setattr(adam, "make", lambda *a, **k: made.append(k) or original(*a, **k))
+    context = Context("cpu", smoke=True)
+    chosen = catalogue.select(["adam/flat/mlp,gather/vector/B32/n1"], "cpu")
+    heard, told = [], []
+    (_, record) = runner.run_cases(
+        chosen, context, seconds=1.0, rounds=3, tell=lambda *a: told.append(a),
+        ended=lambda fresh, so_far, number: heard.append((number, fresh[0]["name"], len(so_far))),
+    )  # fmt: skip
+    assert len(made) == 3
+    assert record["windows"] == 3 * 2 and len(record["rounds_us"]) == 3
+    assert [number for number, _, _ in heard] == [0, 0, 1, 1, 2, 2]
+    assert [count for _, _, count in heard] == [1, 2, 2, 2, 2, 2]
+    assert told[-1][:2] == (6, 6) and told[3][:2] == (3, 6)
+
+
+def test_what_failed_once_is_not_tried_again_and_keeps_its_reason(monkeypatch):
+    tried = []
+    original = adam.make
+
+    def make(context, *, kind, net):
+        if kind == "foreach":
+            tried.append(kind)
+            raise RuntimeError("boom")
+        return original(context, kind=kind, net=net)
+
+    monkeypatch.setattr(adam, "make", make)
+    chosen = catalogue.select(["adam/*/mlp"], "cpu")
+    context = Context("cpu", smoke=True)
+    records = runner.run_cases(chosen, context, seconds=1.0, rounds=2, tell=lambda *args: None)
+    assert len(tried) == 1
+    by_name = {record["name"]: record for record in records}
+    assert by_name["adam/foreach/mlp"]["reason"] == "RuntimeError: boom"
+    assert len(by_name["adam/flat/mlp"]["rounds_us"]) == 2
+
+
+def test_what_was_measured_is_on_disk_before_the_next_family(tmp_path, monkeypatch, capsys):
     """A machine that is lent for some minutes may end the process at any time."""
     path = tmp_path / "bench.json"
     kept = []
@@ -545,7 +618,31 @@ def test_what_was_measured_is_on_disk_before_the_next_family(tmp_path, monkeypat
     cases = "ceil/copy,gather/vector/B32/n1,adam/flat/mlp"
     assert main(["bench", "--smoke", "--cases", cases, "--json", str(path)]) == 130
     assert kept == [0, 1, 2]
-    assert len(json.loads(path.read_text())["cases"]) == 2
+    result = json.loads(path.read_text())
+    assert (len(result["cases"]), result["cases_planned"], result["complete"]) == (2, 3, False)
+    assert "stopped: measured 2 of 3 cases in " in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_ctrl_c_leaves_the_rows_and_the_result_so_far(tmp_path, number):
+    path, picture = tmp_path / "r.json", tmp_path / "c.svg"
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "fastdqn", "bench", "--cases", "adam/*/mlp,update/mlp/B128/eager/K1",
+         "--seconds", "600", "--rounds", "1", "--json", str(path), "--chart", str(picture)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in bench.stderr:
+        if line.startswith("[1/"):  # nothing is measured yet
+            break
+    bench.send_signal(number)
+    out, err = bench.communicate(timeout=100)
+    assert bench.returncode == 128 + number, err
+    assert "stopped: measured 0 of 4 cases in " in out and "stopped by SIG" in err
+    assert json.loads(path.read_text())["complete"] is False and picture.exists()
 
 
 def test_a_pipe_gets_one_result():
@@ -566,7 +663,7 @@ def test_an_error_within_a_capture_is_named_and_not_what_the_capture_says():
     assert runner._said(caught.value) == "ValueError: the reason"
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/performance.md"])
+@pytest.mark.parametrize("file", ["README.md", "docs/performance.md", "docs/bench.md"])
 def test_cases_that_the_documents_name_exist(file):
     text = (Path(__file__).parents[2] / file).read_text(encoding="utf-8")
     named = re.findall(r"--cases '([^']+)'", text)
@@ -600,6 +697,7 @@ def test_the_list_names_every_case(capsys):
         (["--cases", "ceil/cpy"], "did you mean 'ceil/copy'?"),
         (["--seconds", "0"], "seconds = 0 is out of range"),
         (["--seconds", "soon"], "seconds = 'soon'"),
+        (["--rounds", "0"], "rounds = 0 is out of range; use a number from 1 to 20"),
         (["--json", "/nowhere/at/all.json"], "cannot be written"),
         (["--json", "/"], "is no file"),
         (["--chart", "bars.txt"], "must end in one of .png"),
@@ -630,19 +728,61 @@ def test_flags_are_checked_before_torch():
     assert done.returncode == 0, done.stderr
 
 
+def test_how_long_it_takes_is_said_before_torch():
+    script = """
+import os, sys
+class Watch:
+    def find_spec(name, *rest):
+        if name == "torch":
+            print("torch is wanted now", file=sys.stderr, flush=True)
+            os._exit(7)
+sys.meta_path.insert(0, Watch)
+from fastdqn.cli.main import main
+main(["bench"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    first, *rest = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"fastdqn bench: \d+ cases in 2 rounds, about \d+ minutes( on two idle CPU cores)?; "
+        r"--seconds 0.5 takes about .*, --cases per about .*\. Ctrl-C keeps what was measured\.",
+        first,
+    )
+    assert rest[-1] == "torch is wanted now"
+
+
+def _drawn(*records, smoke=False):
+    versions = {"fastdqn": "0.1", "torch": "2.13", "python": "3.12", "cuda": None}
+    return {
+        "date": "2026-01-02T03:04:05",
+        "settings": {"smoke": smoke},
+        "fingerprint": {
+            "device_name": "Abacus", "cpus_usable": 3, "versions": versions, "git_commit": None,
+        },
+        "cases": list(records),
+    }  # fmt: skip
+
+
 def test_the_chart_has_a_panel_per_group(tmp_path):
     us = {"median": 2.0, "p10": 1.0, "p90": 4.0}
+    env = {"group": "env", "status": "ok", "us": us, "rates": {"env_steps_per_s": 5e5}}
     records = [
-        {
-            "name": "env/a",
-            "group": "env",
-            "status": "ok",
-            "us": us,
-            "rates": {"env_steps_per_s": 5e5},
-        },
+        {**env, "name": "env/a", "times_as_fast_as": {"peer/p": {}}},
+        {**env, "name": "env/b"},
         {"name": "ceil/b", "group": "ceil", "status": "ok", "us": us, "rates": {}},
         {"name": "ceil/c", "group": "ceil", "status": "skipped", "reason": "no"},
+        {**env, "name": "peer/p", "group": "peer"},
     ]
-    chart.save(records, ["a machine"], tmp_path / "c.svg")
-    chart.save([], ["a machine"], tmp_path / "empty.png")
-    assert (tmp_path / "c.svg").stat().st_size > 1000 and (tmp_path / "empty.png").exists()
+    chart.save(_drawn(*records), tmp_path / "c.svg")
+    chart.save(_drawn(smoke=True), tmp_path / "empty.png")
+    picture = (tmp_path / "c.svg").read_text()
+    for text in ("env/a", "peer/p", "ceil/b", "500 k", "2.00 us", "Abacus, 3 CPUs, 2026-01-02"):
+        assert f"<!-- {text}" in picture or f" {text}" in picture, text
+    assert "ceil/c" not in picture and (tmp_path / "empty.png").exists()
+    order = [record["name"] for record in chart.beside_their_peers(records)]
+    assert order == ["env/a", "peer/p", "env/b", "ceil/b", "ceil/c"]
+    title = chart.heading(_drawn(smoke=True))
+    assert "no figure means anything" in title and title.endswith(
+        "\nfastdqn 0.1, torch 2.13, python 3.12"
+    )

@@ -1,15 +1,33 @@
 """The bench's own arithmetic: percentiles, turns, floors, names, ratios, tables."""
 
+import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastdqn.bench import case_list, catalogue, compare, table
+from fastdqn.bench import (
+    case_list,
+    catalogue,
+    columns,
+    compare,
+    estimate,
+    figures,
+    screen,
+    table,
+)
 from fastdqn.bench.fingerprint import differences
 from fastdqn.bench.floors import floor_seconds, impala_work, mlp_work, nature_work
-from fastdqn.bench.harness import measure, percentile, repeats_per_window, summarise, warm_up
+from fastdqn.bench.harness import (
+    measure,
+    percentile,
+    repeats_per_window,
+    summarise,
+    together,
+    warm_up,
+)
 from fastdqn.bench.runner import _add_ratios
 from fastdqn.bench.workload import Floor, Workload
 from fastdqn.errors import ConfigError
@@ -31,6 +49,13 @@ def test_a_window_becomes_microseconds_per_unit():
     assert timing.p10 == pytest.approx(52.5)  # 50 + 0.2 * 12.5
     assert timing.p90 == pytest.approx(72.5)
     assert (timing.windows, timing.repeats) == (3, 10)
+
+
+def test_windows_of_all_rounds_count_alike():
+    rounds = [summarise(seconds, 1, 1) for seconds in ([1e-6, 2e-6, 3e-6], [9e-6])]
+    both = together(rounds)
+    assert both == summarise([1e-6, 2e-6, 3e-6, 9e-6], 1, 1)
+    assert (both.median, both.windows) == (2.5, 4)
 
 
 def test_repeats_fill_a_window_and_are_at_least_one():
@@ -325,9 +350,9 @@ def test_options_of_the_algorithm_are_set_beside_double_q_learning():
     _add_ratios(records, {"a": "b/c", "b/c": "", "d": "b/c"})
     assert records["a"]["times_as_long_as"] == {"b/c": {"median": 2 / 3, "low": 0.2, "high": 2.0}}
     assert "times_as_long_as" not in {**records["b/c"], **records["d"]}
-    header, rows = table.grid(list(records.values()), "update")
-    column = header.index("times as long")
-    assert [row[column] for row in rows] == ["0.67 (0.20 .. 2.00) x c", ""]
+    beside = columns.COLUMNS["beside"].show
+    assert beside(records["a"]) == "time 0.67 (0.20 .. 2.00) x c"
+    assert beside(records["b/c"]) is None
     _add_ratios(records, {"a": "d", "b/c": "gone", "d": ""})
     assert "times_as_long_as" not in records["b/c"]
 
@@ -361,20 +386,6 @@ def _result(cases, **fingerprint):
         "fingerprint": {"cpu": "one", "versions": {"torch": "2.13"}, "gpus": [], **fingerprint},
         "cases": cases,
     }
-
-
-def test_ratios_and_what_is_beyond_the_noise():
-    before = [_case(name, 9, 10, 11) for name in "abcd"]
-    old = _result([*before, _case("e", 9, 10, 11, status="skipped")])
-    now = {"a": (4, 5, 6), "b": (10, 12, 14), "c": (18, 20, 22), "d": (7, 8, 10), "e": (1, 1, 1)}
-    new = _result([_case(name, *us) for name, us in now.items()])
-    a, b, c, d = compare.ratios(old, new)
-    assert (d["ratio"], d["verdict"]) == (0.8, "same")
-    assert (a["ratio"], a["verdict"]) == (0.5, "faster")
-    assert a["low"] == pytest.approx(4 / 11)
-    assert a["high"] == pytest.approx(6 / 9)
-    assert (b["ratio"], b["verdict"]) == (1.2, "same")
-    assert (c["ratio"], c["verdict"]) == (2.0, "slower")
 
 
 def test_a_comparison_warns_of_another_machine_and_of_lost_cases():
@@ -413,29 +424,86 @@ def test_a_file_that_is_no_result_is_refused(tmp_path, text, message):
 
 
 def test_numbers_for_people():
-    assert table.duration(0.1234) == "0.12 us"
-    assert table.duration(999.4) == "999 us"
-    assert table.duration(999.9) == "1.00 ms"
-    assert table.duration(1.5e6) == "1.50 s"
-    assert table.rate(9_876) == "9,876"
-    assert table.rate(98_760) == "98.8 k"
-    assert table.rate(1.25e6) == "1.25 M"
-    assert table.rate(4.3e12) == "4.30 T"
+    assert figures.duration(0.1234) == "0.12 us"
+    assert figures.duration(999.4) == "999 us"
+    assert figures.duration(999.9) == "1.00 ms"
+    assert figures.duration(1.5e6) == "1.50 s"
+    assert figures.span(1_500, 900, 12_000) == "0.90 .. 12.0"  # all in ms
+    assert figures.rate(9_876) == "9,876"
+    assert figures.rate(98_760) == "98.8 k"
+    assert figures.rate(1.25e6) == "1.25 M"
+    assert figures.rate(4.3e12) == "4.30 T"
+    assert [figures.wall(s) for s in (0.2, 40, 170, 9_000)] == [
+        "1 s", "40 s", "3 minutes", "2.5 hours"
+    ]  # fmt: skip
 
 
-def test_only_columns_that_are_filled_are_shown():
-    record = {
-        **_case("env/a", 1, 2, 3),
-        "group": "env",
-        "unit": "vector step",
-        "rates": {"env_steps_per_s": 8e6},
-        "details": {},
-    }
-    header, rows = table.grid([record, {"name": "env/b", "status": "skipped"}], "env")
-    assert header == ["case", "median", "p10 .. p90", "env steps/s"]
-    assert table.title([record], "env") == "env: environments alone, per vector step"
-    assert table.title([record, {**record, "unit": "x"}], "env") == "env: environments alone"
-    assert rows == [["env/a", "2.00 us", "1.00 us .. 3.00 us", "8.00 M"]]
+def _record(name, **more):
+    return {
+        **_case(name, 1, 2, 3), "group": name.partition("/")[0], "unit": "vector step",
+        "rates": {"env_steps_per_s": 8e6}, "details": {}, "other_cpus": [0.0], **more,
+    }  # fmt: skip
+
+
+def test_rows_are_aligned_before_the_next_is_known():
+    chosen = catalogue.select(["env/cartpole,env/native/cartpole/N1024,peer/gymnasium"], "cpu")
+    tables = table.Tables(chosen)
+    title, header = tables.head("env")
+    assert title == "env: environments alone"
+    ratio = {"median": 1.5, "low": 1.2, "high": 1.9}
+    rows = [
+        _record("env/cartpole/N16"),
+        _record("env/native/cartpole/N1024/compiled_step", other_cpus=[None, 99.0],
+                times_as_fast_as={"peer/gymnasium/cartpole/N1024": ratio}),
+        _record("peer/gymnasium/cartpole/N1024"),
+    ]  # fmt: skip
+    shown = [tables.row(record) for record in rows]
+    for column, cell in (("median", "2.00 us"), ("per", "vector step"), ("env steps/s", "8.00 M")):
+        end = header.index(column) + len(column)
+        assert {line[: end + 1].split()[-1] for line in shown} <= {cell.split()[-1], "us!"}
+        assert shown[0][:end].endswith(cell)
+    assert "2.00 us!" in shown[1] and "!" not in shown[0] + shown[2]
+    assert shown[1].endswith("speed 1.50 (1.20 .. 1.90) x gymnasium")
+    assert tables.group_of(rows[2]) == "env", "a peer stands among what it is timed with"
+    failed = {"name": "env/cartpole/N16", "status": "failed", "reason": "boom"}
+    assert tables.row(failed).split(None, 1)[1] == "FAILED: boom"
+
+
+def test_columns_that_do_not_fit_are_left_out_and_named():
+    chosen = catalogue.select(["update/nature/B32"], "cpu")
+    name = max(len(case.name) for case in chosen)
+    tables = table.Tables(chosen, width=80)
+    assert len(tables.head("update")[1]) <= 80
+    assert tables.head("update")[1].split()[:2] == ["case", "median"]
+    assert {"memory", "beside"} <= set(tables.left_out) and "updates/s" not in tables.left_out
+    assert "beside" not in table.Tables(chosen, width=120).left_out  # but memory is
+    assert table.Tables(chosen).left_out == []
+    assert "median" in table.Tables(chosen, width=name).head("update")[1]  # never nothing
+
+
+def test_the_legend_explains_what_was_shown():
+    record = _record("env/cartpole/N16")
+    tables = table.Tables(catalogue.select(["env/cartpole"], "cpu"))
+    assert tables.shown([record]) == ["median", "p10 .. p90", "per", "env steps/s"]
+    lines = columns.legend(tables.shown([record]), marked=False)
+    assert [line.split("  ")[0] for line in lines] == tables.shown([record])
+    assert columns.legend([], marked=True) == [
+        "!  other processes took more than a tenth of the CPUs: doubtful"
+    ]
+    assert all(column.meaning for column in columns.COLUMNS.values())
+
+
+def test_without_ceilings_there_is_no_column_of_floors():
+    for patterns, shown in (("ceil,adam", True), ("adam", False)):
+        header = table.Tables(catalogue.select([patterns], "cpu")).head("adam")[1]
+        assert ("% of floor" in header) == shown
+
+
+@pytest.mark.parametrize("group", catalogue.GROUPS)
+def test_every_group_has_a_title_and_columns(group):
+    assert table.TITLES[group] and set(columns.columns_of(group, ceilings=True)) <= set(
+        columns.COLUMNS
+    )
 
 
 def test_cases_of_one_reason_are_named_together():
@@ -447,3 +515,82 @@ def test_cases_of_one_reason_are_named_together():
 def test_records_are_plain_json():
     timing = summarise([1.0], 1, 1)
     assert json.loads(json.dumps(timing.to_json())) == {"median": 1e6, "p10": 1e6, "p90": 1e6}
+
+
+# --- how long it takes -------------------------------------------------------------------------
+
+
+def _seconds(patterns, device="cpu", **effort):
+    chosen = catalogue.select(patterns, device)
+    return estimate.bench_seconds(chosen, device, estimate.Effort(**{"seconds": 2.0, **effort}))
+
+
+def test_the_wait_is_the_sum_over_cases_and_rounds():
+    case = catalogue.select(["per/sample/sumtree/N1e5/B32"], "cpu")
+    effort = estimate.Effort(2.0, rounds=2)
+    # made and checked twice; windows of one second each, and 30 % of them to warm up
+    assert estimate.costs(case, "cpu", effort) == pytest.approx([0.2 + 1.3] * 2)
+    assert estimate.bench_seconds(case, "cpu", effort) == pytest.approx(estimate.IMPORT_S + 3.0)
+    assert _seconds(["update/mlp/B128/graph/K8"]) == estimate.IMPORT_S  # skipped without CUDA
+    assert _seconds(["update/mlp/B128/graph/K8"], "cuda") > 20
+    compiled = estimate.costs(
+        catalogue.select(["update/mlp/B128/compile/K8"], "cpu"), "cpu", effort
+    )
+    assert compiled[0] > 2 * compiled[1]  # the compiler's cache is warm
+    assert _seconds(["update/impala4/B256/eager"]) > 200  # a repeat takes half a minute
+
+
+@pytest.mark.parametrize("name", ["bench-cpu", "bench-cpu-avx2", "bench-menu"])
+def test_the_wait_is_about_what_it_was(name):
+    """On an idle machine of two cores, by the results that are kept."""
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / f"{name}.json"
+    result = json.loads(path.read_text())
+    known = catalogue.cases()
+    done = [known[case["name"]] for case in result["cases"] if case["status"] == "ok"]
+    effort = estimate.Effort(result["settings"]["seconds"])
+    expected = estimate.bench_seconds(done, "cpu", effort)
+    assert 0.7 < expected / result["wall_s"] < 1.4
+
+
+# --- what is seen ------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_rows_stand_above_what_is_being_timed(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setenv("TERM", "xterm")
+    out, err = Terminal(), Terminal()
+    seen = screen.Screen(out, err, [4.0, 36.0])
+    assert seen.width == 90
+    with seen:
+        seen.tell(0, 2, "per/sample")
+        seen.write("a row", "bold")
+        seen.tell(1, 2, "per/[update]")
+        seen.write("another row")
+    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert "[1/2] per/sample, about 40 s left" in said
+    assert "[2/2] per/[update], about 36 s left" in said
+    assert said.index("a row") < said.index("[2/2]") < said.index("another row")
+    assert err.getvalue() == ""
+
+
+def test_with_rows_in_a_file_the_terminal_shows_progress_alone():
+    out, err = io.StringIO(), Terminal()
+    seen = screen.Screen(out, err)
+    with seen:
+        seen.tell(0, 2, "per/sample")
+        seen.write("a row", "bold")
+    assert seen.width is None and out.getvalue() == "a row\n"
+    assert "per/sample" in err.getvalue() and "a row" not in err.getvalue()
+
+
+def test_time_left_follows_the_time_taken(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("fastdqn.bench.screen.time.perf_counter", lambda: now)
+    seen = screen.Screen(io.StringIO(), io.StringIO(), [10.0, 30.0])
+    now = 20.0  # twice as long as expected
+    assert seen._left(1, now) == 60.0
