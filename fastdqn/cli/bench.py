@@ -130,7 +130,7 @@ def _say_how_long(flags: BenchFlags, patterns: list[str], kind: str) -> None:
         said += " on two idle CPU cores"
     if not patterns and effort.seconds > 0.5:
         said += f"; --seconds 0.5 takes {wait(chosen, replace(effort, seconds=0.5))}"
-        said += f", --cases per {wait(select(['per'], kind), effort)}"
+        said += f", --cases act {wait(select(['act'], kind), effort)}"
     print(f"{said}. Ctrl-C keeps what was measured.", file=sys.stderr, flush=True)
 
 

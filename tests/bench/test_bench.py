@@ -746,7 +746,7 @@ main(["bench"])
     first, *rest = done.stderr.splitlines()
     assert re.fullmatch(
         r"fastdqn bench: \d+ cases in 2 rounds, about \d+ minutes( on two idle CPU cores)?; "
-        r"--seconds 0.5 takes about .*, --cases per about .*\. Ctrl-C keeps what was measured\.",
+        r"--seconds 0.5 takes about .*, --cases act about .*\. Ctrl-C keeps what was measured\.",
         first,
     )
     assert rest[-1] == "torch is wanted now"
