@@ -17,6 +17,8 @@ import tyro
 from fastdqn.cli.json_argument import DICTS_ARE_JSON
 from fastdqn.config.checks import check_type
 from fastdqn.errors import ConfigError
+from fastdqn.sharing.hub_client import PREFIX
+from fastdqn.sharing.hub_run import local_run
 
 # What other libraries call our options: only to point at ours.
 _ELSEWHERE = {
@@ -63,7 +65,17 @@ def parse(
         raise complaint(shown.getvalue(), kind, args, prog) from None
     if rest:
         raise ConfigError(unknown(rest[0], kind, prog))
-    return parsed
+    return _with_local_runs(parsed)
+
+
+def _with_local_runs(parsed: T) -> T:
+    """Runs of a hub as the directories that they are downloaded to: no command knows them else."""
+    run = getattr(parsed, "run", None)
+    runs = run if isinstance(run, tuple) else (run,)
+    if not any(isinstance(each, str) and each.startswith(PREFIX) for each in runs):
+        return parsed
+    local = tuple(str(local_run(each)) for each in runs)
+    return dataclasses.replace(parsed, run=local if isinstance(run, tuple) else local[0])  # type: ignore[type-var]
 
 
 def unknown(word: str, kind: type, prog: str) -> str:

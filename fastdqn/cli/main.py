@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastdqn._version import __version__
-from fastdqn.cli import compare, envs, info, plot, presets, saliency, train
+from fastdqn.cli import compare, envs, export, info, plot, presets, push, saliency, train
 from fastdqn.cli import eval as eval_command
 from fastdqn.cli.output import drop_stdout, plain_warnings
 from fastdqn.config import presets as recipes
@@ -138,4 +138,6 @@ COMMANDS: dict[str, Command] = {
     "plot": Command(plot.run, "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),
     "compare": Command(compare.run, "compare RUN RUN [RUN ...]", "show what differs"),
     "saliency": Command(saliency.run, "saliency RUN [--out FILE]", "draw where it looks"),
+    "export": Command(export.run, "export RUN [--out FILE]", "write the network as ONNX"),
+    "push": Command(push.run, "push RUN USER/NAME", "put a run on the Hugging Face Hub"),
 }

@@ -1,4 +1,4 @@
-"""The picture that a command draws: where it goes, and what the disk says to it."""
+"""The file that a command writes: where it goes, and what the disk says to it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ def picture_path(out: str) -> Path:
     path = Path(out)
     if path.suffix.lower() not in _FORMATS:
         raise ConfigError(f"out = {out!r} is no picture; end it in {', '.join(_FORMATS)}.")
+    check_place(path)
+    return path
+
+
+def check_place(path: Path) -> None:
+    """Refuse, by a ConfigError, where no file can be written."""
+    out = str(path)
     if path.is_dir() or not path.parent.is_dir():
         what = "is a directory" if path.is_dir() else f"needs the directory {str(path.parent)!r}"
         raise ConfigError(f"out = {out!r} {what}; name a file in a directory that exists.")
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"out = {out!r} cannot be written there; name another directory.")
-    return path
 
 
 @contextlib.contextmanager
 def disk_may_refuse(out: Path) -> Iterator[None]:
-    """One sentence for a disk that does not take the picture."""
+    """One sentence for a disk that does not take the file."""
     try:
         yield
     except OSError as error:

@@ -63,22 +63,35 @@ class FrameEncoder(nn.Module):
         self.get_buffer("owner").copy_(torch.tensor(owner))
         self.get_buffer("position").copy_(torch.tensor(position, dtype=torch.float32))
 
-    def forward(self, observation: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Floats in the shape of the observation, its vector one-hot; or (image, vector)."""
+    def forward(
+        self, observation: Tensor | tuple[Tensor, Tensor]
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Floats in the shape of the observation, its vector one-hot; or (image, vector).
+
+        Args:
+            observation: As stored; packed ones may come as what :meth:`unpack` makes of them.
+        """
         packed = self.format.packed_image
         if packed is None:
+            assert isinstance(observation, Tensor)
             if self.format.image:
                 return observation.float() * self.scale
             return self._vector(observation.flatten(observation.dim() - self.frame_dims))
-        pixels = math.prod(packed)
-        image, vector = observation[..., :pixels], observation[..., pixels:]
-        image = image.unflatten(-1, packed).float() * self.scale
-        if self.as_bytes:
-            vector = as_floats(vector)
+        image, vector = observation if isinstance(observation, tuple) else self.unpack(observation)
+        image = image.float() * self.scale
         vector = self._vector(vector, scaled=False)
         if self.flat:
             return torch.cat((image.flatten(1), vector.flatten(1)), dim=1)
         return image, vector
+
+    def unpack(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Packed frames [..., row] as images [..., C, H, W] and vectors float32 [..., n]."""
+        packed = self.format.packed_image
+        assert packed is not None
+        pixels = math.prod(packed)
+        vector = frames[..., pixels:]
+        image = frames[..., :pixels].unflatten(-1, packed)
+        return image, as_floats(vector) if self.as_bytes else vector
 
     def numbers(self, frames: Tensor) -> Tensor:
         """Of frames [N, *O], what is neither pixel nor category, float32 [N, n]."""

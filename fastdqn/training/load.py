@@ -28,6 +28,7 @@ from fastdqn.networks.q_network import QNetwork
 from fastdqn.networks.spec import NetworkSpec
 from fastdqn.networks.trial import try_network
 from fastdqn.networks.values import Values
+from fastdqn.sharing.hub_run import local_run
 from fastdqn.spaces import Spaces
 from fastdqn.system.devices import resolve_device
 from fastdqn.training.network_spec import network_spec
@@ -71,14 +72,16 @@ def load(
     warning that names the damaged file.
 
     Args:
-        path: Run directory or checkpoint directory.
+        path: Run directory or checkpoint directory; or ``hf:USER/NAME``, maybe with ``@REVISION``:
+            a run on the Hugging Face Hub, which is downloaded and checked as any file is.
         device: ``auto``, ``cpu`` or ``cuda``.
         network: Where the run trained a network of its own; its parameters are overwritten.
         checkpoint: Of a run directory: ``best``, the one whose evaluation had the highest mean
             return; ``latest``; or the env steps of one.
 
     Raises:
-        CheckpointError: Where there is no checkpoint or it is damaged or does not fit.
+        CheckpointError: Where there is no checkpoint, or it cannot be downloaded, is damaged or
+            does not fit.
         ConfigError: Where ``checkpoint`` is no such choice, or the network does not take the
             observations.
     """
@@ -87,7 +90,7 @@ def load(
     resolved = resolve_device(device)
     if network is not None:
         network = check_module(network)
-    saved = read_network(Path(path), checkpoint)
+    saved = read_network(local_run(path), checkpoint)
     with refusing(saved.path):
         return _policy(saved, resolved, network)
 

@@ -12,6 +12,7 @@ from fastdqn.checkpoints.names import find_checkpoint, split_suffix
 from fastdqn.config.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
 from fastdqn.runs.directory import resumes_from
+from fastdqn.sharing.hub_run import local_run
 from fastdqn.spaces import Spaces
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def find_initial(config: Config) -> bool:
         return False
     path, choice = split_suffix(config.initial, "initial")
     try:
-        find_checkpoint(path, choice)
+        find_checkpoint(local_run(path), choice)
     except CheckpointError as error:
         raise CheckpointError(f"initial = {config.initial!r}: {error}") from None
     return True
@@ -79,7 +80,8 @@ def load_initial(config: Config, network: nn.Module, spaces: Spaces, own_network
     from fastdqn.training.network_spec import network_spec
 
     assert config.initial is not None
-    saved = read_network(*split_suffix(config.initial, "initial"))
+    path, choice = split_suffix(config.initial, "initial")
+    saved = read_network(local_run(path), choice)
     there = saved.spaces
     if not spaces.looks_like(there):
         raise ConfigError(

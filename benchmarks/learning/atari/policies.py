@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from benchmarks.result_file import RESULTS
 from fastdqn import Config
-from fastdqn.checkpoints.state_tree import materialize
-from fastdqn.checkpoints.store import find_checkpoint, load_checkpoint, save_checkpoint
+from fastdqn.checkpoints.names import find_checkpoint
+from fastdqn.sharing import policy_checkpoint
+from fastdqn.sharing.portable import portable
 
 POLICIES = RESULTS / "policies"
 
@@ -25,16 +25,8 @@ def keep_policy(run: Path, into: Path) -> Path:
     Returns:
         ``into``.
     """
-    newest = find_checkpoint(run, None)
-    state = load_checkpoint(newest, parts=("run", "learner"))
-    config = Config.from_json((run / "config.json").read_text(encoding="utf-8"))
-    config = config.replace(run_dir=None, resume="never")  # nothing of this machine
-    state["run"]["config"] = json.loads(config.to_json())
-    part = {
-        "run": {name: state["run"][name] for name in ("config", "spec", "env_steps")},
-        "learner": {"network": materialize(state["learner"]["network"])},
-    }
+    config = portable(Config.load(run / "config.json"))
     shutil.rmtree(into, ignore_errors=True)
-    save_checkpoint(into / "checkpoints", state["run"]["env_steps"], part, keep=1)
+    policy_checkpoint.keep_policy(find_checkpoint(run, None), into / "checkpoints")
     (into / "config.json").write_text(config.to_json(), encoding="utf-8")
     return into
