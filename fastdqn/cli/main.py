@@ -139,5 +139,5 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(compare.run, "compare RUN RUN [RUN ...]", "show what differs"),
     "saliency": Command(saliency.run, "saliency RUN [--out FILE]", "draw where it looks"),
     "export": Command(export.run, "export RUN [--out FILE]", "write the network as ONNX"),
-    "push": Command(push.run, "push RUN USER/NAME", "put a run on the Hugging Face Hub"),
+    "push": Command(push.run, "push RUN USER/NAME", "a run to the Hugging Face Hub"),
 }

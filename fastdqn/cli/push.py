@@ -42,7 +42,7 @@ def run(args: list[str]) -> int:
         _PushFlags,
         args,
         prog="fastdqn push",
-        description="Put a run on the Hugging Face Hub: policy, figures, and a card. A token "
+        description="A run to the Hugging Face Hub: policy, figures, and a card. A token "
         "comes from HF_TOKEN or 'hf auth login'.",
     )
     repo, choice = check_repo(flags.name, "name"), parse_choice(flags.checkpoint)

@@ -43,7 +43,7 @@ def resolve_format(format: str | None, out: str | None) -> tuple[str, Path]:
         wanted = " or ".join(
             known.suffix for name, known in FORMATS.items() if format in (None, name)
         )
-        raise ConfigError(f"out = {out!r} does not end in {wanted}; name it so.")
+        raise ConfigError(f"out = {out!r} does not end in {wanted}; name a file that does.")
     chosen = format or of_suffix or "onnx"
     missing = [name for name in FORMATS[chosen].packages if find_spec(name) is None]
     if missing:

@@ -34,17 +34,17 @@ def check_repo(name: str, field: str) -> str:
     return name
 
 
-def parse_address(address: str) -> tuple[str, str | None]:
+def parse_address(run: str) -> tuple[str, str | None]:
     """The repository and the revision of ``hf:USER/NAME[@REVISION]``.
 
     Raises:
         ConfigError: Where it is no such address.
     """
-    repo, at, revision = address.removeprefix(PREFIX).partition("@")
+    repo, at, revision = run.removeprefix(PREFIX).partition("@")
     check_repo(repo, "run")
     if at and not (_REVISION.fullmatch(revision) and ".." not in revision):
         raise ConfigError(
-            f"run = {address!r} names no revision behind the '@'; use a branch, a tag or a commit, "
+            f"run = {run!r} names no revision behind the '@'; use a branch, a tag or a commit, "
             f"or leave it out."
         )
     return repo, revision or None
@@ -87,7 +87,7 @@ def hub_errors(repo: str, doing: str) -> Iterator[None]:
             f"of that account"
         )
     except errors.RevisionNotFoundError:
-        why = "has no such revision; use a branch, a tag or a commit that it has"
+        why = "has no such revision; use a branch, a tag or a commit of it"
     except errors.RepositoryNotFoundError:
         why = (
             "does not exist, or is private; correct its name, or set HF_TOKEN to a token that may "
@@ -125,8 +125,9 @@ def _bars_on_terminals(client: ModuleType) -> Iterator[None]:
 
 def _reason(error: BaseException, repo: str, doing: str, endpoint: str) -> str:
     """What to say of an answer, or of none."""
-    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
-    status = getattr(response, "status_code", None)
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # of one file of many
+        error = error.__cause__
+    status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return f"cannot be {doing}: the token is refused; run 'hf auth login', or set HF_TOKEN"
     if status == 403:
@@ -134,6 +135,6 @@ def _reason(error: BaseException, repo: str, doing: str, endpoint: str) -> str:
             f"cannot be {doing} with this token; set HF_TOKEN to one that may, of an account that "
             f"has {repo.partition('/')[0]!r}"
         )
-    said = getattr(error, "server_message", None) or str(error)
-    what = f"answered {status}" if status is not None else "cannot be reached"
-    return f"cannot be {doing}: {endpoint} {what} ({' '.join(said.split())[:200]}); try again later"
+    said = " ".join((getattr(error, "server_message", None) or str(error)).split())[:200]
+    answer = "" if status is None else f"{status}: "
+    return f"cannot be {doing} at {endpoint} ({answer}{said}); try again later"

@@ -133,12 +133,8 @@ def _usage(card: Card) -> str:
     address = f"hf:{card.repo}"
     own_network = not record.network.made_from_config
     call = f"fastdqn.load({address!r}{', network=network' if own_network else ''})"
-    lines = [
-        "## Use",
-        "```bash\npip install 'fastdqn[hub"
-        + (",atari" if card.config.env_id.startswith("ALE/") else "")
-        + "]'",
-    ]
+    extras = "hub,atari" if card.config.env_id.startswith("ALE/") else "hub"
+    lines = ["## Use", f"```bash\npip install 'fastdqn[{extras}]'"]
     if own_network or not record.envs.made_from_config:
         lines[-1] += "\n```"
         what = [part.what for part in (record.envs, record.network) if not part.made_from_config]

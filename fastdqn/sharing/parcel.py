@@ -57,9 +57,7 @@ def contents_of(
     try:
         refuse_locked(run, 0.0)
     except ConfigError:
-        raise ConfigError(
-            f"{run} is still being trained; wait for its end, or stop it, and push it then."
-        ) from None
+        raise ConfigError(f"{run} is still being trained; let that run end or stop it.") from None
     config = Config.load(run / "config.json")
     found = find_checkpoint(run, checkpoint)
     _, evaluations = read_figures(run)

@@ -211,6 +211,16 @@ PLAIN = re.compile(
     use one of \[N\] envs, or one env alone
     use one of bytes or floats with one dimension or more
     use that of one frame, {}
+    name a file that (does|ends in {})
+    use USER/NAME, of letters, digits, '-', '_' and '\.', such as alice/cartpole-dqn
+    use a branch, a tag or a commit( of it)?
+    ask for access at {}/{}
+    set HF_TOKEN( to (a token of that account|a token that may read it|one that may, of .*))?
+    correct its name
+    run 'hf auth login'
+    try again (later|with a connection)
+    make it private on the Hub
+    pip install 'fastdqn\[{}\]'
     """.strip().splitlines()
     ).replace("{}", r"\{\}")
 )

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_of_alice"
+OF_HTTPX = "ignore:Use 'content=:DeprecationWarning"  # of how huggingface_hub calls it
 READ_ONLY = "hf_may_only_read"
 
 
@@ -123,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         name = f"{body.get('organization') or 'alice'}/{body['name']}"
         exists = name in self.hub.repos
         if not exists:
-            self.hub.make(name, {".gitattributes": b""}, private=bool(body.get("private")))
+            self.hub.make(name, {".gitattributes": b""}, private=body.get("visibility") == "private")
         self.answer({"url": f"{self.hub.url}/{name}", "name": name}, 409 if exists else 200)
 
     def info(self, name: str, revision: str = "main", *, data: bytes, query: dict) -> None:
