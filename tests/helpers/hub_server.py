@@ -124,7 +124,9 @@ class Handler(BaseHTTPRequestHandler):
         name = f"{body.get('organization') or 'alice'}/{body['name']}"
         exists = name in self.hub.repos
         if not exists:
-            self.hub.make(name, {".gitattributes": b""}, private=body.get("visibility") == "private")
+            self.hub.make(
+                name, {".gitattributes": b""}, private=body.get("visibility") == "private"
+            )
         self.answer({"url": f"{self.hub.url}/{name}", "name": name}, 409 if exists else 200)
 
     def info(self, name: str, revision: str = "main", *, data: bytes, query: dict) -> None:
