@@ -21,7 +21,7 @@ class PlayFlags:
     """What these commands share."""
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """Run directory, or one of its checkpoints."""
+    """Run directory, one of its checkpoints, or a run of a hub (hf:USER/NAME)."""
     checkpoint: str | None = None
     """Of a run: best (the one whose evaluation had the highest mean return), latest, or the env
     steps of one. None: latest."""

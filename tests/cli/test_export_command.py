@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from helpers.command_line import refusal
-from helpers.short_runs import Own, envs, tiny
+from helpers.short_runs import NATURE, Own, envs, pictures, tiny
 
 import fastdqn
 from fastdqn.cli.main import main
@@ -64,6 +64,20 @@ def test_without_its_env_random_observations_do(tmp_path, capsys):
     assert printed.err == (
         "fastdqn: random observations are compared: the run's envs came from Python\n"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["q.onnx", "q.pt2"])
+def test_runs_in_bfloat16_and_of_normalised_observations(tmp_path, name, capsys):
+    pixels, vectors = tmp_path / "pixels", tmp_path / "vectors"
+    fastdqn.train(tiny(pixels, device="cpu", **NATURE), envs=pictures())
+    changes = {"normalize_observations": True, "head": "iqn", "noisy": True, "dueling": True}
+    fastdqn.train(tiny(vectors, device="cpu", torch_threads=1, **changes))
+    for run, given in ((pixels, "uint8 [B, 2, 36, 36]"), (vectors, "float32 [B, 4]")):
+        assert main(["export", str(run), "--out", str(tmp_path / name)]) == 0
+        out = capsys.readouterr().out
+        assert f"observation {given} -> q_values float32 [B, " in out
+        assert "1,000 of 1,000" in out
 
 
 def test_an_env_of_a_module_is_not_imported(run, tmp_path, capsys):

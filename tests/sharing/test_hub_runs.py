@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.hub_server import OF_HTTPX, READ_ONLY
 from helpers.short_runs import tiny
-from huggingface_hub import constants, scan_cache_dir
+from huggingface_hub import constants, scan_cache_dir, snapshot_download
 
 import fastdqn
 from fastdqn.errors import CheckpointError, ConfigError
@@ -192,6 +192,13 @@ def test_only_files_of_a_run_are_downloaded(run, hub, tmp_path):
     names = {path.name for path in (tmp_path / "cache").rglob("*")}
     assert not names & {"setup.py", "model.pkl", "x.py", "replay-00000.safetensors"}
     assert (directory / "config.json").is_file()
+
+
+def test_what_else_the_cache_has_of_a_commit_is_no_part_of_the_run(run, hub, tmp_path):
+    address = forged(run, hub, tmp_path, **{"setup.py": b"raise", "checkpoints/a.py": b"raise"})
+    snapshot_download("mallory/run")  # by its user, whole
+    names = {path.name for path in local_run(address).rglob("*")}
+    assert "config.json" in names and not names & {"setup.py", "a.py", "README.md"}
 
 
 def test_no_file_leads_out_of_the_cache(run, hub, tmp_path):
