@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -12,6 +12,7 @@ from fastdqn.cli.arguments import parse
 from fastdqn.cli.play_flags import PlayFlags, config_for
 from fastdqn.cli.scores import score
 from fastdqn.config.seeds import eval_seed
+from fastdqn.config.windows import check_window
 from fastdqn.errors import ConfigError
 
 
@@ -25,6 +26,8 @@ class _EvalFlags(PlayFlags):
     """Chance of a random action; None: the run's eval_epsilon."""
     num_envs: int | None = None
     """Envs that play side by side; None: the run's eval_num_envs."""
+    render: Literal["human"] | None = None
+    """human: watch it in the env's own window, in one env; Ctrl-C ends it."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print everything as JSON."""
 
@@ -34,6 +37,11 @@ def run(args: list[str]) -> int:
     flags = parse(_EvalFlags, args, prog="fastdqn eval", description="Evaluate a trained agent.")
     if flags.episodes < 1:
         raise ConfigError(f"episodes = {flags.episodes} is out of range; use 1 or more.")
+    if flags.render is not None and flags.num_envs not in (None, 1):
+        raise ConfigError(
+            f"num_envs = {flags.num_envs} does not fit in one window; leave it out, or leave "
+            f"--render out."
+        )
     changes: dict[str, Any] = {"eval_episodes": flags.episodes}
     if flags.epsilon is not None:
         changes["eval_epsilon"] = flags.epsilon
@@ -42,10 +50,19 @@ def run(args: list[str]) -> int:
     call = "fastdqn.evaluate({policy}, envs, episodes_per_env=10)"
     config = config_for(flags, "eval", call=call, **changes)
     num_envs, seed = min(config.eval_num_envs, flags.episodes), eval_seed(config, flags.seed)
+    if flags.render is not None:
+        check_window(config.env_id)
+        num_envs = 1
     from fastdqn.acting import evaluation
     from fastdqn.training import build, playing
 
-    with playing.playing(flags.run, config, num_envs=num_envs, checkpoint=flags.choice) as played:
+    with playing.playing(
+        flags.run,
+        config,
+        num_envs=num_envs,
+        checkpoint=flags.choice,
+        render_mode=flags.render,
+    ) as played:
         policy, envs, stop = played
         result = evaluation.evaluate(
             policy,

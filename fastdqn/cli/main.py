@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastdqn._version import __version__
-from fastdqn.cli import compare, envs, export, info, plot, presets, push, saliency, train
+from fastdqn.cli import compare, envs, export, info, plot, presets, push, record, saliency, train
 from fastdqn.cli import eval as eval_command
 from fastdqn.cli.output import drop_stdout, plain_warnings
 from fastdqn.config import presets as recipes
@@ -138,6 +138,7 @@ COMMANDS: dict[str, Command] = {
     "plot": Command(plot.run, "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),
     "compare": Command(compare.run, "compare RUN RUN [RUN ...]", "show what differs"),
     "saliency": Command(saliency.run, "saliency RUN [--out FILE]", "draw where it looks"),
+    "record": Command(record.run, "record RUN [--out FILE]", "film it at play"),
     "export": Command(export.run, "export RUN [--out FILE]", "write the network as ONNX"),
     "push": Command(push.run, "push RUN USER/NAME", "a run to the Hugging Face Hub"),
 }

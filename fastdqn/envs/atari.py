@@ -118,6 +118,7 @@ class AtariStream(GymnasiumStream):
         if self._squeeze:
             self.observation_space = Box(low[0], high[0], dtype=np.uint8)
         self._direct = envs is self._base  # a wrapper must see step()
+        self.frame_number: Any = None  # [N] emulator frames up to the newest rows
         self._frames_before: Any = None  # [N] frames before the running episodes
 
     def close(self) -> None:
@@ -129,9 +130,11 @@ class AtariStream(GymnasiumStream):
         vars(self._base).pop("ale", None)
 
     def _begin(self, info: Mapping[str, Any]) -> None:
+        self.frame_number = info["frame_number"]
         self._frames_before = info["frame_number"] - info["episode_frame_number"]
 
     def _restarted(self, info: Mapping[str, Any], ended: Any) -> Any:
+        self.frame_number = info["frame_number"]
         before, self._frames_before = (
             self._frames_before,
             info["frame_number"] - info["episode_frame_number"],

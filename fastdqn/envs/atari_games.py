@@ -33,7 +33,14 @@ class AtariGame(gymnasium.Env):
         mode: Of the game; None: its default.
         difficulty: Of the game; None: its default.
         ram: Observations are the RAM, uint8 [128], instead of grey frames.
+        render_mode: ``human``: in ALE's window; ``rgb_array_list``: render() returns every frame in
+            its colours since the last call.
     """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["human", "rgb_array_list"],
+        "render_fps": 60,
+    }
 
     def __init__(
         self,
@@ -42,6 +49,7 @@ class AtariGame(gymnasium.Env):
         mode: int | None = None,
         difficulty: int | None = None,
         ram: bool = False,
+        render_mode: str | None = None,
     ) -> None:
         from ale_py import ALEInterface, LoggerMode
         from ale_py.env import AtariEnv
@@ -53,7 +61,10 @@ class AtariGame(gymnasium.Env):
             frameskip=1,
             repeat_action_probability=protocol.repeat_action_probability,
             full_action_space=protocol.full_action_space,
+            render_mode="human" if render_mode == "human" else None,
         )
+        self.render_mode = render_mode
+        self._shown: list[np.ndarray] = []
         self._ale = self._env.ale
         for name, value, known, apply in (
             ("mode", mode, self._ale.getAvailableModes(), self._ale.setMode),
@@ -106,6 +117,7 @@ class AtariGame(gymnasium.Env):
         self._frames, self._lives = 0, self._ale.lives()
         self._ale.getScreenGrayscale(self._screens[0])
         self._screens[1][:] = 0
+        self._keep_frame()
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -115,6 +127,7 @@ class AtariGame(gymnasium.Env):
         for left in reversed(range(rules.frame_skip)):
             reward += ale.act(self._actions[action])
             self._frames += 1
+            self._keep_frame()
             over = ale.game_over(with_truncation=False)
             cut = self._frames >= rules.max_episode_frames
             if over or cut:
@@ -125,6 +138,15 @@ class AtariGame(gymnasium.Env):
         self._lives = lives
         lost = rules.life_loss and lives < before
         return self._observe(), reward, over, cut and not over, {"life_lost": lost and not over}
+
+    def render(self) -> Any:
+        """uint8 [210, 160, 3] of each frame since the last call."""
+        shown, self._shown = self._shown, []
+        return shown
+
+    def _keep_frame(self) -> None:
+        if self.render_mode == "rgb_array_list":
+            self._shown.append(self._ale.getScreenRGB())
 
     def _observe(self) -> np.ndarray:
         if self._ram:
@@ -167,6 +189,7 @@ def make_atari_games(
     asynchronous: bool = False,
     step_timeout_s: float | None = 60.0,
     observation: ObservationOptions | None = None,
+    render_mode: str | None = None,
     **kwargs: Any,
 ) -> AtariGamesStream:
     """The envs of ``ALE/<Game>-v5`` with RAM observations, another mode or another difficulty.
@@ -180,6 +203,7 @@ def make_atari_games(
         asynchronous: One process per env; else they step one after the other.
         step_timeout_s: How long processes may take for one step.
         observation: What observations mean.
+        render_mode: Of :class:`AtariGame`.
         **kwargs: ``obs_type`` (``ram``), ``mode``, ``difficulty``.
 
     Raises:
@@ -207,7 +231,7 @@ def make_atari_games(
                 f"opencv-python-headless, or use obs_type = 'ram'."
             ) from None
     game = registry[env_id].kwargs["game"]
-    make = functools.partial(AtariGame, game, protocol, ram=ram, **kwargs)
+    make = functools.partial(AtariGame, game, protocol, ram=ram, render_mode=render_mode, **kwargs)
     envs: VectorEnv
     if asynchronous:
         methods = multiprocessing.get_all_start_methods()

@@ -43,27 +43,30 @@ _PATIENCE = 30_000
 
 
 def make_stream(
-    config: Config, *, num_envs: int | None = None, evaluation: bool = False
+    config: Config,
+    *,
+    num_envs: int | None = None,
+    evaluation: bool = False,
+    vectorization: str | None = None,
+    **env_kwargs: Any,
 ) -> EnvStream:
     """The envs of a run, or those that evaluate it.
+
+    Args:
+        config: Of the run.
+        num_envs: Envs; None: as many as the config says.
+        evaluation: Those that evaluate it.
+        vectorization: In the place of ``config.env_vectorization``.
+        **env_kwargs: Added to those of the config.
 
     Raises:
         EnvError: Where they cannot be made or are not supported.
     """
-    kwargs: dict[str, Any] = dict(config.env_kwargs)
+    kwargs: dict[str, Any] = {**config.env_kwargs, **env_kwargs}
     if is_native(config.env_id):
         kwargs.setdefault("device", str(resolve_device(config.device)))
     if config.env_id.startswith("ALE/"):
-        protocol = getattr(AtariProtocol, config.atari_protocol)
-        sticky = config.atari_sticky_actions
-        kwargs["atari"] = protocol(
-            **({} if sticky is None else {"repeat_action_probability": sticky}),
-            noop_max=config.atari_noop_max,
-            frame_skip=config.atari_frame_skip,
-            frame_size=config.atari_frame_size,
-            max_episode_frames=config.atari_max_episode_frames,
-            full_action_space=config.atari_full_action_space,
-        )
+        kwargs["atari"] = atari_protocol(config)
         kwargs["num_threads"] = config.env_threads
     if evaluation:
         default_num = min(config.eval_num_envs, max(1, config.eval_episodes))
@@ -74,11 +77,26 @@ def make_stream(
         num_envs or default_num,
         seed=eval_seed(config) if evaluation else config.seed,
         frame_stack=config.frame_stack,
-        vectorization=config.env_vectorization,
+        vectorization=vectorization or config.env_vectorization,
         step_timeout_s=config.step_timeout_s,
         **observation_arguments(config),
         **kwargs,
     )
+
+
+def atari_protocol(config: Config) -> AtariProtocol:
+    """The rules that the config's fields ``atari_*`` come to."""
+    protocol = getattr(AtariProtocol, config.atari_protocol)
+    sticky = config.atari_sticky_actions
+    rules: AtariProtocol = protocol(
+        **({} if sticky is None else {"repeat_action_probability": sticky}),
+        noop_max=config.atari_noop_max,
+        frame_skip=config.atari_frame_skip,
+        frame_size=config.atari_frame_size,
+        max_episode_frames=config.atari_max_episode_frames,
+        full_action_space=config.atari_full_action_space,
+    )
+    return rules
 
 
 def as_stream(envs: VectorEnv | EnvStream, config: Config) -> EnvStream:

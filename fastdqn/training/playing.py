@@ -11,18 +11,24 @@ from fastdqn.acting.policy import Policy
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed
 from fastdqn.envs import EnvStream
+from fastdqn.envs.rendered import RenderMode
 from fastdqn.envs.watched import watched
 from fastdqn.errors import EnvFailure
 from fastdqn.system.default_generators import DefaultGenerators
 from fastdqn.system.process_state import torch_as_before
 from fastdqn.system.signals import StopSignals
 from fastdqn.system.watchdog import Watchdog
-from fastdqn.training import build, load
+from fastdqn.training import build, filming, load
 
 
 @contextlib.contextmanager
 def playing(
-    run: str, config: Config, *, num_envs: int, checkpoint: int | str | None = None
+    run: str,
+    config: Config,
+    *,
+    num_envs: int = 1,
+    checkpoint: int | str | None = None,
+    render_mode: RenderMode | None = None,
 ) -> Iterator[tuple[Policy, EnvStream, Callable[[], bool]]]:
     """The policy of a run, evaluation envs, and the ``stop`` to ask before every step.
 
@@ -34,6 +40,7 @@ def playing(
         config: That of the run, changed as the caller likes.
         num_envs: Envs to play in; they are closed at the end.
         checkpoint: Which of the run's; see :func:`fastdqn.load`.
+        render_mode: The envs are one, a :class:`fastdqn.envs.rendered.RenderedEnv`.
 
     Raises:
         Stopped: Out of ``stop`` and at the end, where a signal has come.
@@ -53,7 +60,10 @@ def playing(
             ):
                 build.set_up_torch(config, policy.network, policy.device)
                 torch.set_flush_denormal(True)  # as the run did
-                envs = build.make_stream(config, num_envs=num_envs, evaluation=True)
+                if render_mode is not None:
+                    envs: EnvStream = filming.make_rendered(config, render_mode)
+                else:
+                    envs = build.make_stream(config, num_envs=num_envs, evaluation=True)
                 envs = watched(envs, dog, config.env_id)
                 try:
                     DefaultGenerators(policy.device).seed(eval_seed(config))

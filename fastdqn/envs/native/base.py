@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -51,7 +52,8 @@ class NativeVectorEnv(VectorEnv):
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
-        "render_modes": [],
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
 
@@ -116,6 +118,10 @@ class NativeVectorEnv(VectorEnv):
             uniform: [R, N] in [0, 1).
         """
         raise NotImplementedError
+
+    def picture(self, state: State) -> Tensor:
+        """What there is to see for a human, uint8 [N, H, W] or [N, 3, H, W]."""
+        return self.observe(state, torch.zeros((self._uniforms, self.num_envs), device=self.device))
 
     def info(self, state: State) -> dict[str, Any]:
         """What reset() and step() tell beside the row."""
@@ -184,6 +190,15 @@ class NativeVectorEnv(VectorEnv):
         actions = actions.contiguous()  # what a compiled step expects; nothing to do as a rule
         self._state, row = self._transition(self._state, actions, self._draw())
         return *row, self.info(self._state)
+
+    def render(self) -> tuple[np.ndarray, ...]:
+        """The newest state of each env as a picture, uint8 [H, W, 3]."""
+        if self._state is None:
+            raise EnvError("render() before reset(); call reset() first.")
+        pictures = self.picture(self._state).cpu()
+        if pictures.dim() == 3:
+            pictures = pictures.unsqueeze(1).expand(-1, 3, -1, -1)
+        return tuple(pictures.permute(0, 2, 3, 1).numpy())
 
     def _draw(self) -> Tensor:
         shape = (self._uniforms, self.num_envs)

@@ -94,6 +94,11 @@ class CartPole(NativeVectorEnv):
         EnvError: For options that are out of range or contradict each other.
     """
 
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        **NativeVectorEnv.metadata,
+        "render_fps": round(1 / TIME_STEP_S),
+    }
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -193,6 +198,11 @@ class CartPole(NativeVectorEnv):
         if self._fall_reward is not None:
             reward = reward.masked_fill(fallen, self._fall_reward)
         return following, reward, fallen
+
+    def picture(self, state: State) -> Tensor:
+        """The screen around the cart in its colours, whatever is observed."""
+        physics = state["physics"]
+        return CartPoleScreen(device=self.device)(physics[0], physics[2])
 
     def observe(self, state: State, uniform: Tensor) -> Tensor:
         """Numbers [N, 4] or [N, 5], or the screen."""

@@ -1,0 +1,104 @@
+"""A run's env, made so that it draws itself, and films of a policy in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from fastdqn.acting.policy import Policy
+from fastdqn.config.config import Config
+from fastdqn.config.env_ids import is_native
+from fastdqn.config.seeds import periodic_eval_seed
+from fastdqn.config.windows import check_window
+from fastdqn.envs.atari import AtariStream
+from fastdqn.envs.atari_screen import RenderedAtari
+from fastdqn.envs.rendered import (
+    RenderedEnv,
+    RenderedStream,
+    RenderMode,
+    check_renders,
+    spec_of,
+)
+from fastdqn.plotting.labels import action_names
+from fastdqn.recording.film import FilmSummary, film
+from fastdqn.system.default_generators import DefaultGenerators
+from fastdqn.training.build import atari_protocol, make_stream
+
+
+def make_rendered(config: Config, mode: RenderMode = "rgb_array") -> RenderedEnv:
+    """One evaluation env of a run, with the observations of training, that draws itself.
+
+    Args:
+        config: Of the run.
+        mode: ``rgb_array``: pictures come from its render(); ``human``: into its own window.
+
+    Raises:
+        EnvError: Where it cannot be made, or draws no pictures, or has no window.
+    """
+    if mode == "human":
+        check_window(config.env_id)
+    atari = config.env_id.startswith("ALE/")
+    if is_native(config.env_id) or (atari and not config.env_kwargs):
+        stream = make_stream(config, num_envs=1, evaluation=True)
+        if isinstance(stream, AtariStream):
+            rules, seed = atari_protocol(config), config.seed
+            rendered: Any = RenderedAtari(stream, config.env_id, rules, seed=seed, mode=mode)
+        else:
+            rendered = RenderedStream(stream, config.env_id, shows_observation=True)
+        return cast(RenderedEnv, rendered)
+    changes: dict[str, Any] = {"render_mode": mode}
+    if atari:  # games one by one
+        changes["render_mode"] = mode if mode == "human" else "rgb_array_list"
+    else:
+        check_renders(config.env_id, mode)
+        if "vector_kwargs" in config.env_kwargs:  # of workers that are not here
+            changes["vector_kwargs"] = {}
+    spec = spec_of(config.env_id)
+    single = spec is None or spec.entry_point is not None
+    vectorization = "sync" if single else "auto"
+    stream = make_stream(
+        config, num_envs=1, evaluation=True, vectorization=vectorization, **changes
+    )
+    made = RenderedStream(stream, config.env_id, shows_observation=atari, flickers=atari)
+    return cast(RenderedEnv, made)
+
+
+def film_policy(
+    config: Config,
+    policy: Policy,
+    out: Path,
+    *,
+    seed: int | None = None,
+    **how: Any,
+) -> FilmSummary:
+    """Film a policy in an env of its own, and leave no trace in the run that goes on meanwhile.
+
+    Args:
+        config: Of the run.
+        policy: Not one that anybody else acts with: its stacks start anew.
+        out: The film, ``.mp4`` or ``.gif``.
+        seed: Of the env and of random actions; None: that of the run's periodic evaluations.
+        **how: Of :func:`fastdqn.recording.film.film`.
+
+    Raises:
+        ConfigError: As ``film``.
+        EnvError: Where the env cannot be made, or draws no pictures.
+        OSError: Where the film cannot be written.
+    """
+    seed = periodic_eval_seed(config) if seed is None else seed
+    generators = DefaultGenerators(policy.device)
+    with generators.put_back():
+        generators.seed(seed)
+        envs = make_rendered(config)
+        try:
+            how.setdefault("actions", action_labels(config, envs))
+            return film(policy, envs, out, seed=seed, **how)
+        finally:
+            envs.close()
+
+
+def action_labels(config: Config, envs: RenderedEnv) -> list[str]:
+    """A name for each action of a run's env."""
+    return action_names(
+        config.env_id, envs.num_actions, full_action_space=config.atari_full_action_space
+    )
