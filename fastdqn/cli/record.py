@@ -92,6 +92,6 @@ def run(args: list[str]) -> int:
         cut = ", cut there" if summary.unfinished else ""
         plural = "s" if len(summary.returns) > 1 else ""
         seconds = summary.frames / summary.fps
-        print(f"{config.env_id}, return{plural} {scores} in {sum(summary.lengths):,} steps{cut}")
-        print(f"{out} ({summary.frames:,} frames, {seconds:.1f} s)", flush=True)
+        what = f"{config.env_id}: return{plural} {scores} in {sum(summary.lengths):,} steps{cut}"
+        print(f"{what}\n{out} ({summary.frames:,} frames, {seconds:.1f} s)", flush=True)
     return 0

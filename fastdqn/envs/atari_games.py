@@ -33,14 +33,9 @@ class AtariGame(gymnasium.Env):
         mode: Of the game; None: its default.
         difficulty: Of the game; None: its default.
         ram: Observations are the RAM, uint8 [128], instead of grey frames.
-        render_mode: ``human``: in ALE's window; ``rgb_array_list``: render() returns every frame in
-            its colours since the last call.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012
-        "render_modes": ["human", "rgb_array_list"],
-        "render_fps": 60,
-    }
+    metadata: dict[str, Any] = {"render_modes": [], "render_fps": 60}  # noqa: RUF012
 
     def __init__(
         self,
@@ -49,7 +44,6 @@ class AtariGame(gymnasium.Env):
         mode: int | None = None,
         difficulty: int | None = None,
         ram: bool = False,
-        render_mode: str | None = None,
     ) -> None:
         from ale_py import ALEInterface, LoggerMode
         from ale_py.env import AtariEnv
@@ -61,10 +55,8 @@ class AtariGame(gymnasium.Env):
             frameskip=1,
             repeat_action_probability=protocol.repeat_action_probability,
             full_action_space=protocol.full_action_space,
-            render_mode="human" if render_mode == "human" else None,
         )
-        self.render_mode = render_mode
-        self._shown: list[np.ndarray] = []
+        self._shown: list[np.ndarray] | None = None
         self._ale = self._env.ale
         for name, value, known, apply in (
             ("mode", mode, self._ale.getAvailableModes(), self._ale.setMode),
@@ -139,13 +131,20 @@ class AtariGame(gymnasium.Env):
         lost = rules.life_loss and lives < before
         return self._observe(), reward, over, cut and not over, {"life_lost": lost and not over}
 
+    def show(self, *, window: bool) -> None:
+        """From the next seeded reset on: open ALE's window, or keep frames for render()."""
+        if window:
+            self._ale.setBool("display_screen", True)
+        else:
+            self._shown = []
+
     def render(self) -> Any:
-        """uint8 [210, 160, 3] of each frame since the last call."""
+        """uint8 [210, 160, 3] of each frame since the last call, if they are kept."""
         shown, self._shown = self._shown, []
         return shown
 
     def _keep_frame(self) -> None:
-        if self.render_mode == "rgb_array_list":
+        if self._shown is not None:
             self._shown.append(self._ale.getScreenRGB())
 
     def _observe(self) -> np.ndarray:
@@ -189,7 +188,6 @@ def make_atari_games(
     asynchronous: bool = False,
     step_timeout_s: float | None = 60.0,
     observation: ObservationOptions | None = None,
-    render_mode: str | None = None,
     **kwargs: Any,
 ) -> AtariGamesStream:
     """The envs of ``ALE/<Game>-v5`` with RAM observations, another mode or another difficulty.
@@ -203,7 +201,6 @@ def make_atari_games(
         asynchronous: One process per env; else they step one after the other.
         step_timeout_s: How long processes may take for one step.
         observation: What observations mean.
-        render_mode: Of :class:`AtariGame`.
         **kwargs: ``obs_type`` (``ram``), ``mode``, ``difficulty``.
 
     Raises:
@@ -231,7 +228,7 @@ def make_atari_games(
                 f"opencv-python-headless, or use obs_type = 'ram'."
             ) from None
     game = registry[env_id].kwargs["game"]
-    make = functools.partial(AtariGame, game, protocol, ram=ram, render_mode=render_mode, **kwargs)
+    make = functools.partial(AtariGame, game, protocol, ram=ram, **kwargs)
     envs: VectorEnv
     if asynchronous:
         methods = multiprocessing.get_all_start_methods()

@@ -21,6 +21,7 @@ _HEAT = np.array(ImageColor.getrgb("#38c6ff"), np.float32)
 _SIDE = 480  # pixels up to which small pictures are enlarged
 _STRIP, _GAP = 28, 8  # height of the text above, and what stands between things
 _FONT, _BAR_WIDTH = 16, 72
+_LETTERS = 34  # of the text above, which has 40 and narrower ones at most
 _ROWS = (15, 30)  # heights of a bar's row
 _FULL = 99.5  # percentile of a map that is drawn in full colour
 _FADE = 0.97  # how fast larger values are forgotten, per env step
@@ -125,8 +126,8 @@ class Drawing:
     def _framed(self, images: Sequence[Image.Image], caption: tuple[str, str]) -> np.ndarray:
         """Images side by side under the text."""
         font = font_of(_FONT)
-        # Room for a return of many digits, however narrow the picture is.
-        least = int(font.getlength("return -12345.67  episode 10, step 10,000")) + 2 * _GAP
+        # However narrow the picture is, the text has room: frames must not change their size.
+        least = int(font.getlength("0" * _LETTERS)) + 2 * _GAP
         inner = sum(image.width for image in images) + _GAP * (len(images) - 1)
         tall = max(image.height for image in images)
         frame = Image.new("RGB", (max(inner, least), _STRIP + tall), _GROUND)

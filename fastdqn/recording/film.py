@@ -11,6 +11,7 @@ import numpy as np
 from fastdqn.acting.policy import Policy
 from fastdqn.config.arguments import check_argument
 from fastdqn.config.ranges import Range
+from fastdqn.config.windows import without_display
 from fastdqn.envs import arrays
 from fastdqn.envs.rendered import RenderedEnv
 from fastdqn.errors import ConfigError, EnvError
@@ -93,6 +94,7 @@ def film(
     policy.reset()
     policy.generator.manual_seed(seed)
     with (
+        without_display(),
         watched(policy, saliency=saliency, wanted=q_bars or saliency) as look,
         film_file(path, min(most, envs.fps)) as file,
     ):
@@ -128,7 +130,10 @@ def _play(
             max_env_steps is not None and sum(lengths) + length >= max_env_steps
         ):
             camera.show(pictures, said)
-            return (*returns, score), (*lengths, length), True
+            if length:
+                returns.append(score)
+                lengths.append(length)
+            return tuple(returns), tuple(lengths), True
         action = policy.act(frame, first=first, epsilon=epsilon) - policy.action_start
         insight = look(int(action[0]))
         envs.send(action)

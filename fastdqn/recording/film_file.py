@@ -7,12 +7,13 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from fastdqn.errors import ConfigError
 from fastdqn.system.file_systems import replace
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_FPS = {".mp4": 60.0, ".gif": 30.0}
 """Formats by their suffix, and how many frames a second of theirs has unless told otherwise."""

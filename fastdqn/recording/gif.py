@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import zlib
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import GifImagePlugin, Image
 
 _COLOURS = 255  # and one index for what stays as it was
 _SAMPLES = 48  # frames that the palette is made of
+_LARGE = 0.005  # of all pixels
+_PLAIN = Image.Dither.NONE  # dots would dance, and every pixel would have to be written anew
 
 
 class Gif:
@@ -51,12 +55,23 @@ class Gif:
     def _palette(self) -> Image.Image:
         """An image whose palette has the colours of frames spread over the film."""
         count = min(_SAMPLES, len(self._frames))
-        chosen = [index * len(self._frames) // count for index in range(count)]
-        sample = np.concatenate([np.asarray(self._image(index)) for index in chosen])
-        colours = np.unique(sample.reshape(-1, 3), axis=0)
-        if len(colours) <= _COLOURS:  # all of them as they are
-            sample = colours[None]
-        return Image.fromarray(sample).quantize(_COLOURS, dither=Image.Dither.NONE)
+        images = [self._image(index * len(self._frames) // count) for index in range(count)]
+        counts: Counter[Any] = Counter()
+        for image in images:
+            for pixels, colour in image.getcolors(image.width * image.height) or ():
+                counts[colour] += pixels
+        colours = list(counts)
+        if len(counts) > _COLOURS:  # those of large areas as they are, and a choice for the rest
+            colours = [c for c, pixels in counts.items() if pixels >= counts.total() * _LARGE]
+            large = set(colours)
+            rest = [c for c in counts if c not in large]
+            weights = np.array([counts[c] for c in rest])
+            drawn = np.repeat(np.array(rest, np.uint8), -(-weights // count), axis=0)
+            choice = Image.fromarray(drawn[None]).quantize(_COLOURS - len(colours), dither=_PLAIN)
+            colours += np.reshape(choice.getpalette() or [], (-1, 3)).tolist()
+        palette = Image.new("P", (1, 1))
+        palette.putpalette(bytes(np.array(colours, np.uint8)))
+        return palette
 
     def _write(self) -> None:
         palette = self._palette()
@@ -68,7 +83,7 @@ class Gif:
             if index < len(self._frames):
                 if index and self._frames[index] == self._frames[begin]:
                     continue  # the one before stays longer
-                image = self._image(index).quantize(palette=palette, dither=Image.Dither.NONE)
+                image = self._image(index).quantize(palette=palette, dither=_PLAIN)
             if index:
                 assert newest is not None
                 until = round(100 * index / self.fps)  # in hundredths of a second

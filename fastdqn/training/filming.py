@@ -37,30 +37,40 @@ def make_rendered(config: Config, mode: RenderMode = "rgb_array") -> RenderedEnv
     """
     if mode == "human":
         check_window(config.env_id)
-    atari = config.env_id.startswith("ALE/")
-    if is_native(config.env_id) or (atari and not config.env_kwargs):
+    name = config.env_id
+    if is_native(name):
         stream = make_stream(config, num_envs=1, evaluation=True)
-        if isinstance(stream, AtariStream):
-            rules, seed = atari_protocol(config), config.seed
-            rendered: Any = RenderedAtari(stream, config.env_id, rules, seed=seed, mode=mode)
-        else:
-            rendered = RenderedStream(stream, config.env_id, shows_observation=True)
-        return cast(RenderedEnv, rendered)
-    changes: dict[str, Any] = {"render_mode": mode}
-    if atari:  # games one by one
-        changes["render_mode"] = mode if mode == "human" else "rgb_array_list"
+        made: Any = RenderedStream(stream, name, shows_observation=True)
+    elif name.startswith("ALE/"):
+        made = _rendered_atari(config, mode)
     else:
-        check_renders(config.env_id, mode)
+        check_renders(name, mode)
+        spec = spec_of(name)
+        single = spec is None or spec.entry_point is not None
+        changes: dict[str, Any] = {"render_mode": mode}
         if "vector_kwargs" in config.env_kwargs:  # of workers that are not here
             changes["vector_kwargs"] = {}
-    spec = spec_of(config.env_id)
-    single = spec is None or spec.entry_point is not None
-    vectorization = "sync" if single else "auto"
-    stream = make_stream(
-        config, num_envs=1, evaluation=True, vectorization=vectorization, **changes
-    )
-    made = RenderedStream(stream, config.env_id, shows_observation=atari, flickers=atari)
+        stream = make_stream(
+            config,
+            num_envs=1,
+            evaluation=True,
+            vectorization="sync" if single else "auto",
+            **changes,
+        )
+        made = RenderedStream(stream, name)
     return cast(RenderedEnv, made)
+
+
+def _rendered_atari(config: Config, mode: RenderMode) -> RenderedAtari | RenderedStream:
+    # Games with options step one by one, in as many processes as the config says: here in none.
+    way = "sync" if config.env_kwargs else "auto"
+    stream: Any = make_stream(config, num_envs=1, evaluation=True, vectorization=way)
+    if isinstance(stream, AtariStream):
+        rules, seed = atari_protocol(config), config.seed
+        return RenderedAtari(stream, config.env_id, rules, seed=seed, mode=mode)
+    for game in stream.vector_env.envs:
+        game.show(window=mode == "human")
+    return RenderedStream(stream, config.env_id, shows_observation=True, flickers=True)
 
 
 def film_policy(

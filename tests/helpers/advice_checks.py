@@ -126,6 +126,8 @@ PLAIN = re.compile(
     use a text
     use some
     use 'inductor'
+    use 50 or less, or an \.mp4
+    give it the mode 'rgb_array'
     use True(, False)? or (False|None)
     pass fastdqn\.networks\.ScalarValues
     pass an instance of a torch\.nn\.Module
