@@ -90,8 +90,8 @@ def run(args: list[str]) -> int:
             )
         scores = ", ".join(f"{value:g}" for value in summary.returns)
         cut = ", cut there" if summary.unfinished else ""
-        plural = "s" if len(summary.returns) > 1 else ""
+        word = "return" if len(summary.returns) == 1 else "returns"
         seconds = summary.frames / summary.fps
-        what = f"{config.env_id}: return{plural} {scores} in {sum(summary.lengths):,} steps{cut}"
+        what = f"{config.env_id}: {word} {scores} in {sum(summary.lengths):,} steps{cut}"
         print(f"{what}\n{out} ({summary.frames:,} frames, {seconds:.1f} s)", flush=True)
     return 0

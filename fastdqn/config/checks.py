@@ -96,7 +96,8 @@ def shown(value: Any) -> str:
 
 def _options(hint: Any) -> tuple[Any, ...]:
     """What a type allows, one by one."""
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)  # Literal | None: the latter
+    return typing.get_args(hint) if union else (hint,)
 
 
 def _is_tuple(hint: Any) -> bool:
