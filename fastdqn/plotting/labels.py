@@ -30,6 +30,7 @@ _ACTIONS = {
     "CartPole": ("left", "right"),
     "MountainCar": ("left", "none", "right"),
     "Catch": ("left", "none", "right"),
+    "Breakout": ("left", "none", "right"),
     "Acrobot": ("-1", "0", "+1"),
     "LunarLander": ("none", "left engine", "main engine", "right engine"),
 }

@@ -40,7 +40,8 @@ def frames(path):
 def test_a_gif_with_everything_on_it(runs, here, capsys):
     run = str(runs / "catch")
     assert main(["record", run, "--out", "a.gif", "--q-bars", "--saliency", "--episodes", "2",
-                 "--env-kwargs", '{"size": 24, "balls": 2}', "--max-env-steps", "30"]) == 0  # fmt: skip
+                 "--env-kwargs", '{"size": 24, "balls": 2}',
+                 "--max-env-steps", "30"]) == 0  # fmt: skip
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("fastdqn/Catch-v0: returns ")
     assert first.endswith(" in 30 steps, cut there")

@@ -205,8 +205,8 @@ class Painter:
 
 @pytest.mark.parametrize(
     "drawn",
-    [np.full((4, 5), 7, np.uint8), np.full((4, 5, 1), 7, np.uint8), np.full((4, 5, 4), 7, np.uint8)],
-)  # fmt: skip
+    [np.full((4, 5, *channels), 7, np.uint8) for channels in ((), (1,), (4,))],
+)
 def test_grey_and_transparent_pictures_become_rgb(drawn):
     (picture,) = RenderedStream(Painter((drawn,)), "X").render()
     assert picture.shape == (4, 5, 3) and (picture == 7).all()

@@ -16,8 +16,9 @@ def picture(height=210, width=160, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("size", "factor"), [((210, 160), 2), ((84, 84), 5), ((40, 90), 5), ((600, 400), 1), ((1, 1), 480)]
-)  # fmt: skip
+    ("size", "factor"),
+    [((210, 160), 2), ((84, 84), 5), ((40, 90), 5), ((600, 400), 1), ((1, 1), 480)],
+)
 def test_small_pictures_are_enlarged_by_whole_pixels(size, factor):
     small = picture(*size)
     large = enlarged(small)

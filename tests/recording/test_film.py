@@ -1,4 +1,4 @@
-"""A film of a policy: the episodes that evaluate() plays, with what was seen and thought on them."""
+"""A film of a policy: the episodes that evaluate() plays, and what the network made of them."""
 
 import numpy as np
 import pytest
