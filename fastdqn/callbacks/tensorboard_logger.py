@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fastdqn.callbacks.logger import Logger
+from fastdqn.recording.convert import gif_of
 
 
 class TensorBoardLogger(Logger):
@@ -28,6 +30,14 @@ class TensorBoardLogger(Logger):
         """Take figures."""
         for name, value in figures.items():
             self._writer.add_scalar(name, value, env_steps)
+
+    def film(self, path: Path, env_steps: int) -> None:
+        """Show it among the images, which are all that moves there."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(encoded_image_string=gif_of(path), colorspace=3)
+        summary = Summary(value=[Summary.Value(tag="film", image=image)])
+        self._writer.file_writer.add_summary(summary, env_steps)
 
     def end(self, summary: Mapping[str, Any]) -> None:
         """Put the run into the table of hyper-parameters."""

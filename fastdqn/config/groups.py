@@ -304,6 +304,9 @@ class FileFields:
     logger: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
     """Where rows go beside metrics.csv: tensorboard, wandb, mlflow, trackio; several at once. Each
     needs the extra of its name (tensorboard: tb). One that breaks never stops a run."""
+    record_period_env_steps: Annotated[int | None, Range(1, 2**53)] = None
+    """Film an episode every so many env steps and at the end, into films/; needs the extra video.
+    None: never."""
     checkpoint_period_env_steps: Annotated[int | None, Range(1, 2**53)] = None
     """Checkpoint every so many env steps; None: only when the run ends or is stopped."""
     checkpoint_keep: Annotated[int, Range(1, 1_000_000)] = 2

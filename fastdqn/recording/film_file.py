@@ -55,13 +55,18 @@ def film_path(out: Path | str, fps: float | None = None) -> Path:
         raise ConfigError(f"out = {str(out)!r} {what}; name a file in a directory that exists.")
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"out = {str(out)!r} cannot be written there; name another directory.")
-    if path.suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None:
+    if path.suffix.lower() == ".mp4" and not has_mp4():
         raise ConfigError(
             f"out = {str(out)!r} needs PyAV; pip install 'fastdqn[video]', or end it in .gif."
         )
     if path.suffix.lower() == ".gif" and fps is not None and fps > _GIF_FPS:
         raise ConfigError(f"fps = {fps:g} is too fast for a .gif; use 50 or less, or an .mp4.")
     return path
+
+
+def has_mp4() -> bool:
+    """Whether PyAV, which writes them, is installed."""
+    return importlib.util.find_spec("av") is not None
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ _MAY_CHANGE = {
     "eval_patience_env_steps",
     "log_period_env_steps",
     "logger",
+    "record_period_env_steps",
     "checkpoint_period_env_steps",
     "checkpoint_keep",
     "checkpoint_keep_best",
@@ -57,6 +58,8 @@ _OURS = (
     "evaluations.csv",
     "summary.json",
     "returns.png",
+    "loggers.json",
+    "films",
     "checkpoints",
 )
 

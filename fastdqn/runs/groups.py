@@ -19,6 +19,7 @@ _NOT_COMPARED = {
     "step_timeout_s",
     "log_period_env_steps",
     "logger",
+    "record_period_env_steps",
     "checkpoint_period_env_steps",
     "checkpoint_keep",
     "checkpoint_keep_best",

@@ -19,8 +19,10 @@ from fastdqn.envs.rendered import (
     check_renders,
     spec_of,
 )
+from fastdqn.errors import ConfigError
 from fastdqn.plotting.labels import action_names
 from fastdqn.recording.film import FilmSummary, film
+from fastdqn.recording.film_file import has_mp4
 from fastdqn.system.default_generators import DefaultGenerators
 from fastdqn.training.build import atari_protocol, make_stream
 
@@ -71,6 +73,25 @@ def _rendered_atari(config: Config, mode: RenderMode) -> RenderedAtari | Rendere
     for game in stream.vector_env.envs:
         game.show(window=mode == "human")
     return RenderedStream(stream, config.env_id, shows_observation=True, flickers=True)
+
+
+def check_filming(config: Config, *, own_envs: bool) -> None:
+    """Refuse, before a run begins, films that could not be made in it; makes an env to see.
+
+    Args:
+        config: Of the run.
+        own_envs: Whether its envs were passed from Python.
+
+    Raises:
+        ConfigError: Where its envs come from Python, or PyAV is missing.
+        EnvError: Where the env cannot be made, or draws no pictures.
+    """
+    wanted = f"record_period_env_steps = {config.record_period_env_steps}"
+    if own_envs:
+        raise ConfigError(f"{wanted} has no env to film beside envs from Python; leave it out.")
+    if not has_mp4():
+        raise ConfigError(f"{wanted} needs PyAV; pip install 'fastdqn[video]', or leave it out.")
+    make_rendered(config).close()
 
 
 def film_policy(

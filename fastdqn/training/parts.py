@@ -40,6 +40,7 @@ from fastdqn.training.build import (
     set_up_torch,
 )
 from fastdqn.training.continuation import continued
+from fastdqn.training.filming import check_filming
 from fastdqn.training.normalized_frames import NormalizedFrames
 from fastdqn.training.planned_replay import plan_replay
 from fastdqn.training.report import Report
@@ -107,6 +108,8 @@ class Parts:
                 self.eval_envs = watched(self.eval_envs, dog, f"the evaluation envs of {name}")
                 self._resources.callback(self.eval_envs.close)
                 check_eval_envs(self.envs, self.eval_envs)
+            if config.record_period_env_steps is not None:
+                check_filming(config, own_envs=envs is not None)
             config, plan = plan_replay(config, self.envs, self.device, lower=lower_replay)
             self.config = config
             arguments = replay_arguments(config, self.envs, self.device)

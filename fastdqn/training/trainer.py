@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,18 @@ from fastdqn.callbacks.callback import Callback, Episode
 from fastdqn.callbacks.callback_list import CallbackList
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed, periodic_eval_seed, restart_seed
-from fastdqn.errors import ConfigError, EnvFailure, TrainingError
+from fastdqn.errors import ConfigError, EnvFailure, FastDQNError, TrainingError
 from fastdqn.plotting.one_run import plot_returns
 from fastdqn.runs.directory import write_json
 from fastdqn.system.signals import StopSignals
 from fastdqn.training.build import eval_patience
+from fastdqn.training.filming import film_policy
 from fastdqn.training.header import header
 from fastdqn.training.parts import Parts
 from fastdqn.training.run_json import session, write_record
 from fastdqn.training.run_state import restore_run, save_run
+
+_LONGEST_FILM = 5_000  # env steps: of Atari five minutes
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Trainer(Parts):
 
             if self.is_due(config.eval_every_env_steps) and self.is_good_enough():
                 return "stop_eval_return"
+            if self.is_due(config.record_period_env_steps):
+                self.film()
             if self.is_due(config.log_every_env_steps) and (reason := self.log()):
                 return reason
             if self.is_due(config.checkpoint_period_env_steps):
@@ -194,6 +200,8 @@ class Trainer(Parts):
             )
         if not self.interrupted:
             self.evaluate(final=True)
+            if c.record_period_env_steps is not None:
+                self.film()
         if not self.report.has_row(self.env_steps) and not self.interrupted:
             self.log()
         stopped_by = self.interrupted or stopped_by
@@ -254,6 +262,27 @@ class Trainer(Parts):
         if not self.interrupted:
             row = self.report.add_evaluation(result, self.env_steps, final=final)
             self.callbacks.tell("on_evaluation", row)
+
+    def film(self) -> None:
+        """Film an episode of the policy as it is now; what goes wrong there ends no run."""
+        path = self.run_dir / "films" / f"step_{self.env_steps:012d}.mp4"
+        with self.report.clock.paused(), self.disk.survived(path.name):
+            path.parent.mkdir(exist_ok=True)
+            try:
+                film_policy(
+                    self.config,
+                    self.policy,
+                    path,
+                    epsilon=self.config.eval_epsilon,
+                    max_env_steps=_LONGEST_FILM,
+                    stop=lambda: self.stop.name is not None,
+                )
+            except FastDQNError as error:
+                warnings.warn(
+                    f"There is no film at {self.env_steps} env steps: {error}", stacklevel=2
+                )
+        if path.exists():
+            self.callbacks.tell("on_film", path, self.env_steps)
 
     @property
     def asked_to_stop(self) -> str | None:

@@ -30,7 +30,8 @@ OPTIONS = """
     no-store-uint8 noisy noisy-sigma normalize-observations num-envs observation-keys
     observation-scale optimizer optimizer-epsilon padding precision prioritized priority-alpha
     priority-beta-end priority-beta-start priority-epsilon quantiles random-shift
-    replan-schedules replay-capacity resume reward-clip rmsprop-alpha rmsprop-centred run-dir
+    record-period-env-steps replan-schedules replay-capacity resume reward-clip rmsprop-alpha
+    rmsprop-centred run-dir
     save-final-checkpoint schedule-env-steps seed step-timeout-s stop-eval-return stop-return
     stop-window store-uint8 target-period-updates target-tau torch-threads total-env-steps
     update-period-env-steps updates-per-launch value-max value-min
