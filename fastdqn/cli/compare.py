@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import shutil
 import sys
 import textwrap
@@ -17,7 +16,14 @@ import tyro
 
 from fastdqn.cli.arguments import parse
 from fastdqn.errors import ConfigError
-from fastdqn.runs.comparison import Account, differences, not_recorded, read_account
+from fastdqn.runs.comparison import (
+    Account,
+    differences,
+    not_recorded,
+    one_line,
+    read_account,
+    shown_value,
+)
 
 _WIDTH = 100  # characters, where there is no terminal
 _NARROWEST = 16  # of a run's column
@@ -91,8 +97,8 @@ def _text(accounts: Sequence[Account], width: int) -> list[str]:
         if names or (silent and not all(silent)):
             rows.append((section, []))
         for name, values in names.items():
-            label = "  " + _cut(_plain(name), 0, _LONGEST_NAME)
-            rows.append((label, [_shown(section, name, value) for value in values]))
+            label = "  " + _cut(one_line(name), 0, _LONGEST_NAME)
+            rows.append((label, [shown_value(section, name, value) for value in values]))
         if silent and not names and not all(silent):
             rows.append(("  recorded", ["-" if none else "yes" for none in silent]))
     rows += [("results", []), *_result_rows(accounts)]
@@ -100,7 +106,7 @@ def _text(accounts: Sequence[Account], width: int) -> list[str]:
     # As many runs side by side as fit; the others below.
     left = max(len(name) for name, _ in rows)
     beside = max(1, (width - left) // (_NARROWEST + 2))
-    names_of_runs = [_plain(str(account.path)) for account in accounts]
+    names_of_runs = [one_line(str(account.path)) for account in accounts]
     for first in range(0, len(accounts), beside):
         part = slice(first, first + beside)
         table = [("", names_of_runs[part]), *((name, values[part]) for name, values in rows)]
@@ -147,8 +153,8 @@ def _result_rows(accounts: Sequence[Account]) -> list[Row]:
         row("wall time", [_time(result["wall_s"]) for result in results]),
         row("env steps/s", [_count(result["env_steps_per_s"]) for result in results]),
         row("updates/s", [_count(result["updates_per_s"]) for result in results]),
-        row("started", [_plain(str(result["started"] or "-")) for result in results]),
-        row("ended", [_plain(str(result["ended"] or "-")) for result in results]),
+        row("started", [one_line(str(result["started"] or "-")) for result in results]),
+        row("ended", [one_line(str(result["ended"] or "-")) for result in results]),
     ]
     if any(score.get("unfinished") for score in scores):
         rows.insert(4, row("cut short", [_count(score.get("unfinished")) for score in scores]))
@@ -158,7 +164,7 @@ def _result_rows(accounts: Sequence[Account]) -> list[Row]:
 
 
 def _stopped(result: dict[str, Any]) -> str:
-    return _plain(str(result["stopped_by"])) if result["finished"] else "unfinished"
+    return one_line(str(result["stopped_by"])) if result["finished"] else "unfinished"
 
 
 def _mean(score: dict[str, Any]) -> str:
@@ -194,26 +200,6 @@ def _time(seconds: float | None) -> str:
     minutes, rest = divmod(math.floor(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-def _shown(section: str, name: str, value: Any) -> str:
-    if value is None:
-        return "None" if section == "settings" else "-"
-    if name == "command" and isinstance(value, list):
-        return _plain(shlex.join(map(str, value)))
-    if name == "git_commit":
-        return _plain(str(value)[:12])
-    if name.endswith("_bytes") and isinstance(value, int | float):
-        return f"{value / 1e9:.1f} GB"
-    if isinstance(value, list):
-        return _plain(", ".join(map(str, value))) or "none"
-    return _plain(json.dumps(value) if isinstance(value, dict) else str(value))
-
-
-def _plain(text: str) -> str:
-    """In one line, and without what would steer a terminal: a run may be somebody else's."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(printable.split())
 
 
 def _table(rows: Sequence[Row], left: int, width: int) -> list[str]:

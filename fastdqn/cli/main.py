@@ -12,7 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastdqn._version import __version__
-from fastdqn.cli import compare, envs, export, info, plot, presets, push, record, saliency, train
+from fastdqn.cli import (
+    compare,
+    envs,
+    export,
+    info,
+    plot,
+    presets,
+    push,
+    record,
+    report,
+    saliency,
+    train,
+)
 from fastdqn.cli import eval as eval_command
 from fastdqn.cli.output import drop_stdout, plain_warnings
 from fastdqn.config import presets as recipes
@@ -136,6 +148,7 @@ COMMANDS: dict[str, Command] = {
     "info": Command(info.run, "info [--json]", "versions, devices, memory"),
     "bench": Command(_bench, "bench [--cases GLOB]", "measure this machine, part by part"),
     "plot": Command(plot.run, "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),
+    "report": Command(report.run, "report RUN [RUN ...] [--out FILE]", "write a page about runs"),
     "compare": Command(compare.run, "compare RUN RUN [RUN ...]", "show what differs"),
     "saliency": Command(saliency.run, "saliency RUN [--out FILE]", "draw where it looks"),
     "record": Command(record.run, "record RUN [--out FILE]", "film it at play"),

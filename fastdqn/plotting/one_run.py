@@ -43,17 +43,17 @@ def plot_returns(run_dir: Path, *, threshold: float | None = None, title: str = 
 
     train = curve(columns, "return_mean")
     evaluations = read_evaluations(Path(run_dir), columns)
+    _draw_evaluations(axes, evaluations)
     if train[0]:
         # A single row would be a line of no length.
         axes.plot(
             *train,
             color=style.BLUE,
-            linewidth=1.8,
+            linewidth=1.2 if len(evaluations) > 1 else 1.8,
             marker="o" if len(train[0]) == 1 else None,
             markersize=4,
             label="training, mean of the last episodes (lags)",
         )
-    _draw_evaluations(axes, evaluations)
     empty = not train[0] and not evaluations
     if threshold is not None and not empty:
         axes.axhline(
@@ -103,16 +103,16 @@ def _draw_evaluations(axes: Any, evaluations: Sequence[Evaluation]) -> None:
         if as_band:
             axes.fill_between(x, *limits, color=color, alpha=0.15, linewidth=0, zorder=3)
         elif ranges:
-            axes.vlines(x, *limits, color=color, alpha=0.45, linewidth=1.4, zorder=4)
+            axes.vlines(x, *limits, color=color, alpha=0.3, linewidth=1.4, zorder=4)
     if during:
         spread = " with its range" if any(math.isfinite(row.min) for row in during) else ""
         axes.plot(
             [row.env_steps for row in during],
             [row.mean for row in during],
             color=color,
-            linewidth=0.8 if len(during) > 1 else 0.0,
+            linewidth=1.8 if len(during) > 1 else 0.0,
             marker="o",
-            markersize=3 if many else 6,
+            markersize=3 if many else 5,
             clip_on=False,
             zorder=5,
             label=f"evaluation{spread}, last {during[-1].mean:.1f}",

@@ -33,11 +33,13 @@ def plain_axes(axes: Any, *, grid: bool = True) -> Any:
     return axes
 
 
-def count_axis(axis: Any) -> None:
-    """Ticks such as 20k and 1.5M."""
-    from matplotlib.ticker import FuncFormatter
+def count_axis(axis: Any, *, most: int | None = None) -> None:
+    """Ticks such as 20k and 1.5M, at most so many steps of them."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_formatter(FuncFormatter(si))
+    if most is not None:
+        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
 
 
 def save(figure: Any, path: Path) -> Path:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,27 @@ def not_recorded(accounts: Sequence[Account]) -> dict[str, list[bool]]:
         for section in accounts[0].sections
         if not all(account.sections[section] for account in accounts)
     }
+
+
+def shown_value(section: str, name: str, value: Any) -> str:
+    """A value that a run says of itself, in one line."""
+    if value is None:
+        return "None" if section == "settings" else "-"
+    if name == "command" and isinstance(value, list):
+        return one_line(shlex.join(map(str, value)))
+    if name == "git_commit":
+        return one_line(str(value)[:12])
+    if name.endswith("_bytes") and isinstance(value, int | float):
+        return f"{value / 1e9:.1f} GB"
+    if isinstance(value, list):
+        return one_line(", ".join(map(str, value))) or "none"
+    return one_line(json.dumps(value) if isinstance(value, dict) else str(value))
+
+
+def one_line(text: str) -> str:
+    """In one line, and without what would steer a terminal: a run may be somebody else's."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(printable.split())
 
 
 def _settings(path: Path) -> Section:

@@ -55,6 +55,11 @@ class Run:
         """A column over env steps, where it has numbers."""
         return curve(self.columns, name)
 
+    def evaluation_curve(self) -> Curve:
+        """Means of evaluations over env steps; of equal env steps the last one counts."""
+        means = {row.env_steps: row.mean for row in self.evaluations}
+        return list(means), list(means.values())
+
 
 def read_run(path: Path) -> Run:
     """Read the configuration, the rows, the evaluations and the summary of a run directory.

@@ -1,17 +1,14 @@
-"""Runs read from the disk, and put together: rows, groups, means and intervals by hand."""
+"""Runs read from the disk: rows, evaluations, configurations."""
 
-import itertools
 import json
 import math
 import os
 
-import numpy as np
 import pytest
 
 from fastdqn.config.config import Config
 from fastdqn.errors import CheckpointError, ConfigError
-from fastdqn.runs.groups import aggregate, group_runs, interval_name
-from fastdqn.runs.reader import Run, curve, read_columns, read_evaluations, read_run, run_config
+from fastdqn.runs.reader import curve, read_columns, read_evaluations, read_run, run_config
 
 # --- reading --------------------------------------------------------------------------------------
 
@@ -140,116 +137,3 @@ def test_the_configuration_of_a_checkpoint_is_that_of_its_run(run_dir):
     assert run_config(step) == run_config(run_dir) == Config(seed=7)
     with pytest.raises(CheckpointError):
         run_config(run_dir.parents[1] / "elsewhere" / "x")
-
-
-# --- grouping -------------------------------------------------------------------------------------
-
-
-def make(path, **changes):
-    from pathlib import Path
-
-    return Run(Path(path), Config(**changes), {}, None)
-
-
-def test_seeds_of_one_configuration_are_one_group():
-    runs = [
-        make("a", seed=1, run_dir="a"),
-        make("b", seed=1, double=False, n_step=1),
-        make("c", seed=2, run_dir="c", checkpoint_keep=9, log_period_env_steps=8, max_wall_s=9.0),
-    ]
-    groups = group_runs(runs)
-    assert [[run.path.name for run in group.runs] for group in groups] == [["a", "c"], ["b"]]
-    assert [group.label for group in groups] == ["n_step 3, double True", "n_step 1, double False"]
-
-
-def test_one_group_is_called_by_its_env():
-    assert [group.label for group in group_runs([make("a"), make("b", seed=9)])] == ["CartPole-v1"]
-
-
-def test_groups_of_different_envs_are_called_by_them():
-    runs = [make("a"), make("b", env_id="Acrobot-v1", gamma=0.5), make("c", seed=3)]
-    assert [group.label for group in group_runs(runs)] == ["CartPole-v1", "Acrobot-v1"]
-
-
-def test_labels_are_short_and_different():
-    runs = [
-        make("a"),
-        make("b", gamma=0.5, loss="mse", batch_size=8, mode="eager"),
-        make("c", gamma=0.5, loss="mse", batch_size=8, mode="compile"),
-        make("d", env_id="Acrobot-v1"),
-    ]
-    labels = [group.label for group in group_runs(runs)]
-    assert labels[3].startswith("d: Acrobot-v1, ") and labels[3].endswith(" more")
-    assert len(set(labels)) == 4
-    assert max(map(len, labels)) < 80
-    same_front = group_runs(
-        [make(n, gamma=0.5 + (n > "x"), loss="mse", dueling=n == "y") for n in "w"]
-        + [make("p", env_id="A-v1", mode="eager", gamma=0.5, loss="mse", dueling=True),
-           make("q", env_id="A-v1", mode="eager", gamma=0.5, loss="mse", dueling=False)]
-    )  # fmt: skip
-    assert len({group.label for group in same_front}) == 3
-
-
-# --- mean and interval ----------------------------------------------------------------------------
-
-
-def test_the_mean_by_hand():
-    total = aggregate([([0, 10, 20], [0, 10, 20]), ([0, 10, 20], [2, 6, 40])])
-    assert total.env_steps.tolist() == [0, 10, 20]
-    assert total.mean.tolist() == [1, 8, 30]
-    assert total.low.tolist() == [0, 6, 20]
-    assert total.high.tolist() == [2, 10, 40]
-
-
-def test_other_env_steps_are_interpolated_and_only_what_all_cover_has_a_mean():
-    total = aggregate([([0, 10, 30], [0, 10, 30]), ([5, 15, 40], [1, 1, 1])])
-    assert total.env_steps.tolist() == [5, 10, 15, 30]
-    assert total.mean.tolist() == [(5 + 1) / 2, (10 + 1) / 2, (15 + 1) / 2, (30 + 1) / 2]
-    apart = aggregate([([0, 10], [1, 1]), ([20, 30], [2, 2])])
-    assert apart.env_steps.tolist() == [] == apart.mean.tolist()
-
-
-def test_five_runs_get_the_bootstrap_interval_of_the_mean():
-    values = [0.0, 0.0, 0.0, 0.0, 10.0]
-    total = aggregate([([0, 1], [v, 2 * v]) for v in values])
-    # All 5^5 resamples: the mean is 10 k / 5 with k ~ Binomial(5, 1/5).
-    means = sorted(sum(draw) / 5 for draw in itertools.product(values, repeat=5))
-    low, high = np.percentile(means, [2.5, 97.5])
-    assert (low, high) == (0.0, 6.0)
-    assert (total.low[0], total.high[0]) == (low, high)
-    assert (total.low[1], total.high[1]) == (2 * low, 2 * high)
-    assert total.mean.tolist() == [2, 4]
-    assert total.high[0] < 10  # not the range
-
-
-def test_the_interval_covers_95_percent_of_the_resamples():
-    values = [0.0, 1.0, 3.0, 7.0, 20.0]
-    total = aggregate([([0], [v]) for v in values])
-    means = [sum(draw) / 5 for draw in itertools.product(values, repeat=5)]
-    assert total.low[0] == pytest.approx(np.percentile(means, 2.5), abs=0.2)
-    assert total.high[0] == pytest.approx(np.percentile(means, 97.5), abs=0.4)
-    assert total.high[0] > np.percentile(means, 95) + 0.4  # that of a 90 % interval
-
-
-def test_the_interval_narrows_with_the_number_of_runs():
-    rng = np.random.default_rng(3)
-    widths = []
-    for count in (5, 20, 80):
-        total = aggregate([([0, 1, 2], [v, v, v]) for v in rng.normal(size=count)])
-        widths.append(float((total.high - total.low)[0]))
-        assert total.low[0] <= total.mean[0] <= total.high[0]
-    # 2 * 1.96 / sqrt(n), roughly.
-    assert widths[0] > 1.5 * widths[1] > 2 * widths[2]
-
-
-def test_the_interval_says_what_it_is():
-    assert interval_name(4) == "min to max"
-    assert interval_name(5) == "95 % bootstrap of the mean"
-
-
-def test_long_runs_are_thinned_with_both_ends():
-    x = [float(step) for step in range(5_000)]
-    total = aggregate([(x, x), (x, [y + 2 for y in x])])
-    assert len(total.env_steps) == 1_000
-    assert (total.env_steps[0], total.env_steps[-1]) == (0, 4_999)
-    assert np.array_equal(total.mean, total.env_steps + 1)
