@@ -85,7 +85,7 @@ def machine_rows(accounts: Sequence[Account], names: Sequence[str]) -> list[Row]
 
 def run_rows(
     runs: Sequence[Run], accounts: Sequence[Account], names: Sequence[str]
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """How far each run has come, and how fast."""
     rows = []
     for run, account, name in zip(runs, accounts, names, strict=True):
@@ -98,7 +98,8 @@ def run_rows(
                 "seed": str(run.config.seed),
                 "env": run.env_name,
                 "state": _state(run, results),
-                "score": number(mean) + ("" if evaluation or mean is None else " in training"),
+                "score": number(mean),
+                "in_training": not evaluation and mean is not None,
                 "env_steps": count(results["env_steps"]),
                 "updates": count(results["updates"]),
                 "episodes": count(results["episodes"]),

@@ -84,7 +84,9 @@ def code_of(accounts: Sequence[Account]) -> tuple[str, str]:
     versions = _said(accounts, "versions", "fastdqn")
     commits = [commit[:12] for commit in _said(accounts, "code", "git_commit")]
     version = ", ".join(versions) or "of an unknown version"
-    commit = f" (commit {', '.join(commits)})" if commits else ""
+    dirty = any(account.sections["code"].get("git_dirty") is True for account in accounts)
+    changed = " with uncommitted changes" if dirty else ""
+    commit = f" (commit {', '.join(commits)}{changed})" if commits else ""
     return f"fastdqn {version}{commit}", ", ".join(versions)
 
 
