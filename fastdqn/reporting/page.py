@@ -48,7 +48,7 @@ def write_report(paths: Sequence[Path], out: Path) -> Report:
     """
     template = _template()
     if not paths:
-        raise ConfigError("paths is empty; pass one run directory or more.")
+        raise ConfigError("paths is empty; name a directory.")
     runs = [read_run(path) for path in paths]
     accounts = [read_account(path) for path in paths]
     groups = group_runs(runs)
