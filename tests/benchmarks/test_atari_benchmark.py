@@ -17,7 +17,6 @@ from benchmarks.learning.atari.curve import first_at, mean_return, read_curve
 from benchmarks.learning.atari.policies import POLICIES, keep_policy
 from benchmarks.learning.atari.rows import ROWS
 from benchmarks.learning.atari.runs import identity, is_done, row_of, run
-from benchmarks.learning.atari.scores import human_normalised, interquartile_mean, interval
 from benchmarks.learning.atari.sticky import play
 from benchmarks.learning.atari.table import table
 from fastdqn import Config
@@ -129,26 +128,6 @@ def test_a_level_is_reached_by_the_newest_episodes_together():
     assert first_at(curve, 20.6, episodes=20) is None
     assert first_at(curve, 20.0, episodes=10) == 1
     assert first_at(curve, 0.0, episodes=41) is None
-
-
-# --- scores ---------------------------------------------------------------------------------------
-
-
-def test_scores_by_hand():
-    assert human_normalised("Krull", 2665.5) == 1 and human_normalised("Pong", -20.7) == 0
-    # 9 scores: 2 left out at each end.
-    assert interquartile_mean([9, 1, 2, 3, 4, 5, 6, 7, 100]) == 5
-    assert interquartile_mean([1, 2, 3]) == 2
-
-
-def test_intervals_draw_the_seeds_of_each_game_anew():
-    low, high = interval({"a": [0.0], "b": [1.0]})
-    assert (low, high) == (0.5, 0.5), "one seed each: nothing to draw"
-    low, high = interval({"a": [0.0, 0.4], "b": [1.0, 1.0]})
-    # Of game a: 0 and 0, one of each, 0.4 and 0.4; the middle two of four scores are a's larger
-    # one and a 1, where games are not mixed.
-    assert (low, high) == pytest.approx((0.5, 0.7))
-    assert interval({"a": [0.0, 1.0, 5.0]}, 500) == interval({"a": [0.0, 1.0, 5.0]}, 500)
 
 
 # --- the result file ------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from benchmarks.learning import jobs
 from benchmarks.learning.atari.curve import mean_return
 from benchmarks.learning.atari.rows import ROWS, Row
 from benchmarks.learning.atari.runs import FRAMES
-from benchmarks.learning.atari.scores import RANDOM_AND_HUMAN
 from benchmarks.learning.atari.table import number
 from fastdqn.plotting import style
+from fastdqn.runs.atari_scores import RANDOM_AND_HUMAN
 
 _POINTS = 25  # of a curve
 _PUBLISHED = "#000000"
@@ -60,7 +60,7 @@ def _published(axes: Any, row: Row) -> None:
         )
         low, high = one.value - spread, one.value + spread
         axes.fill_between(frames, low, high, color=_PUBLISHED, alpha=0.15, linewidth=0, zorder=1)
-    random, _ = RANDOM_AND_HUMAN[row.game]
+    random, _ = RANDOM_AND_HUMAN[row.env_id]
     axes.axhline(random, color=style.GREY, linewidth=0.8, linestyle=":", label="random play")
 
 

@@ -39,9 +39,14 @@ class Row:
     seeds: tuple[int, ...] = (1, 2, 3)
 
     @property
+    def env_id(self) -> str:
+        """Of ALE."""
+        return f"ALE/{self.game}-v5"
+
+    @property
     def config(self) -> Config:
         """What runs."""
-        return presets()[self.preset].replace(env_id=f"ALE/{self.game}-v5", **self.changes)
+        return presets()[self.preset].replace(env_id=self.env_id, **self.changes)
 
     @property
     def window(self) -> tuple[int, int] | None:

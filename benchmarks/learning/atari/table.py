@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from benchmarks.learning import jobs
 from benchmarks.learning.atari.rows import ROWS, Row
-from benchmarks.learning.atari.scores import human_normalised, interquartile_mean, interval
+from fastdqn.runs.atari_scores import human_normalised
+from fastdqn.runs.statistics import interquartile_mean, interval
 
 HUNDRED_K = "data-efficient-atari"  # the preset of the rows with several games
 
@@ -95,8 +98,8 @@ def over_games(runs: Sequence[jobs.Row]) -> list[str]:
         values = [run["value"] for run in runs if run["task"] == name]
         if not values:
             continue
-        scores[game] = [human_normalised(game, value) for value in values]
-        published.append(human_normalised(game, row.published[0].value))
+        scores[game] = [human_normalised(row.env_id, value) for value in values]
+        published.append(human_normalised(row.env_id, row.published[0].value))
         if row.bar is not None:
             ratios.append(fmean(values) / row.published[0].value)
     if len(scores) < 2:
@@ -104,7 +107,7 @@ def over_games(runs: Sequence[jobs.Row]) -> list[str]:
     everything = [score for values in scores.values() for score in values]
     spread = ""  # of seeds: one alone has none
     if len(everything) > len(scores):
-        low, high = interval(scores)
+        low, high = interval(list(scores.values()), interquartile_mean)
         spread = f" (95 % interval {low:.3f} to {high:.3f})"
     lines = []
     if ratios:
@@ -114,11 +117,15 @@ def over_games(runs: Sequence[jobs.Row]) -> list[str]:
         )
     lines.append(
         f"Data-efficient Rainbow, human-normalised, {len(scores)} games, {len(everything)} runs: "
-        f"interquartile mean {interquartile_mean(everything):.3f}{spread}, "
+        f"interquartile mean {_iqm(everything):.3f}{spread}, "
         f"mean {fmean(fmean(values) for values in scores.values()):.3f}; published scores: "
-        f"{interquartile_mean(published):.3f} and {fmean(published):.3f}."
+        f"{_iqm(published):.3f} and {fmean(published):.3f}."
     )
     return lines
+
+
+def _iqm(scores: Sequence[float]) -> float:
+    return float(interquartile_mean([np.asarray(scores)]))
 
 
 def record(runs: Sequence[jobs.Row]) -> dict[str, Any]:
