@@ -14,7 +14,7 @@ from fastdqn.runs.reader import Curve
 from fastdqn.runs.statistics import FEWEST_RUNS
 
 WIDTH, HEIGHT = 520, 300
-LEFT, RIGHT, TOP, BOTTOM = 66, 506, 12, 252  # of the plot in it, y downwards
+LEFT, RIGHT, TOP, BOTTOM = 74, 506, 12, 252  # of the plot in it, y downwards
 _MOST_POINTS = 250  # of a line: more than one for every other pixel
 _TICKS = 5
 _EMPTY = 1.0  # what an axis spans where all values are the same

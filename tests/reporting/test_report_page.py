@@ -97,7 +97,8 @@ def test_scores_protocol_speed_and_machine_are_those_of_the_files(tmp_path):
 
 def test_the_configuration_on_the_page_runs_again(tmp_path):
     path = write_run(tmp_path / "r", seed=5, gamma=0.5, run_dir=str(tmp_path), resume="auto")
-    (link,) = page_of(tmp_path, path).attributes("a")
+    links = page_of(tmp_path, path).attributes("a")
+    (link,) = [link for link in links if "download" in link]
     kind, _, data = link["href"].partition(",")
     assert (kind, link["download"]) == ("data:application/json;base64", "config.json")
     saved = Config.from_json(base64.b64decode(data).decode())
@@ -182,7 +183,9 @@ def test_nothing_that_a_run_says_becomes_markup(tmp_path):
     assert "{{ 7*7 }}" in page.text and "<script>alert(1)" in page.text
     text = (tmp_path / "report.html").read_text()
     addresses = re.findall(r'(?:src|href)="([^"]*)"', text)
-    assert addresses and all(address.startswith("data:") for address in addresses)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    inside = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {address[1:] for address in addresses if address[0] == "#"} <= inside
     assert text.count("http") == text.count("http-equiv") + text.count("https://github.com/fastdqn")
 
 
