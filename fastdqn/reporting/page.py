@@ -106,7 +106,7 @@ def _context(
         "some_normalised": any(score.normalised() is not None for score in scores),
         "together": [
             {
-                "name": algorithm(one.groups[0].runs[0].config),
+                "name": _configuration(one.groups[0]),
                 "games": len(one.groups),
                 "iqm": one.iqm,
                 "median": one.median,
@@ -127,6 +127,11 @@ def _context(
         "version": __version__,
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
+
+
+def _configuration(group: Group) -> str:
+    label = "" if group.label == group.env_name else f" ({group.label})"
+    return f"{algorithm(group.runs[0].config)}{label}"
 
 
 def _title(envs: Sequence[str]) -> str:
