@@ -42,25 +42,39 @@ class TimeStep(NamedTuple):
     The arrays are valid until the next ``send`` or ``reset`` of the stream that returned them.
     """
 
-    observation: Array  # [N, *O]
-    reward: Array  # [N] float32, unclipped
-    terminated: Array  # [N] bool
-    truncated: Array  # [N] bool
-    first: Array  # [N] bool
-    reset_observation: Array | None = None  # [N, *O], meaningful where reset
-    reset: Array | None = None  # [N] bool
+    observation: Array
+    """[N, *O], the newest frame of each env."""
+    reward: Array
+    """float32 [N], of the action that led here, unclipped."""
+    terminated: Array
+    """bool [N]: the episode ended."""
+    truncated: Array
+    """bool [N]: the episode was cut off."""
+    first: Array
+    """bool [N]: the observation came from a reset."""
+    reset_observation: Array | None = None
+    """[N, *O], of the next episode; it means something where ``reset``."""
+    reset: Array | None = None
+    """bool [N]: the env has moved on to the next episode within this step."""
 
 
 class Batch(NamedTuple):
     """Transitions on the replay's device. With ``frame_stack=None`` the axis S is absent."""
 
-    observation: Tensor  # [B, S, *O]
-    action: Tensor  # [B] int64, from 0
-    reward: Tensor  # [B] float32: sum of gamma^(k-1) r[t+k], k = 1..m, m <= n
-    discount: Tensor  # [B] float32: gamma^m (1 - terminated[t+m])
-    next_observation: Tensor  # [B, S, *O]
-    weight: Tensor  # [B] float32: importance weight, largest of the batch is 1
-    index: Tensor  # type: ignore[assignment]  # [B] int64: row, for update_priorities
+    observation: Tensor
+    """[B, S, *O], as stored: uint8 or float32."""
+    action: Tensor
+    """int64 [B], from 0."""
+    reward: Tensor
+    """float32 [B]: the sum of gamma^(k-1) r[t+k] for k = 1..m, m <= n."""
+    discount: Tensor
+    """float32 [B]: gamma^m (1 - terminated[t+m])."""
+    next_observation: Tensor
+    """[B, S, *O], that of t+m."""
+    weight: Tensor
+    """float32 [B]: importance weight; the largest of a batch is 1."""
+    index: Tensor  # type: ignore[assignment]
+    """int64 [B]: the rows, for ``update_priorities``."""
 
     def to_tensordict(self, gamma: float | None = None) -> TensorDict:
         """The batch under TorchRL's keys.

@@ -1,9 +1,8 @@
-"""docs/your-env.md: its commands and examples are run, and print what stands there."""
+"""docs/your-env.md: its commands print what stands there, and its table names what there is."""
 
 import re
 import shlex
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -41,18 +40,6 @@ def test_the_commands_print_what_stands_there(capsys):
         assert printed.startswith(("env ", "envs ", "preset "))
         if output:
             assert printed == output, line
-
-
-def test_the_examples_run():
-    blocks = re.findall(r"^```python\n(.*?)^```", re.sub(FILE, "", TEXT, flags=re.M | re.S),
-                        re.M | re.S)  # fmt: skip
-    assert len(blocks) == 4
-    scope: dict[str, object] = {"__name__": "your_env"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for number, block in enumerate(blocks):
-            exec(compile(block, f"your-env.md, example {number}", "exec"), scope)
-    assert str(scope["stream"].reader) == re.search(r"reader\)  # (.*)", TEXT)[1]
 
 
 def test_the_table_is_of_what_is_there():

@@ -137,6 +137,9 @@ class Actor:
     def act_from(self, replay: ReplayBuffer) -> Tensor:
         """``act(replay.latest())``, faster: on CUDA one launch and one wait.
 
+        Args:
+            replay: Of the envs that act.
+
         Raises:
             ConfigError: Where it is no replay of N envs on the actor's device.
         """

@@ -29,10 +29,14 @@ class EvalResult:
     COLUMNS: ClassVar[tuple[str, ...]] = ("mean", "std", "median", "min", "max")
     """What it says of the returns, in a run's evaluations.csv."""
 
-    returns: np.ndarray  # float64 [episodes]
-    lengths: np.ndarray  # int64 [episodes], in env steps
-    unfinished: int  # episodes counted as they stood when it was given up
-    given_up: str = ""  # why, as a clause; empty: every env played its quota
+    returns: np.ndarray
+    """float64 [episodes]."""
+    lengths: np.ndarray
+    """int64 [episodes], in env steps."""
+    unfinished: int
+    """Episodes that are counted as they stood when it was given up."""
+    given_up: str = ""
+    """Why, as a clause; empty: every env played its quota."""
 
     @property
     def episodes(self) -> int:

@@ -71,6 +71,9 @@ class Config(
 
         A change that has no effect is refused; what it leaves without effect falls back to its
         default: ``replace(loss="mse")`` forgets ``huber_delta``.
+
+        Args:
+            changes: Fields and their values.
         """
         refuse_unknown(changes, fields_of(Config))
         return _settled({**vars(self), **changes}, changes)
@@ -85,6 +88,9 @@ class Config(
 
         With ``format_version`` it is the record of a run: what has no effect in it is left over.
         Without, somebody wrote it, and that is refused.
+
+        Args:
+            text: A JSON object of fields; those that it leaves out have their defaults.
         """
         body, record = json_format.read(text)
         refuse_unknown(body, fields_of(Config))
@@ -92,7 +98,11 @@ class Config(
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
-        """Read a configuration from a JSON file."""
+        """Read a configuration from a JSON file.
+
+        Args:
+            path: The file, such as the config.json of a run.
+        """
         if not isinstance(path, str | os.PathLike):
             raise ConfigError(f"path = {shown(path)} is no path; pass that of a config.json.")
         try:
@@ -110,7 +120,11 @@ class Config(
         return int(learning / self.update_period_env_steps)
 
     def launch_on(self, device_type: str) -> int:
-        """``updates_per_launch``, resolved for a type of device: cpu or cuda."""
+        """``updates_per_launch``, resolved for a type of device: cpu or cuda.
+
+        Args:
+            device_type: ``cpu`` or ``cuda``.
+        """
         if self.updates_per_launch is not None:
             return self.updates_per_launch
         owed = int(self.num_envs / self.update_period_env_steps)  # by one vector step
@@ -124,7 +138,11 @@ class Config(
         return owed // math.ceil(owed / most)
 
     def drawn_at_once(self, launch: int) -> int:
-        """Transitions in one draw for a launch: prioritized ones depend on those before."""
+        """Transitions in one draw for a launch: prioritized ones depend on those before.
+
+        Args:
+            launch: Updates of the launch.
+        """
         return self.batch_size * (1 if self.prioritized else launch)
 
     @property

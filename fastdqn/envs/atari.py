@@ -73,12 +73,20 @@ class AtariProtocol:
 
     @classmethod
     def machado(cls, **overrides: Any) -> AtariProtocol:
-        """Machado et al. 2018: sticky actions 0.25, an episode is a whole game."""
+        """Machado et al. 2018: sticky actions 0.25, an episode is a whole game.
+
+        Args:
+            overrides: Fields that are otherwise.
+        """
         return cls(**{"name": "machado", **overrides})
 
     @classmethod
     def classic(cls, **overrides: Any) -> AtariProtocol:
-        """Mnih et al. 2015: no sticky actions, a lost life is terminal, FIRE after a reset."""
+        """Mnih et al. 2015: no sticky actions, a lost life is terminal, FIRE after a reset.
+
+        Args:
+            overrides: Fields that are otherwise.
+        """
         rules = {"repeat_action_probability": 0.0, "life_loss": True, "fire_reset": True}
         return cls(**{"name": "classic", **rules, **overrides})
 

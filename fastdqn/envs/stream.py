@@ -26,18 +26,32 @@ class EnvStream(Protocol):
     """
 
     num_envs: int
+    """N."""
     num_actions: int
+    """A."""
     action_start: int
-    observation_space: Box  # of one frame of one env
-    frame_stack: int | None  # frames the replay shall stack; None: observations are whole
-    stack_padding: StackPadding  # what stands before an episode's first frame
+    """What the space of the envs counts actions from."""
+    observation_space: Box
+    """Of one frame of one env."""
+    frame_stack: int | None
+    """Frames that the replay shall stack; None: observations are whole."""
+    stack_padding: StackPadding
+    """What stands before an episode's first frame: ``zero`` or ``repeat``."""
 
     def reset(self, *, seed: int | None = None) -> TimeStep:
-        """Start every env anew; every row of the answer is ``first``."""
+        """Start every env anew; every row of the answer is ``first``.
+
+        Args:
+            seed: Env i is seeded with seed + i; None: as the envs have it.
+        """
         ...
 
     def send(self, actions: Array) -> None:
-        """Hand over actions [N] in [0, num_actions); the envs may work until :meth:`recv`."""
+        """Hand over the actions; the envs may work until :meth:`recv`.
+
+        Args:
+            actions: int [N] in [0, num_actions).
+        """
         ...
 
     def recv(self) -> TimeStep:

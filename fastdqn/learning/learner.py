@@ -72,9 +72,12 @@ _AS_IT_IS = nullcontext()
 class UpdateResult(NamedTuple):
     """Tensors on the device, borrowed until the next update."""
 
-    loss: Tensor  # 0-d: mean of weight * loss
-    td_error: Tensor  # [B]: the objective's; of Q-learning Q(s, a) - target
-    priority: Tensor  # [B]: the objective's; of Q-learning |td_error|
+    loss: Tensor
+    """float32 []: mean of weight * loss."""
+    td_error: Tensor
+    """float32 [B]: the objective's; of Q-learning ``Q(s, a) - target``."""
+    priority: Tensor
+    """float32 [B]: the objective's; of Q-learning ``|td_error|``."""
 
 
 class Learner:
@@ -307,6 +310,9 @@ class Learner:
 
         The first batch, and later ones of other shapes, are checked.
 
+        Args:
+            batch: As :meth:`fastdqn.ReplayBuffer.sample` returns it.
+
         Raises:
             ConfigError: Where the batch, or the network on such a batch, is not right.
             FastDQNError: Under ``torch.autocast`` or ``torch.inference_mode``.
@@ -500,6 +506,9 @@ class Learner:
     def sync_target(self, tau: float = 1.0) -> None:
         """``target += tau (online - target)``; buffers (running statistics) are copied.
 
+        Args:
+            tau: How far it moves; 1 copies.
+
         Raises:
             ConfigError: Where tau is not in (0, 1].
         """
@@ -507,7 +516,11 @@ class Learner:
         self.target.sync(tau)
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Change the step size, also of graphs already captured; ConfigError below 0."""
+        """Change the step size, also of graphs already captured; ConfigError below 0.
+
+        Args:
+            learning_rate: The step size.
+        """
         if type(learning_rate) is not float or not 0 <= learning_rate < math.inf:
             learning_rate = check_argument("learning_rate", learning_rate, float, Range(0.0))
         self._optimizer.set_learning_rate(learning_rate)

@@ -116,7 +116,15 @@ def of_actions(q: Tensor, action: Tensor) -> Tensor:
 
 
 def huber_loss(td_error: Tensor, delta: float = 1.0) -> Tensor:
-    """``td^2 / 2`` where ``|td| <= delta``, else ``delta (|td| - delta / 2)`` (Huber 1964), [B]."""
+    """``td^2 / 2`` where ``|td| <= delta``, else ``delta (|td| - delta / 2)`` (Huber 1964), [B].
+
+    Args:
+        td_error: float [B], or of any shape.
+        delta: Where it turns linear; above 0.
+
+    Raises:
+        ConfigError: Where one is of another type or out of range.
+    """
     _check_td_error(td_error)
     if type(delta) is not float or not 0 < delta < math.inf:
         delta = float(check_argument("delta", delta, float, ABOVE_ZERO))
@@ -124,7 +132,14 @@ def huber_loss(td_error: Tensor, delta: float = 1.0) -> Tensor:
 
 
 def mse_loss(td_error: Tensor) -> Tensor:
-    """``td^2``, [B]."""
+    """``td^2``, [B].
+
+    Args:
+        td_error: float [B], or of any shape.
+
+    Raises:
+        ConfigError: Where it is no tensor of floats.
+    """
     _check_td_error(td_error)
     return torch.square(td_error)
 

@@ -29,9 +29,12 @@ NETWORKS, STATES = ("online", "target"), ("s", "s2")
 class Forward(NamedTuple):
     """One forward that an objective asks for."""
 
-    network: str  # online or target
-    state: str  # s or s2
+    network: str
+    """``online`` or ``target``."""
+    state: str
+    """``s``, the observation, or ``s2``, the next one."""
     draw: int = 0
+    """Tells forwards with random numbers of their own apart."""
 
 
 ONLINE_S = Forward("online", "s")
@@ -46,11 +49,16 @@ Randoms = Mapping[Forward, Mapping[str, Tensor]]
 class Transitions(NamedTuple):
     """A batch as an objective sees it: without weights, which are the learner's to apply."""
 
-    observation: Tensor  # [B, S, *O]
-    action: Tensor  # [B] int64, from 0
-    reward: Tensor  # [B] float32: n-step return
-    discount: Tensor  # [B] float32: gamma^m, 0 where the episode terminated
-    next_observation: Tensor  # [B, S, *O]
+    observation: Tensor
+    """[B, S, *O]"""
+    action: Tensor
+    """int64 [B], from 0."""
+    reward: Tensor
+    """float32 [B]: n-step return."""
+    discount: Tensor
+    """float32 [B]: gamma^m, 0 where the episode terminated."""
+    next_observation: Tensor
+    """[B, S, *O]"""
 
 
 class Outputs:

@@ -92,7 +92,11 @@ class QNetwork(nn.Module):
         return shapes | self._noise
 
     def acting_shapes(self, num_envs: int) -> dict[str, Draw]:
-        """The random numbers of a forward that acts in training: each env has its own."""
+        """The random numbers of a forward that acts in training: each env has its own.
+
+        Args:
+            num_envs: N.
+        """
         shapes: dict[str, Draw] = {}
         if self.implicit:
             size = (num_envs, self.embedding.samples)
@@ -150,7 +154,11 @@ class QNetwork(nn.Module):
         return self._in_float32(features, randoms).unflatten(0, rows).transpose(1, 2)
 
     def q_values(self, output: Tensor) -> Tensor:
-        """Head output to Q, [B, A]."""
+        """Head output to Q, [B, A].
+
+        Args:
+            output: Of a forward, [B, A] or [B, A, N].
+        """
         return self.values.q_values(output)
 
     def extra_repr(self) -> str:

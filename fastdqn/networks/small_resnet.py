@@ -27,6 +27,18 @@ class SmallResNet(ImpalaCNN):
     of half a pixel is. Pixels become -0.4..0.6, so that the first sums are small.
 
     A stack of 42 x 42 is 10.3 MFLOP forward, 28.8 in IMPALA's (6 actions, 50 quantiles each).
+
+    Args:
+        channels: Of the observation, stack included.
+        height: In pixels, at least 8.
+        width: Likewise.
+        hidden: Units of the hidden layer.
+        multiplier: Of the channels 16, 32 and 32.
+        beside: Features of something else that the hidden layer takes behind those of the body.
+        linear: Makes the hidden layer.
+
+    Raises:
+        ConfigError: Where the frames are too small, or a size is no whole number from 1.
     """
 
     NAME: ClassVar[str] = "small_resnet"

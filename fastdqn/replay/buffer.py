@@ -181,6 +181,15 @@ class ReplayBuffer:
 
         A batch of ``batch_size`` transitions is a part of the plan.
 
+        Args:
+            capacity: As of the class, as are the rest.
+            num_envs: N.
+            observation_space: Of one frame.
+            batch_size: B, of the largest batch that is drawn.
+            frame_stack: S.
+            n_step: n.
+            device: Where it would lie.
+
         Raises:
             MemoryPlanError: Where it does not fit; the message names the capacity that does.
             FastDQNError: Where a column has fewer than S + n + 1 rows.
@@ -374,7 +383,11 @@ class ReplayBuffer:
         return self._way.sample(self, self.uniform(batch_size), beta)
 
     def uniform(self, batch_size: int) -> Tensor:
-        """The random numbers of a draw, float32 [levels, B] in [0, 1)."""
+        """The random numbers of a draw, float32 [levels, B] in [0, 1).
+
+        Args:
+            batch_size: B.
+        """
         shape = (self.tree.levels, batch_size)
         return torch.rand(shape, generator=self.generator, device=self.device)
 
@@ -408,7 +421,12 @@ class ReplayBuffer:
         self.write_priorities(index, priority)
 
     def write_priorities(self, index: Tensor, priority: Tensor) -> None:
-        """As :meth:`update_priorities`, unchecked: for a batch just drawn, in a CUDA graph too."""
+        """As :meth:`update_priorities`, unchecked: for a batch just drawn, in a CUDA graph too.
+
+        Args:
+            index: int64 [B], as drawn.
+            priority: float32 [B], 0 or more.
+        """
         self._way.update_priorities(self, index, priority)
 
     @torch.no_grad()

@@ -18,9 +18,13 @@ class MemoryPlan:
     """Bytes per part on one device, before anything is allocated."""
 
     device: str
-    capacity: int  # rows, a multiple of num_envs
-    parts: Mapping[str, int]  # bytes by name
-    available: int | None  # bytes free on the device; None where nobody says
+    """Where it would lie."""
+    capacity: int
+    """Rows, a multiple of num_envs."""
+    parts: Mapping[str, int]
+    """Bytes by name."""
+    available: int | None
+    """Bytes free on the device; None where nobody says."""
 
     @property
     def total(self) -> int:

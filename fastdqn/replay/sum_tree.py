@@ -101,6 +101,9 @@ class SumTree:
     def get(self, index: Tensor) -> Tensor:
         """Values of the leaves at ``index`` (int64 [B]), float32 [B].
 
+        Args:
+            index: int64 [B].
+
         Raises:
             FastDQNError: Where an index is none, or on a CPU outside of the tree.
         """
@@ -138,15 +141,28 @@ class SumTree:
         self.write(index, value)
 
     def read(self, index: Tensor) -> Tensor:
-        """As :meth:`get`, unchecked."""
+        """As :meth:`get`, unchecked.
+
+        Args:
+            index: int64 [B].
+        """
         return self._levels[0].index_select(0, index)
 
     def write(self, index: Tensor, value: Tensor) -> None:
-        """As :meth:`set`, unchecked: for what can be no other way, and within a CUDA graph."""
+        """As :meth:`set`, unchecked: for what can be no other way, and within a CUDA graph.
+
+        Args:
+            index: int64 [B].
+            value: float32 [B], 0 or more.
+        """
         self._way.set(index, value)
 
     def compile_parts(self, compiled: Callable[[Callable[..., Any]], Any]) -> None:
-        """Make what is pure in :meth:`set` fast by ``compiled``, where torch does it."""
+        """Make what is pure in :meth:`set` fast by ``compiled``, where torch does it.
+
+        Args:
+            compiled: Takes a function and returns it compiled.
+        """
         self._way.compile_parts(compiled)
 
     def sample(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,7 +183,11 @@ class SumTree:
         return self._way.sample(uniform)
 
     def draw(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`sample`, unchecked."""
+        """As :meth:`sample`, unchecked.
+
+        Args:
+            uniform: float32 [levels, B] in [0, 1).
+        """
         return self._way.sample(uniform)
 
     def check_valid(self) -> None:

@@ -36,8 +36,11 @@ class TrainResult:
     """What a run leaves behind."""
 
     run_dir: Path
-    summary: dict[str, Any]  # also in summary.json
+    """Where its files are."""
+    summary: dict[str, Any]
+    """What it came to, as in summary.json."""
     policy: Policy
+    """That of the final parameters."""
 
 
 class Trainer(Parts):
