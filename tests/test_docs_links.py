@@ -1,6 +1,8 @@
 """Links of every page lead somewhere: files, headings, pictures, modules; no network is asked."""
 
+import importlib.util
 import re
+import types
 from urllib.parse import urlsplit
 
 import pytest
@@ -57,6 +59,29 @@ def test_wrong_links_are_found(tmp_path, monkeypatch):
     good = "[a](there.md) ![b](there.md#a-heading-n-of-them) [c](https://a.b/c) `[d](no.md)`"
     page.write_text(f"{good} [e](no.md) [f](there.md#no) [g](http:/a) [h](../x) [i](#none)\n")
     assert list(wrong(page)) == ["no.md", "there.md#no", "http:/a", "../x", "#none"]
+
+
+@pytest.mark.parametrize(
+    "page, link, there",
+    [
+        ("runs.md", "reliability.md#exit-codes", "reliability.md#exit-codes"),
+        ("howto/slurm.md", "../runs.md", "../runs.md"),
+        ("howto/slurm.md", "../../SECURITY.md#x", "../project/security.md#x"),
+        ("project/contributing.md", "docs/architecture.md", "../architecture.md"),
+        ("atari.md", "../benchmarks/results/atari.png", "results/atari.png"),
+        ("atari.md", "../benchmarks/gpu.md", "https://a.b/blob/main/benchmarks/gpu.md"),
+        ("index.md", "../examples", "https://a.b/tree/main/examples"),
+        ("index.md", "no.md", "no.md"),
+    ],
+)
+def test_links_on_the_site(page, link, there):
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("site", DOCS / "_site" / "repository.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    shown = types.SimpleNamespace(file=types.SimpleNamespace(src_uri=page))
+    config = {"extra": {"repository": "https://a.b"}}
+    assert hook.on_page_markdown(f"[x]({link}) y", shown, config, None) == f"[x]({there}) y"
 
 
 def test_modules_and_files_that_pages_name_exist():

@@ -35,7 +35,7 @@ def run_page(page, where, monkeypatch, capsys, *, slow):
     """Run the blocks of a page; what it says that they print, they print."""
     monkeypatch.chdir(where)
     monkeypatch.syspath_prepend(str(where))
-    modules, envs = set(sys.modules), set(gymnasium.registry)
+    modules = set(sys.modules)
     scope: dict[str, object] = {"__name__": page.stem}
     said = []
     with torch.random.fork_rng(), warnings.catch_warnings():
@@ -51,11 +51,11 @@ def run_page(page, where, monkeypatch, capsys, *, slow):
                 exec(compile(block.setup, f"before {name}", "exec"), scope)
                 exec(compile("\n" * block.line + block.code, str(page), "exec"), scope)
                 said += re.findall(r"^\s*print\(.*\)  # (.*)$", block.code, re.M)
-    for name in set(gymnasium.registry) - envs:
-        del gymnasium.registry[name]
-    for name in set(sys.modules) - modules:
-        if (where / f"{name}.py").exists():
-            del sys.modules[name]
+    for name in {path.stem for path in where.glob("*.py")} & set(sys.modules) - modules:
+        del sys.modules[name]
+        for env_id, spec in list(gymnasium.registry.items()):
+            if getattr(spec.entry_point, "__module__", None) == name:
+                del gymnasium.registry[env_id]
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in said if line.strip() not in printed] == []
 

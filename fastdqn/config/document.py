@@ -80,7 +80,7 @@ def _range(field: Field) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("``", "`").replace("|", r"\|").replace("<", r"\<")
+    return text.replace("``", "`").replace("|", r"\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":
