@@ -15,19 +15,27 @@ if TYPE_CHECKING:
 class Episode(NamedTuple):
     """An episode that training has played to its end."""
 
-    episode_return: float  # the sum of its raw rewards
-    length: int  # env steps
-    env_steps: int  # of the run, when it ended
+    episode_return: float
+    """The sum of its raw rewards."""
+    length: int
+    """In env steps."""
+    env_steps: int
+    """Of the run, when it ended."""
 
 
 class LiveRun(Protocol):
     """A run while it goes, as :meth:`Callback.on_start` gets it."""
 
     config: Config
+    """What was asked for."""
     run_dir: Path
-    env_steps: int  # so far, over all envs
-    policy: Policy  # of the parameters as they are now
+    """Where its files are."""
+    env_steps: int
+    """So far, over all envs."""
+    policy: Policy
+    """Of the parameters as they are now."""
     learner: Learner
+    """What trains them."""
     schedules: Any
     """``epsilon``, ``learning_rate`` and ``beta``: functions of the env steps. Assign another to
     one, and it is the schedule from then on."""
@@ -55,31 +63,69 @@ class Callback:
     """
 
     def on_start(self, run: LiveRun) -> bool | None:
-        """Before the first step, of a resumed run, too."""
+        """Before the first step, of a resumed run, too.
+
+        Args:
+            run: What may be looked at and changed.
+        """
 
     def on_step(self, env_steps: int, updates: int) -> bool | None:
-        """After every vector step: must cost next to nothing."""
+        """After every vector step: must cost next to nothing.
+
+        Args:
+            env_steps: So far, over all envs.
+            updates: Made so far.
+        """
 
     def on_episode(self, episode: Episode) -> bool | None:
-        """At the end of a training episode. Where envs step on a GPU each step waits for it."""
+        """At the end of a training episode. Where envs step on a GPU each step waits for it.
+
+        Args:
+            episode: Which ended.
+        """
 
     def on_log(self, row: Mapping[str, float]) -> bool | None:
-        """A row of metrics.csv, by the names of its columns; a figure may be missing or NaN."""
+        """A row of metrics.csv, by the names of its columns; a figure may be missing or NaN.
+
+        Args:
+            row: Numbers by column.
+        """
 
     def on_evaluation_start(self, episodes: int) -> bool | None:
-        """Before the final evaluation."""
+        """Before the final evaluation.
+
+        Args:
+            episodes: To be played.
+        """
 
     def on_evaluation(self, row: Mapping[str, float]) -> bool | None:
-        """A row of evaluations.csv: ``mean``, ``std``, ``episodes``, ``final`` and the others."""
+        """A row of evaluations.csv: ``mean``, ``std``, ``episodes``, ``final`` and the others.
+
+        Args:
+            row: Numbers by column.
+        """
 
     def on_film(self, path: Path, env_steps: int) -> bool | None:
-        """A film was recorded."""
+        """A film was recorded.
+
+        Args:
+            path: The film.
+            env_steps: Of the run, when it was played.
+        """
 
     def on_checkpoint(self, path: Path) -> bool | None:
-        """A checkpoint is whole on the disk."""
+        """A checkpoint is whole on the disk.
+
+        Args:
+            path: Its directory.
+        """
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
-        """All is written, summary.json, too. Not where the run ends by an exception."""
+        """All is written, summary.json, too. Not where the run ends by an exception.
+
+        Args:
+            summary: As in summary.json.
+        """
 
 
 EVENTS = tuple(name for name in vars(Callback) if name.startswith("on_"))
