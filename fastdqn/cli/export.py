@@ -11,13 +11,14 @@ import tyro
 
 from fastdqn.checkpoints.names import find_checkpoint, parse_choice
 from fastdqn.cli.arguments import parse
-from fastdqn.cli.pictures import check_place, disk_may_refuse
+from fastdqn.cli.pictures import disk_may_refuse
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed
 from fastdqn.errors import ConfigError, EnvError
 from fastdqn.runs.reader import config_to_play, run_config
 from fastdqn.runs.record import read_record, refuse_to_play
 from fastdqn.sharing.formats import resolve_format
+from fastdqn.system.out_path import check_place
 from fastdqn.system.signals import exit_on_signals
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import Annotated
 import tyro
 
 from fastdqn.cli.arguments import parse
-from fastdqn.cli.pictures import disk_may_refuse, out_path
+from fastdqn.cli.pictures import disk_may_refuse
 from fastdqn.errors import ConfigError
+from fastdqn.system.out_path import out_path
 
 
 @dataclass(frozen=True, kw_only=True)

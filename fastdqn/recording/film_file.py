@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fastdqn.errors import ConfigError
 from fastdqn.system.file_systems import replace
+from fastdqn.system.out_path import out_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,14 +47,7 @@ def film_path(out: Path | str, fps: float | None = None) -> Path:
         out: The film.
         fps: Frames per second, if somebody has asked for them.
     """
-    path = Path(out)
-    if path.suffix.lower() not in MOST_FPS:
-        raise ConfigError(f"out = {str(out)!r} is no film; end it in .mp4 or .gif.")
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a directory" if path.is_dir() else f"needs the directory {str(path.parent)!r}"
-        raise ConfigError(f"out = {str(out)!r} {what}; name a file in a directory that exists.")
-    if not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"out = {str(out)!r} cannot be written there; name another directory.")
+    path = out_path(str(out), tuple(MOST_FPS), "film")
     if path.suffix.lower() == ".mp4" and not has_mp4():
         raise ConfigError(
             f"out = {str(out)!r} needs PyAV; pip install 'fastdqn[video]', or end it in .gif."

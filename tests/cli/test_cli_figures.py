@@ -146,7 +146,7 @@ def test_frames_of_an_atari_game(tmp_path, capsys):
         (["plot", "."], "holds no run (no config.json)"),
         (["plot", "RUN", "--otu", "x.png"], "did you mean '--out'?"),
         (["plot", "RUN", "--out"], "out needs a value"),
-        (["plot", "RUN", "--out", "x.jpg"], "end it in .png, .svg, .pdf"),
+        (["plot", "RUN", "--out", "x.jpg"], "end it in .png, .svg or .pdf"),
         (["plot", "RUN", "--out", "no/such/x.png"], "needs the directory 'no/such'"),
         (["plot", "RUN", "--out", "dir.png"], "is a directory"),
         (["saliency"], "fastdqn saliency needs RUN"),

@@ -4,6 +4,7 @@ import io
 import math
 import re
 import types
+from typing import NamedTuple
 
 import pytest
 
@@ -11,6 +12,16 @@ from fastdqn.cli import progress as module
 from fastdqn.cli.progress import Progress
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+class Run(NamedTuple):
+    """What a display asks a run for."""
+
+    title: str
+    said: str
+
+    def header(self):
+        return self.said
 
 
 class Terminal(io.StringIO):
@@ -71,7 +82,7 @@ def run(stream, clock, *, seconds, total=100_000, rows=100, frame_skip=1):
     with Progress(total, title="CartPole-v1", frame_skip=frame_skip, stream=stream) as progress:
         for index in range(1, rows + 1):
             clock.now += seconds / rows
-            progress.logged(row(index * total / rows))
+            progress.on_log(row(index * total / rows))
     return stream.getvalue()
 
 
@@ -81,7 +92,7 @@ def run(stream, clock, *, seconds, total=100_000, rows=100, frame_skip=1):
 def test_a_plain_line_has_everything():
     stream = io.StringIO()
     with Progress(100_000, title="Pong", frame_skip=4, stream=stream) as progress:
-        progress.logged(row(10_000))
+        progress.on_log(row(10_000))
     assert stream.getvalue() == (
         "Pong\n"
         " 10,000/100,000 ( 10%)  return 123.5  epsilon 0.250  2,000 steps/s  8,000 frames/s  "
@@ -92,7 +103,7 @@ def test_a_plain_line_has_everything():
 def test_without_frame_skip_there_are_no_frames():
     stream = io.StringIO()
     with Progress(100, title="x", stream=stream) as progress:
-        progress.logged(row(10))
+        progress.on_log(row(10))
     assert "frames" not in stream.getvalue()
 
 
@@ -123,11 +134,11 @@ def test_a_dumb_terminal_gets_plain_lines(clock, monkeypatch):
 def test_what_is_not_known_yet_is_a_dash():
     stream = io.StringIO()
     with Progress(1_000, title="x", frame_skip=4, stream=stream) as progress:
-        progress.logged({"env_steps": 8, **dict.fromkeys(("return_mean", "epsilon"), math.nan)})
-        progress.logged({})
-        progress.logged({"env_steps": 16, "return_mean": "", "env_steps_per_s": None})
-        progress.logged(row(1_000, env_steps_per_s=0.0))
-        progress.logged(row(2_000, env_steps_per_s=math.inf, return_mean=-math.inf))
+        progress.on_log({"env_steps": 8, **dict.fromkeys(("return_mean", "epsilon"), math.nan)})
+        progress.on_log({})
+        progress.on_log({"env_steps": 16, "return_mean": "", "env_steps_per_s": None})
+        progress.on_log(row(1_000, env_steps_per_s=0.0))
+        progress.on_log(row(2_000, env_steps_per_s=math.inf, return_mean=-math.inf))
     lines = stream.getvalue().splitlines()
     dashes = "return -  epsilon -  - steps/s  - frames/s  - updates/s  ETA -"
     assert lines[1] == f"    8/1,000 (  1%)  {dashes}"
@@ -139,8 +150,8 @@ def test_no_end_is_foretold_before_the_first_updates(clock):
     """Filling the replay is many times faster than what comes after it."""
     stream = io.StringIO()
     with Progress(1_000, title="x", stream=stream) as progress:
-        progress.logged(row(100, updates_per_s=0.0))
-        progress.logged(row(200))
+        progress.on_log(row(100, updates_per_s=0.0))
+        progress.on_log(row(200))
     assert [line.split("ETA")[1] for line in stream.getvalue().splitlines()[1:]] == [
         " -",
         " 0:00:01",
@@ -150,8 +161,8 @@ def test_no_end_is_foretold_before_the_first_updates(clock):
 def test_a_row_that_was_not_due_is_shown_at_the_end(clock):
     stream = io.StringIO()
     with Progress(1_000, title="x", stream=stream) as progress:
-        progress.logged(row(10))
-        progress.logged(row(20))
+        progress.on_log(row(10))
+        progress.on_log(row(20))
         assert stream.getvalue().count("\n") == 2
     assert stream.getvalue().splitlines()[-1].startswith("   20/1,000")
     progress.close()  # again: nothing more
@@ -161,9 +172,9 @@ def test_a_row_that_was_not_due_is_shown_at_the_end(clock):
 def test_an_evaluation_is_a_line_of_its_own():
     stream = io.StringIO()
     with Progress(1_000, title="x", stream=stream) as progress:
-        progress.evaluated(evaluation(500, 475.25))
-        progress.logged(row(510, eval_return_mean=475.25))
-        progress.evaluated(evaluation(600, 1.0, unfinished=2))
+        progress.on_evaluation(evaluation(500, 475.25))
+        progress.on_log(row(510, eval_return_mean=475.25))
+        progress.on_evaluation(evaluation(600, 1.0, unfinished=2))
     lines = [line for line in stream.getvalue().splitlines() if "evaluation" in line]
     assert lines == [
         "evaluation at 500 env steps: mean return 475.2 over 10 episodes",
@@ -216,7 +227,7 @@ def test_the_returns_so_far_are_a_sparkline_where_there_is_room(clock, monkeypat
     with Progress(1_000, title="x", stream=stream) as progress:
         for k, mean in enumerate([math.nan, *range(1, 101)]):
             clock.now += 1
-            progress.logged(row(10 * k, return_mean=mean))
+            progress.on_log(row(10 * k, return_mean=mean))
     lines = _screen(stream.getvalue()).replace("\r", "\n").split("\n")
     assert max(len(line) for line in lines) <= columns
     shown = [line.split() for line in lines if line.startswith("returns ")]
@@ -235,7 +246,7 @@ def test_the_sparkline_is_of_the_recent_returns(clock):
     with Progress(1_000, title="x", stream=stream) as progress:
         for k in range(1_000):
             clock.now += 1
-            progress.logged(row(k, return_mean=float(k)))
+            progress.on_log(row(k, return_mean=float(k)))
     last = [line for line in _screen(stream.getvalue()).split("\n") if "returns " in line][-1]
     assert last.startswith("returns 760.0 ") and last.rstrip().endswith(" 999.0")
 
@@ -250,7 +261,7 @@ def test_a_terminal_without_blocks_gets_an_ascii_sparkline(clock):
     with Progress(1_000, title="x", stream=stream) as progress:
         for k in range(3):
             clock.now += 1
-            progress.logged(row(k, return_mean=float(k)))
+            progress.on_log(row(k, return_mean=float(k)))
     stream.flush()
     assert "returns 0.0 _=# 2.0" in raw.getvalue().decode("ascii")
 
@@ -269,7 +280,7 @@ def test_no_color_is_honoured(clock, monkeypatch):
 def test_a_message_stands_above_the_display(clock):
     stream = Terminal()
     with Progress(1_000, title="x", stream=stream) as progress:
-        progress.evaluated(evaluation(500, 475.25))
+        progress.on_evaluation(evaluation(500, 475.25))
         progress.message("[red]not markup[/red]")
     text = _screen(stream.getvalue())
     assert "evaluation at 500 env steps: mean return 475.2" in text
@@ -279,7 +290,7 @@ def test_a_message_stands_above_the_display(clock):
 def test_an_exception_gives_the_terminal_back(clock):
     stream = Terminal()
     with pytest.raises(KeyError), Progress(1_000, title="x", stream=stream) as progress:
-        progress.logged(row(500))
+        progress.on_log(row(500))
         raise KeyError
     assert stream.getvalue().rstrip().endswith("\x1b[?25h")
 
@@ -294,10 +305,10 @@ def test_a_closed_stream_is_silence(clock, kind, early):
     if early:
         stream.close()
     with Progress(1_000, title="x", stream=stream) as progress:
-        progress.logged(row(100))
+        progress.on_log(row(100))
         stream.close()
         clock.now += 10
-        progress.logged(row(200))
+        progress.on_log(row(200))
         progress.message("hello")
 
 
@@ -320,13 +331,13 @@ def test_without_a_row_nothing_is_shown(kind):
 def test_no_stdout_at_all_is_silence(monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     with Progress(1_000, title="x") as progress:
-        progress.logged(row(100))
+        progress.on_log(row(100))
         progress.message("hello")
 
 
 def test_by_default_it_writes_to_stdout(capsys):
     with Progress(1_000, title="x") as progress:
-        progress.logged(row(1_000))
+        progress.on_log(row(1_000))
     assert capsys.readouterr().out.startswith("x\n1,000/1,000 (100%)")
 
 
@@ -336,10 +347,10 @@ def test_by_default_it_writes_to_stdout(capsys):
 def steps(stream, clock, *, seconds, every=0.01, per_step=8, total=1_000_000):
     """Steps without a row, each taking ``every`` seconds."""
     with Progress(total, title="x", stream=stream) as progress:
-        progress.started("Pong, seed 1", "envs   Pong\nfiles  runs/a")
+        progress.on_start(Run("Pong, seed 1", "envs   Pong\nfiles  runs/a"))
         for step in range(1, round(seconds / every) + 1):
             clock.now += every
-            progress.stepped(step * per_step, 0)
+            progress.on_step(step * per_step, 0)
     return stream.getvalue().splitlines()
 
 
@@ -362,13 +373,13 @@ def test_a_day_without_a_row_stays_readable(clock, seconds, fewest, most):
 def test_a_row_and_an_evaluation_start_the_measure_of_speed_anew(clock):
     stream = io.StringIO()
     with Progress(1_000_000, title="x", stream=stream) as progress:
-        progress.started("x", "y")
-        progress.stepped(8, 0)
+        progress.on_start(Run("x", "y"))
+        progress.on_step(8, 0)
         clock.now += 100.0  # of an evaluation
-        progress.evaluated(evaluation(8, 1.0))
+        progress.on_evaluation(evaluation(8, 1.0))
         for step in range(2, 1_000):
             clock.now += 0.01
-            progress.stepped(8 * step, step)
+            progress.on_step(8 * step, step)
     shown = re.findall(r"([0-9,]+) steps/s  ([0-9]+) updates/s", stream.getvalue())
     assert shown and all(found == ("800", "100") for found in shown)
 
@@ -376,5 +387,5 @@ def test_a_row_and_an_evaluation_start_the_measure_of_speed_anew(clock):
 def test_the_end_says_that_it_evaluates(clock):
     stream = io.StringIO()
     with Progress(10, title="x", stream=stream) as progress:
-        progress.evaluating(100)
+        progress.on_evaluation_start(100)
     assert "evaluating the final parameters over 100 episodes\n" in stream.getvalue()

@@ -58,7 +58,7 @@ def test_a_film_that_is_too_large_is_a_warning(runs, tmp_path, monkeypatch):
         (["report", "."], "holds no run (no config.json), but"),
         (["report", "RUN", "--otu", "x.html"], "did you mean '--out'?"),
         (["report", "RUN", "--out"], "out needs a value"),
-        (["report", "RUN", "--out", "x.pdf"], "is no page; end it in .html, .htm"),
+        (["report", "RUN", "--out", "x.pdf"], "is no page; end it in .html or .htm"),
         (["report", "RUN", "--out", "no/such/x.html"], "needs the directory 'no/such'"),
         (["report", "RUN", "--out", "dir.html"], "is a directory"),
     ],
