@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 
 from fastdqn.system.default_generators import DefaultGenerators
@@ -44,6 +45,14 @@ def _determinism() -> tuple[bool, bool]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
+
+
+def flush_denormals() -> None:
+    """Have this thread take denormal numbers for 0, for they are slow; not every CPU can."""
+    # NumPy below 2.4 would warn of it, were these first asked for later. It keeps what it finds.
+    for dtype in (np.float32, np.float64):
+        np.finfo(dtype)
+    torch.set_flush_denormal(True)
 
 
 def flushes_denormals() -> bool:

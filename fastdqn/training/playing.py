@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-import torch
-
 from fastdqn.acting.policy import Policy
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed
@@ -15,7 +13,7 @@ from fastdqn.envs.rendered import RenderMode
 from fastdqn.envs.watched import watched
 from fastdqn.errors import EnvFailure
 from fastdqn.system.default_generators import DefaultGenerators
-from fastdqn.system.process_state import torch_as_before
+from fastdqn.system.process_state import flush_denormals, torch_as_before
 from fastdqn.system.signals import StopSignals
 from fastdqn.system.watchdog import Watchdog
 from fastdqn.training import build, filming, load
@@ -59,7 +57,7 @@ def playing(
                 Watchdog(config.step_timeout_s, lambda: signals.name) as dog,
             ):
                 build.set_up_torch(config, policy.network, policy.device)
-                torch.set_flush_denormal(True)  # as the run did
+                flush_denormals()  # as the run did
                 if render_mode is not None:
                     envs: EnvStream = filming.make_rendered(config, render_mode)
                 else:

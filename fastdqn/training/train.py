@@ -18,7 +18,7 @@ from fastdqn.errors import ConfigError, EnvFailure, TrainingError
 from fastdqn.learning.objectives import Objective
 from fastdqn.system.devices import resolve_device
 from fastdqn.system.faults import explain_out_of_memory
-from fastdqn.system.process_state import torch_as_before
+from fastdqn.system.process_state import flush_denormals, torch_as_before
 from fastdqn.system.signals import StopSignals
 from fastdqn.training.build import keep_memory_for
 from fastdqn.training.starting_point import config_named
@@ -148,7 +148,7 @@ def train_until_stopped(
             try:
                 # Dead units leave averages that shrink for ever, and arithmetic on denormal numbers
                 # is slow: RMSprop's step on 34,000 parameters went from 130 to 850 us.
-                torch.set_flush_denormal(True)
+                flush_denormals()
                 if own_process:
                     keep_memory_for(trainer.learner.network, trainer.device)
                 with explain_out_of_memory(TrainingError, out_of_memory(config)):

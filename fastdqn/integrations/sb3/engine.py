@@ -20,6 +20,7 @@ from fastdqn.networks.forward import forward_q
 from fastdqn.replay.buffer import ReplayBuffer
 from fastdqn.system.devices import resolve_device
 from fastdqn.system.faults import explain_out_of_memory
+from fastdqn.system.process_state import flush_denormals
 from fastdqn.system.staging import as_tensor
 from fastdqn.training.build import (
     build_learner,
@@ -80,7 +81,7 @@ class Engine:
         set_up_torch(self.config, self.learner.network, self.device)
         if self.config.torch_threads is None and torch.get_num_threads() > threads:
             torch.set_num_threads(threads)
-        torch.set_flush_denormal(True)  # see fastdqn.training.train
+        flush_denormals()  # see fastdqn.training.train
 
     def make_replay(self) -> ReplayBuffer:
         """The replay; a new one if there is none."""
