@@ -21,6 +21,10 @@ from fastdqn.training.train import train
 # Written by fastdqn 0.1.0, before the packages; see the values beside it.
 OLD_RUN = Path(__file__).parents[1] / "data" / "run_of_0_1_0"
 OLD_VALUES = json.loads(OLD_RUN.with_name("run_of_0_1_0_values.json").read_text())
+# 900,000 env steps of Pong, trained by 0.1.0, too: frames, quantiles, a residual torso.
+OLD_PONG = Path(__file__).parents[2] / "benchmarks" / "results" / "policies" / "pong"
+PONG_Q = [[0.2888019, 0.3267051, 0.3658788, 0.3958869, 0.3143249, 0.3673966],
+          [0.5019497, 0.4784269, 0.4666953, 0.4590327, 0.4922650, 0.5448133]]  # fmt: skip
 
 
 # --- a checkpoint of an earlier version ----------------------------------------------------------
@@ -34,6 +38,16 @@ def test_a_policy_of_an_earlier_version_acts_as_it_did():
     torch.testing.assert_close(q, torch.tensor(OLD_VALUES["q"]), rtol=0, atol=1e-6)
     assert policy.act(observation).tolist() == OLD_VALUES["action"]
     assert set(OLD_VALUES["action"]) == {0, 1}
+
+
+def test_an_atari_policy_of_an_earlier_version_values_frames_as_it_did():
+    policy = fastdqn.load(OLD_PONG, device="cpu")
+    frames = (np.arange(2 * 4 * 42 * 42) * 37 // 11 % 256).astype(np.uint8).reshape(2, 4, 42, 42)
+    frames[1, :, 10:20] = 0
+    with torch.no_grad():
+        q = policy.network.q_values(policy.network(torch.from_numpy(frames)))
+    torch.testing.assert_close(q, torch.tensor(PONG_Q), rtol=0, atol=1e-5)
+    assert fastdqn.Config.load(OLD_PONG / "config.json").env_id == "ALE/Pong-v5"
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path):
