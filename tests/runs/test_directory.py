@@ -231,16 +231,20 @@ def test_what_the_disk_refuses_is_one_sentence(tmp_path, monkeypatch, capsys, re
     run = tmp_path / "run"
     if call != "mkdir":
         run.mkdir()
-    original = getattr(os, call)
 
-    def refused(path, *args, **kwargs):
-        if str(path) == str(run):
-            if call == "access":
-                return False
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return original(path, *args, **kwargs)
+    def refusing(original):
+        def refused(path, *args, **kwargs):
+            if str(path) == str(run):
+                if call == "access":
+                    return False
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return original(path, *args, **kwargs)
 
-    monkeypatch.setattr(os, call, refused)
+        return refused
+
+    # Python 3.13 lists by scandir.
+    for name in ("listdir", "scandir") if call == "listdir" else (call,):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     with pytest.raises(ConfigError, match=r"run_dir = .*name another"):
         open_run_dir(Config(run_dir=str(run), resume=resume))
     assert main(["train", "--run-dir", str(run), "--resume", resume, "--device", "cpu"]) == 2
