@@ -13,6 +13,23 @@ from fastdqn.config.fields import Field
 from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError, nearest
 
+ELSEWHERE = {
+    "env": "env_id",
+    "lr": "learning_rate",
+    "steps": "total_env_steps",
+    "total_timesteps": "total_env_steps",
+    "timesteps": "total_env_steps",
+    "buffer_size": "replay_capacity",
+    "train_freq": "update_period_env_steps",
+    "train_frequency": "update_period_env_steps",
+    "target_network_frequency": "target_period_updates",
+    "target_update_interval": "target_period_updates",
+    "exploration_fraction": "epsilon_duration_env_steps",
+    "gpu": "device",
+    "cuda": "device",
+}
+"""What other libraries call our fields: only to point at ours."""
+
 
 def checked(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
     """The values of all fields, each of its type and in its range.
@@ -39,7 +56,10 @@ def refuse_unknown(names: Iterable[str], fields: Mapping[str, Field]) -> None:
     """Raise ConfigError, with the nearest name, for the first that is no field."""
     for name in names:
         if name not in fields:
-            hint = nearest(str(name), list(fields)) or "; 'fastdqn train --help' lists them"
+            ours = ELSEWHERE.get(str(name))
+            hint = f" (did you mean {ours!r}?)" if ours in fields else ""
+            hint = hint or nearest(str(name), list(fields))
+            hint = hint or "; 'fastdqn train --help-all' lists them"
             raise ConfigError(f"{shown(name)} is not a field of Config{hint}.")
 
 

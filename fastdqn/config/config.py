@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastdqn.config import json_format
+from fastdqn.config import json_format, layout, toml_format
 from fastdqn.config.atari_ids import with_atari_meaning
 from fastdqn.config.checks import checked, refuse_unknown, shown
 from fastdqn.config.combinations import check_pairs, without_rivals
@@ -93,25 +93,43 @@ class Config(
             text: A JSON object of fields; those that it leaves out have their defaults.
         """
         body, record = json_format.read(text)
+        if not record:
+            return _written(layout.ungrouped(body))
         refuse_unknown(body, fields_of(Config))
-        return _settled({**_defaults(), **body}, () if record else body)
+        return _settled({**_defaults(), **body}, ())
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
-        """Read a configuration from a JSON file.
+        """Read a configuration from a file: TOML if its name ends in ``.toml``, else JSON.
+
+        Either holds fields by name. Some may stand in tables (in JSON objects) that are called like
+        the groups of docs/config.md. ``preset`` names what the others replace fields of; without
+        it they replace the defaults. TOML has no null: the text ``"None"`` stands for it.
 
         Args:
-            path: The file, such as the config.json of a run.
+            path: Of the file.
+
+        Raises:
+            ConfigError: Where it cannot be read or parsed, or holds what no field may have.
         """
         if not isinstance(path, str | os.PathLike):
             raise ConfigError(f"path = {shown(path)} is no path; pass that of a config.json.")
         try:
             if not Path(path).is_file():  # reading a pipe would wait for ever
-                raise OSError("it is no file; name a config.json or a run directory")
+                raise OSError("it is no file")
             text = read_bounded(Path(path))
         except (OSError, ValueError) as error:  # ValueError: too much, not UTF-8, or a bad path
-            raise ConfigError(f"The configuration {path} cannot be read ({error}).") from None
-        return cls.from_json(text)
+            raise ConfigError(
+                f"The configuration {path} cannot be read ({error}); name a config.json, a TOML "
+                f"file in UTF-8 or a run directory."
+            ) from None
+        try:
+            if Path(path).suffix.lower() != ".toml":
+                return cls.from_json(text)
+            values = layout.ungrouped(toml_format.read(text))
+            return _written(layout.with_none(values))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
 
     @property
     def expected_updates(self) -> int:
@@ -177,6 +195,21 @@ class Config(
 
 def _defaults() -> dict[str, Any]:
     return {field.name: field.default for field in fields_of(Config).values()}
+
+
+def _written(values: dict[str, Any]) -> Config:
+    """The configuration that somebody wrote into a file: a preset's with these fields."""
+    if layout.PRESET not in values:
+        refuse_unknown(values, fields_of(Config))
+        return _settled({**_defaults(), **values}, values)
+    from fastdqn.config.presets import preset  # which makes Configs
+
+    name = values[layout.PRESET]
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"preset = {shown(name)} is no name; use one that 'fastdqn presets' lists."
+        )
+    return preset(name).replace(**{n: v for n, v in values.items() if n != layout.PRESET})
 
 
 def _settled(values: Mapping[str, Any], was_set: Collection[str]) -> Config:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
 import types
 import typing
 from typing import Literal
 
 from fastdqn.config.fields import Field, fields_of
 from fastdqn.config.groups import GROUPS
+from fastdqn.config.meanings import meanings
 
 _HEAD = """\
 # Every field of a configuration
 
 Written by `python -m fastdqn.config.document > docs/config.md`; edit `fastdqn/config/groups.py`.
 
-A field `num_envs` is the argument `Config(num_envs=...)`, the key `"num_envs"` of a JSON file, and
-the option `--num-envs`. Defaults are those of the preset `cartpole`. `env_steps` counts agent steps
+A field `num_envs` is the argument `Config(num_envs=...)`, the key `num_envs` of a TOML or JSON file,
+and the option `--num-envs`. Defaults are those of the preset `cartpole`. `env_steps` counts agent steps
 summed over all envs, `updates` optimizer steps. A field that nothing would use is refused.
 """
 
@@ -26,19 +25,6 @@ summed over all envs, `updates` optimizer steps. A field that nothing would use 
 def document() -> str:
     """The whole page, in Markdown: a table for each group."""
     return "\n".join([_HEAD, *map(_section, GROUPS)])
-
-
-def meanings(group: type) -> dict[str, str]:
-    """What stands below each field of a group, in one line each."""
-    source = ast.parse(textwrap.dedent(inspect.getsource(group))).body[0]
-    assert isinstance(source, ast.ClassDef)
-    found = {}
-    for above, below in zip(source.body, source.body[1:], strict=False):
-        if not (isinstance(above, ast.AnnAssign) and isinstance(above.target, ast.Name)):
-            continue
-        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            found[above.target.id] = " ".join(str(below.value.value).split())
-    return found
 
 
 def _section(name: str) -> str:

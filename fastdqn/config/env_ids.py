@@ -35,6 +35,18 @@ def register_native_envs() -> None:
             gymnasium.register(env_id, **spec)  # type: ignore[arg-type]
 
 
+def known_env_ids() -> list[str]:
+    """The ids that are registered without asking packages, but for those of raw Atari screens."""
+    import importlib.util
+
+    from gymnasium.envs.registration import registry
+
+    register_native_envs()
+    if importlib.util.find_spec("ale_py") is not None:
+        import ale_py  # noqa: F401  (registers its games)
+    return sorted(name for name in registry if not random_skip_advice(name))
+
+
 def check_env_id(env_id: str) -> None:
     """Raise EnvError for ids that Gymnasium does not know, or that give raw Atari screens.
 
