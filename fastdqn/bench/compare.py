@@ -26,7 +26,9 @@ def load(path: str) -> dict[str, Any]:
     try:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"compare = {path!r} cannot be read ({error}).") from None
+        raise ConfigError(
+            f"compare = {path!r} cannot be read ({error}); name a file that --json wrote."
+        ) from None
     if not isinstance(result, dict) or result.get("kind") != KIND:
         raise ConfigError(
             f"compare = {path!r} is no result of 'fastdqn bench'; name a file that --json wrote."

@@ -86,7 +86,7 @@ def open_run_dir(config: Config, env_name: str | None = None) -> tuple[Path, boo
     )
     with _naming(path):
         if config.run_dir:
-            _refuse_early(path, config)
+            refuse_early(path, config)
             path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise ConfigError(f"run_dir = {str(path)!r} cannot be written to; name another.")
@@ -102,11 +102,19 @@ def open_run_dir(config: Config, env_name: str | None = None) -> tuple[Path, boo
     return path, resuming, lock
 
 
-def _refuse_early(path: Path, config: Config) -> None:
+def refuse_early(path: Path, config: Config) -> None:
     """Refuse at once, and without a trace, what will not do whoever has the lock.
 
     Only a directory without a lock file is judged whole: it may be somebody else's, and gets none.
-    Where there is one, a run may be about to change what there is to judge.
+    Where there is one, a run may be about to change what there is to judge. Needs no torch.
+
+    Args:
+        path: The directory, which need not exist.
+        config: Of the run.
+
+    Raises:
+        ConfigError: As :func:`open_run_dir`.
+        CheckpointError: As :func:`open_run_dir`.
     """
     if (path / LOCK_NAME).exists():
         refuse_occupied(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,11 +79,19 @@ def config_named(name: str) -> Config:
     return config_for(name)
 
 
-def choose(env_id: str, changes: Mapping[str, Any]) -> tuple[Config, StartingPoint]:
-    """As :func:`config_for`, and what was chosen."""
+def choose(
+    env_id: str, changes: Mapping[str, Any], *, before_a_look: Callable[[], None] | None = None
+) -> tuple[Config, StartingPoint]:
+    """As :func:`config_for`, and what was chosen.
+
+    Args:
+        env_id: Gymnasium id.
+        changes: Of other fields.
+        before_a_look: Called where torch has to be loaded and the env made, to look at it.
+    """
     plain = Config()
     asked = Config(env_id=env_id).replace(**{n: v for n, v in changes.items() if n in _OF_ENV})
-    found = starting_point(asked)
+    found = starting_point(asked, before_a_look)
     # An old id also says how to play.
     said = {
         name: value
@@ -94,8 +102,14 @@ def choose(env_id: str, changes: Mapping[str, Any]) -> tuple[Config, StartingPoi
     return preset(found.preset).replace(**given), found
 
 
-def starting_point(config: Config) -> StartingPoint:
+def starting_point(
+    config: Config, before_a_look: Callable[[], None] | None = None
+) -> StartingPoint:
     """The preset for the env of a configuration; only its fields about the env are looked at.
+
+    Args:
+        config: The configuration.
+        before_a_look: As of :func:`choose`.
 
     Raises:
         EnvError: Where the env cannot be made, or is nothing for a DQN.
@@ -108,6 +122,8 @@ def starting_point(config: Config) -> StartingPoint:
         if kwargs.get("obs_type") != "ram":
             return StartingPoint("dqn-atari", "for Atari's screens")
         return StartingPoint("dqn-atari", "for Atari", {"network": "mlp", "frame_stack": None})
+    if before_a_look is not None:
+        before_a_look()
     return _by_observation(config)
 
 

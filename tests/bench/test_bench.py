@@ -698,7 +698,7 @@ def test_the_list_names_every_case(capsys):
         (["--seconds", "0"], "seconds = 0 is out of range"),
         (["--seconds", "soon"], "seconds = 'soon'"),
         (["--rounds", "0"], "rounds = 0 is out of range; use a number from 1 to 20"),
-        (["--json", "/nowhere/at/all.json"], "cannot be written"),
+        (["--json", "/nowhere/at/all.json"], "needs the directory"),
         (["--json", "/"], "is no file"),
         (["--chart", "bars.txt"], "must end in one of .png"),
         (["--compare", "/nowhere.json"], "cannot be read"),

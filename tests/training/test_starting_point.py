@@ -105,6 +105,8 @@ def test_the_command_line_chooses_and_says_so(capsys):
     found = train_config(["--env-id", "FrozenLake-v1", "--seed", "3", "--no-double"])
     assert found.config == preset("classic").replace(env_id="FrozenLake-v1", seed=3, double=False)
     assert found.chosen == "classic, for categories one-hot (16)"
+    said = "FrozenLake-v1: loading torch, to look at its observations ...\n"
+    assert capsys.readouterr().out == said
     assert train_config(["classic", "--env-id", "FrozenLake-v1"]).chosen is None
     assert main(["train", "--env-id", "FrozenLake-v1", "--dry-run"]) == 0
     first = capsys.readouterr().out.splitlines()[0]
