@@ -4,7 +4,7 @@ import pytest
 from helpers.advice import messages, messages_of
 from helpers.advice_checks import options_of, wrong_in
 
-from fastdqn.cli import arguments
+from fastdqn.config.checks import ELSEWHERE
 
 SENTENCES = messages()
 TO_BE_MENDED = {
@@ -56,5 +56,5 @@ def test_a_proposal_that_cannot_be_followed_is_found(source, what):
 
 
 def test_names_of_other_libraries_lead_to_options_of_ours():
-    for name in arguments._ELSEWHERE.values():
-        assert f"--{name}" in options_of("train")
+    for name in ELSEWHERE.values():
+        assert f"--{name.replace('_', '-')}" in options_of("train")

@@ -232,7 +232,7 @@ COMMANDS = [
     ("bench --cases zzz", r"'fastdqn (bench --list)' names them", "{}"),
     ("info --jsn", r"did you mean '(\S+)'\?", "info {}"),
     ("plot", r"'fastdqn (plot --help)' says more", "{}"),
-    ("presets --all", r"'fastdqn (presets --help)' lists the options", "{}"),
+    ("presets --qqqq", r"'fastdqn (presets --help-all)' lists the options", "{}"),
 ]  # fmt: skip
 
 

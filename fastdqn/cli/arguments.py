@@ -9,44 +9,55 @@ import io
 import itertools
 import re
 import typing
+from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any, TypeVar
 
 import tyro
 
+from fastdqn.cli.help import HELP, Guide, HelpWanted
 from fastdqn.cli.json_argument import DICTS_ARE_JSON
-from fastdqn.config.checks import check_type
+from fastdqn.cli.options import options_of
+from fastdqn.config.checks import ELSEWHERE, check_type
 from fastdqn.errors import ConfigError
 from fastdqn.sharing.hub_client import PREFIX
 from fastdqn.sharing.hub_run import local_run
-
-# What other libraries call our options: only to point at ours.
-_ELSEWHERE = {
-    "env": "env-id",
-    "lr": "learning-rate",
-    "steps": "total-env-steps",
-    "total-timesteps": "total-env-steps",
-    "timesteps": "total-env-steps",
-    "buffer-size": "replay-capacity",
-    "train-freq": "update-period-env-steps",
-    "train-frequency": "update-period-env-steps",
-    "target-network-frequency": "target-period-updates",
-    "target-update-interval": "target-period-updates",
-    "exploration-fraction": "epsilon-duration-env-steps",
-    "gpu": "device",
-    "cuda": "device",
-}
-
-# How tyro.conf.Positional[...] marks a field.
-_MARKS = set(typing.get_args(tyro.conf.Positional[str])[1:])
 
 T = TypeVar("T")
 
 
 def parse(
-    kind: type[T], args: list[str], *, prog: str, description: str, default: T | None = None
+    kind: type[T],
+    args: list[str],
+    *,
+    prog: str,
+    description: str,
+    default: T | None = None,
+    example: str = "",
+    common: Mapping[str, str] | None = None,
+    defaults_of: str = "",
 ) -> T:
-    """Parse with tyro; turn its complaints, which are boxes of several lines, into one sentence."""
+    """Parse with tyro; turn its complaints, which are boxes of several lines, into one sentence.
+
+    Args:
+        kind: The dataclass of the command's options.
+        args: The words after the command's name.
+        prog: The command: ``fastdqn eval``.
+        description: What it does, in a sentence or two.
+        default: An instance with the defaults; None: those of the class.
+        example: A command line, for its help.
+        common: The options of its short help, each with a line; None: its help has one length.
+        defaults_of: Whose values the defaults are, where that is worth a word in its help.
+
+    Raises:
+        HelpWanted: Where one of the words asks for help.
+        ConfigError: Where they cannot be understood.
+    """
+    if any(word in HELP for word in args):
+        options = options_of(kind, default)
+        guide = Guide(prog, description, options, example, common or {}, defaults_of)
+        raise HelpWanted(guide, every_option="--help-all" in args)
+    _refuse_valued_switch(args, kind, prog)
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
@@ -54,14 +65,14 @@ def parse(
                 kind,
                 args=args,
                 prog=prog,
-                description=description,
                 return_unknown_args=True,
                 default=tyro.MISSING_NONPROP if default is None else default,
                 registry=DICTS_ARE_JSON,
             )
-    except SystemExit as leave:
-        if not leave.code:
-            raise  # --help
+    except SystemExit:
+        for word in args:  # what is missing may be there under a wrong name
+            if word.startswith("--") and not _is_option(word, kind):
+                raise ConfigError(unknown(word, kind, prog)) from None
         raise complaint(shown.getvalue(), kind, args, prog) from None
     if rest:
         raise ConfigError(unknown(rest[0], kind, prog))
@@ -81,30 +92,47 @@ def _with_local_runs(parsed: T) -> T:
 def unknown(word: str, kind: type, prog: str) -> str:
     """What to say of an argument that the command does not take."""
     if word.lower() in ("true", "false"):
-        return (
-            f"{prog} takes no argument {word!r}; switches take no value, and 'no-' in front of a "
-            f"name turns one off."
-        )
+        return _no_value(word, prog)
     if not word.startswith("-"):
         return f"{prog} takes no argument {word!r}; '{prog} --help' shows what it takes."
     name = word.lstrip("-").partition("=")[0].replace("_", "-")
-    if name in _positional(kind):
+    if name in [option.word for option in options_of(kind) if option.positional]:
         return (
             f"{prog!r} takes its {name.upper()} without '--{name}'; leave that out: "
             f"'{prog} {name.upper()}'."
         )
-    known = [option for option in _options(kind) if option not in _positional(kind)]
-    close = [_ELSEWHERE[name]] if _ELSEWHERE.get(name) in known else []
+    known = [*option_words(kind), "help", "help-all"]
+    ours = ELSEWHERE.get(name.replace("-", "_"), "").replace("_", "-")
+    close = [ours] if ours in known else []
     close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '--{close[0]}'?" if close else f"'{prog} --help' lists the options."
+    hint = f"did you mean '--{close[0]}'?" if close else f"'{prog} --help-all' lists the options."
     return f"{word.partition('=')[0]!r} is not an option of '{prog}'; {hint}"
 
 
-def _options(kind: type) -> list[str]:
-    """Names of the options, without dashes in front."""
-    hints = _hints(kind)
-    names = [name.replace("_", "-") for name in hints]
-    return names + [f"no-{name}" for name in names if hints[name.replace("-", "_")] is bool]
+def _refuse_valued_switch(args: list[str], kind: type, prog: str) -> None:
+    """``--double=yes``: tyro takes the value for a word of its own."""
+    switches = {f"--{w}" for o in options_of(kind) if not o.metavar for w in o.words}
+    for word in args:
+        name, equals, value = word.partition("=")
+        if equals and name.replace("_", "-") in switches:
+            raise ConfigError(_no_value(value, prog))
+
+
+def _no_value(word: str, prog: str) -> str:
+    return (
+        f"{prog} takes no argument {word!r}; switches take no value, and 'no-' in front of a name "
+        f"turns one off."
+    )
+
+
+def _is_option(word: str, kind: type) -> bool:
+    return word.partition("=")[0].lstrip("-").replace("_", "-") in option_words(kind)
+
+
+def option_words(kind: type) -> list[str]:
+    """The options as they may be typed, without dashes in front."""
+    named = [option for option in options_of(kind) if not option.positional]
+    return [word for option in named for word in option.words]
 
 
 def _hints(kind: type) -> dict[str, Any]:
@@ -114,13 +142,6 @@ def _hints(kind: type) -> dict[str, Any]:
         is_group = isinstance(hint, type) and dataclasses.is_dataclass(hint)
         found |= _hints(hint) if is_group else {name: hint}
     return found
-
-
-def _positional(kind: type) -> list[str]:
-    """Names of what stands without a name."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    marks = {name: typing.get_args(hint)[1:] for name, hint in hints.items()}
-    return [name for name, mark in marks.items() if set(mark) & _MARKS]
 
 
 def complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
@@ -143,6 +164,10 @@ def complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]
         if field.default is MISSING and field.default_factory is MISSING
     ]
+    choice = next((o for o in options_of(kind) if o.positional and o.choices), None)
+    named = next((word for word in args if not word.startswith("-")), None)
+    if not name and choice is not None and named is not None:
+        name, args = choice.name, [f"--{choice.name}", named]
     if not name and required:
         return ConfigError(f"{prog} needs {' '.join(required)}; '{prog} --help' says more.")
     if name in hints:

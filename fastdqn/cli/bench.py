@@ -19,6 +19,7 @@ from fastdqn.bench.report import Report
 from fastdqn.bench.result import ResultFile
 from fastdqn.bench.screen import Screen
 from fastdqn.cli.arguments import parse
+from fastdqn.cli.status_line import StatusLine
 from fastdqn.errors import ConfigError
 from fastdqn.system.signals import Stopped, exit_on_signals
 
@@ -62,7 +63,10 @@ def run(args: list[str]) -> int:
         args,
         prog="fastdqn bench",
         description="Measure this machine: envs, acting, replay, updates and the training loop.",
+        example="fastdqn bench --cases 'update/*' --json before.json",
     )
+    if "" in flags.cases:
+        raise ConfigError("cases = '' names none; 'fastdqn bench --list' names them.")
     patterns = list(flags.cases) or (["*"] if flags.smoke else [])
     select(patterns, "cpu")  # a name that is none shall not wait for torch
     if flags.list:
@@ -76,9 +80,11 @@ def run(args: list[str]) -> int:
     _say_how_long(flags, patterns, likely)
     if (busy := load.said_before()) is not None:
         print(f"fastdqn bench: {busy}.", file=sys.stderr, flush=True)
-    from fastdqn.system.devices import resolve_device
+    with StatusLine() as status:
+        status.say("loading torch ...")
+        from fastdqn.system.devices import resolve_device
 
-    device = resolve_device(flags.device)
+        device = resolve_device(flags.device)
     if device.type != likely:
         _say_how_long(flags, patterns, device.type)
     return _measure(flags, patterns, str(device), old, args)
@@ -109,8 +115,13 @@ def _check(flags: BenchFlags) -> None:
         if not path or Path(path).is_dir():
             raise ConfigError(f"{name} = {path!r} is no file; name one to write.")
         parent = Path(path).absolute().parent
+        if not parent.is_dir():
+            raise ConfigError(
+                f"{name} = {path!r} needs the directory {str(parent)!r}; name a file in a "
+                f"directory that exists."
+            )
         if not os.access(parent, os.W_OK):
-            raise ConfigError(f"{name} = {path!r} cannot be written: {parent} is not writable.")
+            raise ConfigError(f"{name} = {path!r} cannot be written there; name another directory.")
     if flags.chart is not None and Path(flags.chart).suffix not in _CHART_SUFFIXES:
         raise ConfigError(
             f"chart = {flags.chart!r} must end in one of {', '.join(_CHART_SUFFIXES)}."

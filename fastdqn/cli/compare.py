@@ -53,6 +53,7 @@ def run(args: list[str]) -> int:
         args,
         prog="fastdqn compare",
         description="Show what differs between runs, and what they came to.",
+        example="fastdqn compare runs/A runs/B",
     )
     paths = {Path(run).resolve(): Path(run) for run in flags.run}  # each only once
     if len(paths) < 2:

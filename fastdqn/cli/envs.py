@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from fastdqn.cli.arguments import options_in, parse
+from fastdqn.cli.status_line import StatusLine
 from fastdqn.config.env_ids import check_env_id
 
 
@@ -37,15 +38,20 @@ def run(args: list[str]) -> int:
         EnvsFlags,
         args,
         prog="fastdqn envs",
-        description="What fastdqn would make of an env: nothing is trained.",
+        description="Say what fastdqn would make of an env; nothing is trained.",
+        example="fastdqn envs LunarLander-v3",
     )
     typed = {name: value for name, value in vars(flags).items() if name in options_in(args)}
-    from fastdqn.training.describe import describe_env
-    from fastdqn.training.starting_point import choose
+    with StatusLine() as status:
+        status.say(f"{flags.env_id}: making it ...")
+        from fastdqn.training.starting_point import choose
 
-    config, chosen = choose(flags.env_id, typed)
-    check_env_id(config.env_id)
-    rows = {"env": config.env_id, "preset": str(chosen), **describe_env(config)}
+        config, chosen = choose(flags.env_id, typed)
+        check_env_id(config.env_id)
+        from fastdqn.training.describe import describe_env  # torch
+
+        found = describe_env(config)
+    rows = {"env": config.env_id, "preset": str(chosen), **found}
     for name, text in rows.items():
         print(f"{name:<14}{text}")
     return 0

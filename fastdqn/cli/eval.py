@@ -11,6 +11,7 @@ import tyro
 from fastdqn.cli.arguments import parse
 from fastdqn.cli.play_flags import PlayFlags, config_for
 from fastdqn.cli.scores import score
+from fastdqn.cli.status_line import StatusLine
 from fastdqn.config.seeds import eval_seed
 from fastdqn.config.windows import check_window
 from fastdqn.errors import ConfigError
@@ -34,7 +35,13 @@ class _EvalFlags(PlayFlags):
 
 def run(args: list[str]) -> int:
     """Play with a trained agent and say its score; ``fastdqn eval``."""
-    flags = parse(_EvalFlags, args, prog="fastdqn eval", description="Evaluate a trained agent.")
+    flags = parse(
+        _EvalFlags,
+        args,
+        prog="fastdqn eval",
+        description="Play with a trained agent and say its score.",
+        example="fastdqn eval runs/MY-RUN --checkpoint best --episodes 20",
+    )
     if flags.episodes < 1:
         raise ConfigError(f"episodes = {flags.episodes} is out of range; use 1 or more.")
     if flags.render is not None and flags.num_envs not in (None, 1):
@@ -53,27 +60,30 @@ def run(args: list[str]) -> int:
     if flags.render is not None:
         check_window(config.env_id)
         num_envs = 1
-    from fastdqn.acting import evaluation
-    from fastdqn.training import build, playing
+    with StatusLine() as status:
+        status.say(f"{config.env_id}: loading torch ...")
+        from fastdqn.acting import evaluation
+        from fastdqn.training import build, playing
 
-    with playing.playing(
-        flags.run,
-        config,
-        num_envs=num_envs,
-        checkpoint=flags.choice,
-        render_mode=flags.render,
-    ) as played:
-        policy, envs, stop = played
-        result = evaluation.evaluate(
-            policy,
-            envs,
-            episodes_per_env=-(-flags.episodes // num_envs),
-            epsilon=config.eval_epsilon,
-            max_env_steps=config.eval_max_env_steps,
-            patience_env_steps=build.eval_patience(config, envs),
-            seed=seed,
-            stop=stop,
-        )
+        with playing.playing(
+            flags.run,
+            config,
+            num_envs=num_envs,
+            checkpoint=flags.choice,
+            render_mode=flags.render,
+        ) as played:
+            policy, envs, stop = played
+            status.say(f"{config.env_id}: playing {flags.episodes} episodes ...")
+            result = evaluation.evaluate(
+                policy,
+                envs,
+                episodes_per_env=-(-flags.episodes // num_envs),
+                epsilon=config.eval_epsilon,
+                max_env_steps=config.eval_max_env_steps,
+                patience_env_steps=build.eval_patience(config, envs),
+                seed=seed,
+                stop=stop,
+            )
     if flags.json:
         report = {
             "run": flags.run,

@@ -20,7 +20,13 @@ class InfoFlags:
 
 def run(args: list[str]) -> int:
     """Say what this machine is; ``fastdqn info``."""
-    flags = parse(InfoFlags, args, prog="fastdqn info", description="Versions and devices.")
+    flags = parse(
+        InfoFlags,
+        args,
+        prog="fastdqn info",
+        description="Say what this machine is: versions, devices, memory.",
+        example="fastdqn info --json",
+    )
     from fastdqn.system.info import environment
 
     found = environment()

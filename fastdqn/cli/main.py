@@ -6,28 +6,15 @@ mistake of the user ends in one sentence on stderr and exit code 2.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastdqn._version import __version__
-from fastdqn.cli import (
-    compare,
-    envs,
-    export,
-    info,
-    plot,
-    presets,
-    push,
-    record,
-    report,
-    saliency,
-    train,
-)
-from fastdqn.cli import eval as eval_command
+from fastdqn.cli.help import HelpWanted
 from fastdqn.cli.output import drop_stdout, plain_warnings
-from fastdqn.config import presets as recipes
 from fastdqn.errors import ConfigError, FastDQNError, TrainingError, nearest
 from fastdqn.system.file_systems import UNUSABLE_PATH
 from fastdqn.system.signals import EXIT_CODES, Stopped, exit_at_once
@@ -92,24 +79,29 @@ class Command:
 
 def _dispatch(args: list[str]) -> int:
     name = args[0] if args else "--help"
-    if name in ("-h", "--help", "help"):
-        print(_help())
-        return 0
+    if name in ("-h", "--help", "--help-all", "help"):
+        if len(args) < 2:
+            print(_help())
+            return 0
+        name, args = args[1], [args[1], "--help"]  # "fastdqn help train"
     if name in ("-V", "--version"):
         print(f"fastdqn {__version__}")
         return 0
     if name not in COMMANDS:
         kind = "option" if name.startswith("-") else "command"
+        from fastdqn.config.presets import presets
+
         hint = nearest(name, [*COMMANDS, "--help", "--version"])
-        if name in recipes.presets():
+        if name in presets():
             hint = f" (did you mean 'fastdqn train {name}'?)"
         raise ConfigError(
             f"There is no {kind} {name!r}{hint}; the commands are {', '.join(COMMANDS)}."
         )
     try:
         return COMMANDS[name].run(args[1:])
-    except SystemExit as leave:  # tyro's --help
-        return leave.code if isinstance(leave.code, int) else 0
+    except HelpWanted as asked:
+        print(asked.guide.page(every_option=asked.every_option))
+        return 0
 
 
 def _help() -> str:
@@ -129,29 +121,33 @@ def _help() -> str:
             "  fastdqn train dqn-atari --dry-run    the memory plan and schedule, no run",
             "  fastdqn eval runs/MY-RUN --episodes 20",
             "",
-            "'fastdqn COMMAND --help' lists the options of a command.",
+            "'fastdqn COMMAND --help' says what a command takes.",
         ]
     )
 
 
-def _bench(args: list[str]) -> int:
-    from fastdqn.cli import bench  # its cases are many
-
-    return bench.run(args)
+def _module(name: str) -> Callable[[list[str]], int]:
+    """``run`` of a module here, which is imported when it is called: each has its own imports."""
+    return lambda args: importlib.import_module(f"fastdqn.cli.{name}").run(args)
 
 
 COMMANDS: dict[str, Command] = {
-    "train": Command(train.run, "train [PRESET] [--OPTION ...]", "train an agent"),
-    "eval": Command(eval_command.run, "eval RUN [--episodes N]", "play with a trained agent"),
-    "presets": Command(presets.run, "presets", "list the recipes"),
-    "envs": Command(envs.run, "envs ENV_ID", "say what would be made of an env"),
-    "info": Command(info.run, "info [--json]", "versions, devices, memory"),
-    "bench": Command(_bench, "bench [--cases GLOB]", "measure this machine, part by part"),
-    "plot": Command(plot.run, "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),
-    "report": Command(report.run, "report RUN [RUN ...] [--out FILE]", "write a page about runs"),
-    "compare": Command(compare.run, "compare RUN RUN [RUN ...]", "show what differs"),
-    "saliency": Command(saliency.run, "saliency RUN [--out FILE]", "draw where it looks"),
-    "record": Command(record.run, "record RUN [--out FILE]", "film it at play"),
-    "export": Command(export.run, "export RUN [--out FILE]", "write the network as ONNX"),
-    "push": Command(push.run, "push RUN USER/NAME", "a run to the Hugging Face Hub"),
+    "train": Command(_module("train"), "train [PRESET] [--OPTION ...]", "train an agent"),
+    "eval": Command(_module("eval"), "eval RUN [--episodes N]", "play with a trained agent"),
+    "presets": Command(_module("presets"), "presets", "list the recipes"),
+    "envs": Command(_module("envs"), "envs ENV_ID", "say what would be made of an env"),
+    "info": Command(_module("info"), "info [--json]", "versions, devices, memory"),
+    "bench": Command(
+        _module("bench"), "bench [--cases GLOB]", "measure this machine, part by part"
+    ),
+    "plot": Command(_module("plot"), "plot RUN [RUN ...] [--out FILE]", "draw curves of runs"),
+    "report": Command(
+        _module("report"), "report RUN [RUN ...] [--out FILE]", "write a page about runs"
+    ),
+    "compare": Command(_module("compare"), "compare RUN RUN [RUN ...]", "show what differs"),
+    "saliency": Command(_module("saliency"), "saliency RUN [--out FILE]", "draw where it looks"),
+    "record": Command(_module("record"), "record RUN [--out FILE]", "film it at play"),
+    "export": Command(_module("export"), "export RUN [--out FILE]", "write the network as ONNX"),
+    "push": Command(_module("push"), "push RUN USER/NAME", "a run to the Hugging Face Hub"),
+    "completion": Command(_module("completion"), "completion SHELL", "complete words by TAB"),
 }

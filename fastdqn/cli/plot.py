@@ -37,7 +37,13 @@ class _PlotFlags:
 
 def run(args: list[str]) -> int:
     """Draw the curves of runs; ``fastdqn plot``."""
-    flags = parse(_PlotFlags, args, prog="fastdqn plot", description="Draw the curves of runs.")
+    flags = parse(
+        _PlotFlags,
+        args,
+        prog="fastdqn plot",
+        description="Draw the curves of runs.",
+        example="fastdqn plot runs/A runs/B --out curves.svg",
+    )
     out = picture_path(flags.out)
     if not flags.run:
         raise ConfigError("fastdqn plot needs RUN; 'fastdqn plot --help' says more.")

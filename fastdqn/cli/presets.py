@@ -16,7 +16,13 @@ class _NoFlags:
 
 def run(args: list[str]) -> int:
     """List the recipes; ``fastdqn presets``."""
-    parse(_NoFlags, args, prog="fastdqn presets", description="List the recipes.")
+    parse(
+        _NoFlags,
+        args,
+        prog="fastdqn presets",
+        description="List the recipes.",
+        example="fastdqn presets",
+    )
     lines, advice = describe_presets(), advise_presets()
     for name, config in presets().items():
         print(f"{name}\n    {lines[name]}")
@@ -25,5 +31,5 @@ def run(args: list[str]) -> int:
             f"    {config.env_id}, {config.num_envs} envs, {config.total_env_steps:,} env steps, "
             f"replay {config.replay_capacity:,}, replay ratio {config.replay_ratio:g}"
         )
-    print("\nrun one: fastdqn train PRESET   its fields: fastdqn train PRESET --help")
+    print("\nrun one: fastdqn train PRESET   its fields: fastdqn train PRESET --help-all")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections import deque
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fastdqn.callbacks.callback import Callback, LiveRun
+from fastdqn.cli.status_line import StatusLine, is_terminal
 from fastdqn.plotting.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ _CURVE, _LEAST_CURVE = 60, 8  # characters
 class Progress(Callback):
     """Shows what a run is, and how far it has come.
 
-    Nothing is shown before the run has begun, so that one which is refused leaves nothing but its
-    error. Rows of ``metrics.csv`` are shown as they come; while there is none, or the next takes
-    long, what the clock knows. A run must not die of its display: when the stream is closed, or its
-    reader has gone, this falls silent.
+    Before the run has begun only :meth:`announce` shows something: on a terminal a line that goes
+    again, so that a run which is refused leaves nothing but its error. Rows of ``metrics.csv`` are
+    shown as they come; while there is none, or the next takes long, what the clock knows. A run
+    must not die of its display: when the stream is closed, or its reader has gone, this falls
+    silent.
 
     Args:
         total_env_steps: Length of the run.
@@ -55,6 +56,8 @@ class Progress(Callback):
         self._frame_skip = frame_skip
         self._stream = sys.stdout if stream is None else stream
         self._live: Live | None = None
+        self._status = StatusLine(self._stream, in_a_pipe=True)
+        self._announced = False
         self._row: dict[str, float] = {}
         self._shown_at = -math.inf  # seconds
         self._shown_env_steps = 0.0
@@ -76,6 +79,11 @@ class Progress(Callback):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def announce(self, waiting_for: str) -> None:
+        """Say what is about to run, and what is waited for until then."""
+        self._announced = not is_terminal(self._stream)
+        self._status.say(f"{self._title}: {waiting_for}")
 
     def on_start(self, run: LiveRun) -> None:
         """Show what runs."""
@@ -134,6 +142,7 @@ class Progress(Callback):
 
     def close(self) -> None:
         """Show the last row and give the terminal back; may be called twice."""
+        self._status.clear()
         if self._pending:
             self._show()
         if self._live is not None:
@@ -144,9 +153,10 @@ class Progress(Callback):
         if self._started_at is not None:
             return
         self._started_at = time.monotonic()
-        if not self._silent and _is_terminal(self._stream):
+        self._status.clear()
+        if not self._silent and is_terminal(self._stream):
             self._safely(self._open_live)
-        else:
+        elif not self._announced:
             self.message(self._title)
 
     def _is_due(self) -> bool:
@@ -216,7 +226,7 @@ class Progress(Callback):
         from rich.console import Console
         from rich.live import Live
 
-        # _is_terminal has decided; rich would also take FORCE_COLOR in a pipe for a terminal.
+        # is_terminal has decided; rich would also take FORCE_COLOR in a pipe for a terminal.
         # auto_refresh=False: no second thread, which would compete with the env threads.
         console = Console(file=self._stream, force_terminal=True)
         self._live = Live(self._render(), console=console, auto_refresh=False)
@@ -263,13 +273,6 @@ class Progress(Callback):
         except (OSError, ValueError):  # the reader has gone; the file is closed
             self._silent = True
             self._live = None
-
-
-def _is_terminal(stream: Any) -> bool:
-    try:
-        return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
-    except (AttributeError, ValueError):
-        return False
 
 
 def _number(value: Any) -> float:

@@ -11,6 +11,7 @@ import tyro
 from fastdqn.cli.arguments import parse
 from fastdqn.cli.pictures import disk_may_refuse, picture_path
 from fastdqn.cli.play_flags import PlayFlags, config_for
+from fastdqn.cli.status_line import StatusLine
 from fastdqn.config.seeds import eval_seed
 from fastdqn.errors import ConfigError
 
@@ -36,6 +37,7 @@ def run(args: list[str]) -> int:
         args,
         prog="fastdqn saliency",
         description="Play an episode and draw what the network looks at.",
+        example="fastdqn saliency runs/MY-RUN --frames 12 --out looks.png",
     )
     for name, high in (("frames", 32), ("max_env_steps", 10_000_000)):
         if not 1 <= getattr(flags, name) <= high:
@@ -46,46 +48,51 @@ def run(args: list[str]) -> int:
     config = config_for(flags, "saliency", call=call, eval_epsilon=flags.epsilon)
     seed = eval_seed(config, flags.seed)
 
-    from fastdqn.plotting import labels, saliency_episode, saliency_picture
-    from fastdqn.training import playing
+    with StatusLine() as status:
+        status.say(f"{config.env_id}: loading torch ...")
+        from fastdqn.plotting import labels, saliency_episode, saliency_picture
+        from fastdqn.training import playing
 
-    with playing.playing(flags.run, config, num_envs=1, checkpoint=flags.choice) as played:
-        policy, envs, stop = played
-        episode = saliency_episode.play_episode(
-            policy,
-            envs,
-            seed=seed,
-            epsilon=config.eval_epsilon,
-            max_env_steps=flags.max_env_steps,
-            stop=stop,
-        )
-        everything = list(range(len(episode.step)))
-        chosen = saliency_episode.spread(flags.frames, len(everything))
-        moments = saliency_episode.explain(policy, episode, chosen)
-        cut = ", cut there" if episode.unfinished else ""
-        what = (
-            f"{config.env_id}, return {episode.episode_return:g} in {episode.length:,} steps{cut}"
-        )
-        title = f"{Path(flags.run).name}: {what}"[:110]
-        actions = labels.action_names(
-            config.env_id, envs.num_actions, full_action_space=config.atari_full_action_space
-        )
-        with disk_may_refuse(out):
-            if moments.perturbation is not None:
-                saliency_picture.draw_frames(
-                    moments, out, title=title, actions=actions, frame_stack=policy.frame_stack
-                )
-            else:
-                variables = labels.variable_names(
-                    config.env_id, moments.observation[0].size, policy.frame_stack
-                )
-                saliency_picture.draw_vectors(
-                    moments,
-                    saliency_episode.explain(policy, episode, everything),
-                    out,
-                    title=title,
-                    actions=actions,
-                    variables=variables,
-                )
+        with playing.playing(flags.run, config, num_envs=1, checkpoint=flags.choice) as played:
+            policy, envs, stop = played
+            status.say(f"{config.env_id}: playing an episode ...")
+            episode = saliency_episode.play_episode(
+                policy,
+                envs,
+                seed=seed,
+                epsilon=config.eval_epsilon,
+                max_env_steps=flags.max_env_steps,
+                stop=stop,
+            )
+            status.say(f"{config.env_id}: looking at {flags.frames} of its steps ...")
+            everything = list(range(len(episode.step)))
+            chosen = saliency_episode.spread(flags.frames, len(everything))
+            moments = saliency_episode.explain(policy, episode, chosen)
+            cut = ", cut there" if episode.unfinished else ""
+            what = (
+                f"{config.env_id}, return {episode.episode_return:g} in "
+                f"{episode.length:,} steps{cut}"
+            )
+            title = f"{Path(flags.run).name}: {what}"[:110]
+            actions = labels.action_names(
+                config.env_id, envs.num_actions, full_action_space=config.atari_full_action_space
+            )
+            with disk_may_refuse(out):
+                if moments.perturbation is not None:
+                    saliency_picture.draw_frames(
+                        moments, out, title=title, actions=actions, frame_stack=policy.frame_stack
+                    )
+                else:
+                    variables = labels.variable_names(
+                        config.env_id, moments.observation[0].size, policy.frame_stack
+                    )
+                    saliency_picture.draw_vectors(
+                        moments,
+                        saliency_episode.explain(policy, episode, everything),
+                        out,
+                        title=title,
+                        actions=actions,
+                        variables=variables,
+                    )
     print(f"{what}\n{out} ({len(moments.step)} of its steps)")
     return 0

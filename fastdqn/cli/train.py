@@ -10,11 +10,18 @@ from fastdqn.callbacks.make_loggers import check_loggers
 from fastdqn.cli.arguments import words_of
 from fastdqn.cli.closing import closing
 from fastdqn.cli.output import drop_stdout
+from fastdqn.cli.status_line import StatusLine
 from fastdqn.cli.train_arguments import train_config
 from fastdqn.config.config import Config
 from fastdqn.config.env_ids import check_env_id
 from fastdqn.errors import ConfigError
-from fastdqn.runs.directory import check_same, refuse_held, refuse_occupied, with_saved_capacity
+from fastdqn.runs.directory import (
+    check_same,
+    refuse_early,
+    refuse_held,
+    refuse_occupied,
+    with_saved_capacity,
+)
 from fastdqn.runs.record import refuse_to_train
 from fastdqn.system.bounded_json import read_bounded
 from fastdqn.system.signals import StopSignals, exit_on_signals
@@ -24,7 +31,7 @@ from fastdqn.training.warm_start import find_initial
 
 def run(args: list[str]) -> int:
     """Train an agent, or say what would be trained; ``fastdqn train``."""
-    config, dry_run, named_capacity, chosen = train_config(args)
+    config, dry_run, named_capacity, chosen, start = train_config(args)
     if not named_capacity:
         config = with_saved_capacity(config)
     check_env_id(config.env_id)  # before torch is imported
@@ -33,25 +40,33 @@ def run(args: list[str]) -> int:
     find_initial(config)
     check_loggers(config.logger)
     if dry_run:
-        from fastdqn.training.describe import describe
+        with StatusLine() as status:
+            status.say(f"{config.env_id}: loading torch ...")
+            from fastdqn.training.describe import describe
 
-        print(_preset_row(chosen) + describe(config, lower_replay=not named_capacity))
+            said = describe(config, lower_replay=not named_capacity)
+        print(_preset_row(chosen) + said)
         return 0
     if done := _check_run_dir(config):
         print(done)
         return 0
+    if config.run_dir is not None:
+        refuse_early(Path(config.run_dir), config)
     refuse_held(config)
     from fastdqn.cli.progress import Progress
-    from fastdqn.training import train as training
 
     progress = Progress(
         config.total_env_steps,
         title=f"{config.env_id}, seed {config.seed}",
         frame_skip=config.atari_frame_skip if config.env_id.startswith("ALE/") else 1,
     )
-    if chosen is not None:
-        print(_preset_row(chosen), end="")
     with exit_on_signals(), progress:  # which gives the terminal back
+        where = "" if config.run_dir is None else f", in {config.run_dir}"
+        progress.announce(f"{start}{where}; loading torch ...")
+        from fastdqn.training import train as training
+
+        if chosen is not None:
+            progress.message(_preset_row(chosen).rstrip())
         result = training.train_until_stopped(
             config,
             callbacks=[progress],

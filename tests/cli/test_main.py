@@ -60,7 +60,7 @@ def test_every_command_has_help(name, capsys):
         (["train", "--lr", "1e-3"], ["'--lr' is not an option", "'--learning-rate'?"]),
         (["train", "--env", "x"], ["did you mean '--env-id'?"]),
         (["train", "--total-timesteps", "5"], ["did you mean '--total-env-steps'?"]),
-        (["train", "--qqqqqq"], ["'fastdqn train --help' lists the options"]),
+        (["train", "--qqqqqq"], ["'fastdqn train --help-all' lists the options"]),
         (["train", "-x"], ["'-x' is not an option"]),
         (["train", "--seed"], ["seed needs a value"]),
         (["train", "--seed="], ["seed needs a value"]),
@@ -158,14 +158,16 @@ def test_imports_are_lazy():
         "import sys, fastdqn\n"
         "fastdqn.Config, fastdqn.presets, fastdqn.ConfigError\n"
         "bare = set(sys.modules)\n"
-        "import fastdqn.cli.main, fastdqn.cli.progress, fastdqn.plotting.one_run\n"
+        "import fastdqn.cli.main\n"
+        "fastdqn.cli.main._help(); listed = set(sys.modules)\n"
+        "import fastdqn.cli.train, fastdqn.cli.progress, fastdqn.plotting.one_run\n"
         "import fastdqn.system.info, fastdqn.system.signals\n"
         f"found = [name for name in '{names}'.split() if name in sys.modules]\n"
-        "print(found, 'tyro' in bare)\n"
+        "print(found, 'tyro' in bare, 'tyro' in listed)\n"
     )
     done = python("-c", program)
     assert done.stderr == ""
-    assert done.stdout == "[] False\n"
+    assert done.stdout == "[] False False\n"
 
 
 def test_bad_input_ends_without_torch():

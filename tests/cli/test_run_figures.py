@@ -254,7 +254,9 @@ def test_the_command_line_shows_the_header_and_progress_without_a_row(tmp_path):
         lines = [process.stdout.readline() for _ in range(14)]
         process.terminate()
         process.communicate(timeout=60)
-    assert lines[0] == "CartPole-v1, seed 1\n" and lines[1].startswith("envs ")
+    where = tmp_path / "run"
+    assert lines[0] == f"CartPole-v1, seed 1: preset cartpole, in {where}; loading torch ...\n"
+    assert lines[1].startswith("envs ")
     assert lines[11] == f"files       {tmp_path / 'run'}\n"
     assert lines[12].strip().startswith("8/3,000,000 ("), "the first step"
     speed = re.search(r"/3,000,000 \(.* [1-9][\d,]* steps/s", lines[13])

@@ -86,7 +86,7 @@ def test_train_shows_progress_and_closes_with_the_result(trainer, capsys, tmp_pa
     printed = capsys.readouterr()
     assert printed.err == ""
     lines = printed.out.splitlines()
-    assert lines[0] == "CartPole-v1, seed 3"
+    assert lines[0] == "CartPole-v1, seed 3: preset cartpole; loading torch ..."
     assert lines[-5].startswith("100,000/100,000 (100%)")
     assert lines[-4:] == [
         "solved: 500.0 +- 0.0 over 100 greedy episodes, threshold 475",
@@ -271,12 +271,14 @@ def test_a_stopped_run_that_nobody_reads_keeps_its_exit_code(tmp_path):
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.readline() == "CartPole-v1, seed 1\n"
+        lines = [process.stdout.readline(), process.stdout.readline()]
         process.stdout.close()
         process.terminate()
         err = process.stderr.read()
         assert process.wait(timeout=60) == 143, err
     assert err == "SIGTERM: stopping after this step and saving; again to quit at once\n"
+    announced = f"CartPole-v1, seed 1: preset cartpole, in {tmp_path}/run; loading torch ...\n"
+    assert lines[0] == announced and lines[1].startswith("envs ")  # it has begun
 
 
 def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
@@ -302,7 +304,8 @@ def test_a_signal_saves_and_the_printed_command_goes_on(tmp_path, capsys, number
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "CartPole-v1, seed 1\n"  # the first row has come
+        process.stdout.readline()  # what is about to run
+        process.stdout.readline()  # it has begun
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == code

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from fastdqn.cli.main import main
-from fastdqn.cli.train_arguments import train_config
+from fastdqn.cli.help import guide_of
+from fastdqn.cli.main import COMMANDS, main
+from fastdqn.cli.train_arguments import COMMON, train_config
 from fastdqn.config.config import Config
 from fastdqn.config.fields import fields_of
 from fastdqn.config.groups import GROUPS
@@ -19,10 +20,11 @@ OPTIONS = """
     device double dry-run dueling env-id env-kwargs env-threads env-vectorization
     epsilon-duration-env-steps epsilon-end epsilon-schedule epsilon-start eval-episodes
     eval-epsilon eval-max-env-steps eval-num-envs eval-patience-env-steps eval-period-env-steps
-    frame-stack gamma head help hidden-sizes huber-delta image-layout impala-width init initial
-    initial-torso-only iqn-cosines iqn-cvar iqn-policy-samples iqn-samples iqn-target-samples
-    layer-norm learning-rate learning-rate-final learning-starts-env-steps lock-timeout-s
-    log-period-env-steps logger loss max-grad-norm max-grad-value max-wall-s mode munchausen
+    frame-stack gamma head help help-all hidden-sizes huber-delta image-layout impala-width init
+    initial initial-torso-only iqn-cosines iqn-cvar iqn-policy-samples iqn-samples
+    iqn-target-samples layer-norm learning-rate learning-rate-final learning-starts-env-steps
+    lock-timeout-s log-period-env-steps logger loss max-grad-norm max-grad-value max-wall-s mode
+    munchausen
     munchausen-alpha munchausen-clip munchausen-policy munchausen-temperature n-step network
     no-atari-full-action-space no-batch-norm no-checkpoint-keep-best no-deterministic no-double
     no-dueling no-initial-torso-only no-layer-norm no-munchausen no-noisy no-normalize-observations
@@ -38,36 +40,73 @@ OPTIONS = """
 """
 
 
-def test_the_options_of_train_are_frozen(capsys):
+def test_the_options_of_train_are_frozen():
     # Scripts out there use them. Change this list only together with CHANGELOG.md.
-    main(["train", "--help"])
-    found = set()
-    for line in capsys.readouterr().out.splitlines():
-        shown = re.match(r"[│ ]{,3}(-h, )?(--[a-z][a-z0-9-]*)(, --no-[a-z0-9-]+)?", line)
-        if shown:
-            found |= {name.strip(", -") for name in shown.groups()[1:] if name}
-    assert sorted(found) == OPTIONS.split()
+    options = guide_of(COMMANDS["train"].run).options
+    found = [word for option in options if not option.positional for word in option.words]
+    assert sorted([*found, "help", "help-all"]) == OPTIONS.split()
 
 
-def test_help_shows_every_option_in_its_group(capsys):
-    main(["train", "--help"])
+def shown_by_groups(page):
     found, group = {}, ""
-    for line in capsys.readouterr().out.splitlines():
-        if title := re.match(r"\W*(\w+) options\W*$", line):
-            group = title[1]
-        elif option := re.match(r"[│ ]{,3}--([a-z][a-z0-9-]*)", line):
+    for line in page.splitlines():
+        if re.fullmatch(r"[a-z]+", line):
+            group = line
+        elif option := re.match(r"  --(?:\[no-\])?([a-z][a-z0-9-]*)", line):
             found.setdefault(group, []).append(option[1].replace("-", "_"))
-    del found[""]  # --config and --dry-run, which are no fields
+    return found
+
+
+def test_the_long_help_shows_every_option_in_its_group(capsys):
+    main(["train", "--help-all"])
+    found = shown_by_groups(capsys.readouterr().out)
+    assert found.pop("")[:2] == ["config", "dry_run"]  # no fields
     assert found == {name: list(fields_of(kind)) for name, kind in GROUPS.items()}
 
 
-def test_help_shows_the_defaults_of_the_preset(capsys):
-    main(["train", "dqn-atari", "--help"])
-    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Defaults are those of dqn-atari." in out
-    assert "(default: 6.25e-05)" in out
-    assert "PRESET" in out
-    assert "(default: cartpole)" in out
+def test_the_short_help_shows_what_most_people_set_by_the_same_groups(capsys):
+    main(["train", "--help"])
+    page = capsys.readouterr().out
+    found = shown_by_groups(page)
+    assert list(found) == ["", *GROUPS]
+    for name in GROUPS:
+        assert len(found[name]) > 0 and set(found[name]) <= set(fields_of(GROUPS[name]))
+    assert {name for names in found.values() for name in names} == {*COMMON} - {"preset"}
+    assert 20 <= len(COMMON) <= 30 and len(page.splitlines()) <= 50
+    count = len(guide_of(COMMANDS["train"].run).options)
+    assert page.splitlines()[-1] == f"'fastdqn train --help-all' shows all {count} options."
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120", "300"])
+@pytest.mark.parametrize("word", ["--help", "--help-all"])
+def test_help_is_as_wide_as_the_terminal_and_no_wider_than_can_be_read(
+    word, columns, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", columns)
+    main(["train", word])
+    lines = capsys.readouterr().out.splitlines()
+    whole = ("example: ", "--network {")  # what shall be copied, and what has no spaces
+    widths = [len(line) for line in lines if not line.strip().startswith(whole)]
+    assert 53 <= max(widths) <= min(int(columns), 100)
+
+
+@pytest.mark.parametrize(
+    "args", [["dqn-atari", "--help"], ["--help", "dqn-atari"], ["--seed", "3", "dqn-atari", "-h"]]
+)
+def test_help_shows_the_values_of_the_preset(args, capsys):
+    main(["train", *args])
+    out = capsys.readouterr().out
+    assert "In brackets: the values of the preset dqn-atari." in out
+    assert "[6.25e-05]" in out and "[ALE/Pong-v5]" in out
+    assert main(["train", "dqn-atar", "--help"]) == 2
+
+
+def test_help_shows_the_values_of_a_file(tmp_path, capsys):
+    path = tmp_path / "my.toml"
+    path.write_text('preset = "catch"\nseed = 77\n')
+    main(["train", "--config", str(path), "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "my.toml." in out and "[fastdqn/Catch-v0]" in out and "[77]" in out
 
 
 def test_the_default_is_cartpole():

@@ -1,7 +1,6 @@
 """Whether what a message names is there: commands, flags, fields, values, extras, ids, classes."""
 
 import ast
-import dataclasses
 import importlib
 import inspect
 import re
@@ -12,7 +11,7 @@ from helpers.advice import PACKAGE, resolve, takes
 from torch import Tensor, nn
 
 import fastdqn
-from fastdqn.cli import arguments
+from fastdqn.cli.help import guide_of
 from fastdqn.cli.main import COMMANDS
 from fastdqn.config.checks import check_type
 from fastdqn.config.config import Config
@@ -171,6 +170,9 @@ PLAIN = re.compile(
     use \({},\)
     use Q of every action, \[B, A\]{}
     use \[{}, \.\.\.\]
+    name a config\.json, a TOML file in UTF\-8 or a run directory
+    move it to {}, or out of all groups
+    put texts in quotes, and None, too
     use act for observations of your own
     use one action for each of B samples, \[B\]
     use one chance, or one for each of the {} envs, \[{}\]
@@ -258,12 +260,8 @@ PUBLIC = {
 
 def options_of(command):
     """Of ``fastdqn COMMAND``, as ``--flag``."""
-    name = {"train": "train_arguments"}.get(command, command)
-    module = importlib.import_module(f"fastdqn.cli.{name}")
-    own = [kind for kind in vars(module).values() if isinstance(kind, type)
-           and kind.__module__ == module.__name__]  # fmt: skip
-    kinds = [kind for kind in own if dataclasses.is_dataclass(kind)]
-    return {f"--{option}" for kind in kinds for option in arguments._options(kind)} | {"--help"}
+    options = guide_of(COMMANDS[command].run).options
+    return {f"--{word}" for option in options for word in option.words} | {"--help", "--help-all"}
 
 
 def commands_of(message):

@@ -1,0 +1,76 @@
+"""Writes docs/cli.md from the commands: ``python -m fastdqn.cli.document > docs/cli.md``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from fastdqn.cli.help import Guide, guide_of, label
+from fastdqn.cli.main import COMMANDS
+from fastdqn.cli.options import Option
+
+_HEAD = """\
+# The command line
+
+Written by `python -m fastdqn.cli.document > docs/cli.md`; edit the commands in `fastdqn/cli/`, and
+`fastdqn/config/groups.py`.
+
+`fastdqn COMMAND --help` shows the same on a terminal. `fastdqn train --help` is short;
+`fastdqn train --help-all` shows everything. `--[no-]double` stands for `--double` and
+`--no-double`. A number that may be None is typed so: `--reward-clip None`. Configuration files and
+completion by TAB: [howto/command-line.md](howto/command-line.md).
+"""
+
+EXIT_CODES = {
+    0: "done",
+    1: "`train`: the run failed on its own; `bench`: a case failed; else standard output was lost",
+    2: "bad input: one sentence on standard error names the field, the value and the fix",
+    70: "an env did not return within `--step-timeout-s`",
+    124: "`train`: stopped and saved after `--max-wall-s`",
+    130: "stopped by Ctrl-C; `train` has saved",
+    138: "stopped by SIGUSR1; `train` has saved",
+    143: "stopped by SIGTERM; `train` has saved",
+}
+
+
+def document() -> str:
+    """The whole page, in Markdown: a section for each command, and the exit codes."""
+    rows = [_cells(f"`fastdqn {c.usage}`", c.line) for c in COMMANDS.values()]
+    codes = [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    parts = [
+        *(_HEAD, "| command | |", "|---|---|", *rows, ""),
+        *(_section(name, guide_of(command.run)) for name, command in COMMANDS.items()),
+        *("## Exit codes", "", "| code | meaning |", "|---|---|", *codes, ""),
+    ]
+    return "\n".join(parts)
+
+
+def _section(name: str, guide: Guide) -> str:
+    example = guide.example or f"fastdqn {COMMANDS[name].usage}"
+    text = guide.description
+    text += f" Defaults are those of {guide.defaults_of}." if guide.defaults_of else ""
+    lines = [f"## {name}", "", text, "", "```bash", guide.usage, example, "```", ""]
+    for group, options in itertools.groupby(guide.options, key=lambda option: option.group):
+        lines += [f"### {name}: {group}", ""] if group else []
+        lines += _table(list(options))
+    return "\n".join(lines)
+
+
+def _table(options: Sequence[Option]) -> list[str]:
+    rows = [_row(option) for option in options]
+    return ["| option | default | meaning |", "|---|---|---|", *rows, ""]
+
+
+def _row(option: Option) -> str:
+    default = "" if option.default is None else f"`{option.default}`"
+    meaning = option.meaning.replace("``", "`").replace("<", r"\<")
+    return _cells(f"`{label(option)}`", default, meaning)
+
+
+def _cells(*cells: str) -> str:
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
