@@ -16,9 +16,10 @@ _HEAD = """\
 
 Written by `python -m fastdqn.config.document > docs/config.md`; edit `fastdqn/config/groups.py`.
 
-A field `num_envs` is the argument `Config(num_envs=...)`, the key `num_envs` of a TOML or JSON file,
-and the option `--num-envs`. Defaults are those of the preset `cartpole`. `env_steps` counts agent steps
-summed over all envs, `updates` optimizer steps. A field that nothing would use is refused.
+A field `num_envs` is the argument `Config(num_envs=...)`, the key `num_envs` of a TOML or JSON
+file, and the option `--num-envs`. Defaults are those of the preset `cartpole`. `env_steps` counts
+agent steps summed over all envs, `updates` optimizer steps. A field that nothing would use is
+refused.
 """
 
 
