@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
 from dataclasses import MISSING
 from typing import Any, Literal, NamedTuple
 
 import tyro
 
+from fastdqn.config.checks import alternatives
 from fastdqn.config.meanings import meanings
 
 # How tyro.conf.Positional[...] and FlagCreatePairsOff[...] mark a field.
@@ -75,7 +75,7 @@ def options_of(kind: type, default: Any = None, group: str = "") -> list[Option]
     found: list[Option] = []
     for field in dataclasses.fields(kind):
         hint, marks = plain[field.name], getattr(marked[field.name], "__metadata__", ())
-        each = _each(hint)
+        each = (*alternatives(hint), *typing.get_args(hint)[:1])  # of a tuple, what it is of
         value = _default(field) if default is None else getattr(default, field.name)
         if dataclasses.is_dataclass(hint):
             found += options_of(typing.cast(type, hint), value, field.name)
@@ -116,22 +116,18 @@ def _hinted(marks: tuple[Any, ...]) -> str | None:
     return None if hint == "required" else hint
 
 
-def _each(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
 def _is_choice(hint: Any) -> bool:
     return typing.get_origin(hint) is Literal
 
 
 def _metavar(name: str, hint: Any) -> str:
-    kind = next(kind for kind in _each(hint) if kind is not type(None))
+    kind = next(kind for kind in alternatives(hint) if kind is not type(None))
     if kind is bool:
         return ""
     if _is_choice(kind):
         return f"{{{','.join(typing.get_args(kind))}}}"
     if typing.get_origin(kind) is tuple:
-        return f"{_WORDS[typing.get_args(kind)[0]]} ..."
+        return f"{_metavar(name, typing.get_args(kind)[0])} ..."
     if kind is str:
         return _TEXTS.get(name, "TEXT")
     return _WORDS[typing.get_origin(kind) or kind]

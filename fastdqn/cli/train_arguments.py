@@ -58,7 +58,9 @@ COMMON = {
     "replay_capacity": "rows that are remembered",
     "prioritized": "prioritized experience replay",
     "eval_episodes": "in the final evaluation; 0: none",
-    "eval_period_env_steps": "evaluate during the run, too",
+    "eval_period_env_steps": "evaluate so often; 0: at the end",
+    "logger": "tensorboard wandb mlflow trackio",
+    "record_period_env_steps": "film an episode so often",
     "checkpoint_period_env_steps": "save so often; else at the end",
 }
 """What most people set, and what its short help says of it."""

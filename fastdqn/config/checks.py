@@ -44,7 +44,7 @@ def checked(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str,
     found = dict(values)
     for field in fields.values():
         value = found[field.name]
-        if isinstance(value, list) and any(map(_is_tuple, _options(field.type))):
+        if isinstance(value, list) and any(map(_is_tuple, alternatives(field.type))):
             found[field.name] = value = tuple(value)
         check_type(field.name, value, field.type, field.range)
         if field.range is not None and value is not None and value not in field.range:
@@ -72,7 +72,7 @@ def check_type(name: str, value: Any, hint: Any, allowed: Range | None = None) -
         hint: The type, without marks.
         allowed: The numbers to name where a value is not finite.
     """
-    options = _options(hint)
+    options = alternatives(hint)
     for option in options:
         origin = typing.get_origin(option)
         if origin is Literal:
@@ -114,7 +114,7 @@ def shown(value: Any) -> str:
     return " ".join(short.repr(value).split("\n"))
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: Any) -> tuple[Any, ...]:
     """What a type allows, one by one."""
     union = typing.get_origin(hint) in (types.UnionType, typing.Union)  # Literal | None: the latter
     return typing.get_args(hint) if union else (hint,)
