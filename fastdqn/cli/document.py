@@ -46,10 +46,10 @@ def document() -> str:
 
 
 def _section(name: str, guide: Guide) -> str:
-    example = guide.example or f"fastdqn {COMMANDS[name].usage}"
     text = guide.description
     text += f" Defaults are those of {guide.defaults_of}." if guide.defaults_of else ""
-    lines = [f"## {name}", "", text, "", "```bash", guide.usage, example, "```", ""]
+    lines = [f"## {name}", "", text, "", f"`{guide.usage}`", ""]
+    lines += ["```bash", guide.example, "```", ""] if guide.example else []
     for group, options in itertools.groupby(guide.options, key=lambda option: option.group):
         lines += [f"### {name}: {group}", ""] if group else []
         lines += _table(list(options))
@@ -63,7 +63,7 @@ def _table(options: Sequence[Option]) -> list[str]:
 
 def _row(option: Option) -> str:
     default = "" if option.default is None else f"`{option.default}`"
-    meaning = option.meaning.replace("``", "`").replace("<", r"\<")
+    meaning = option.meaning.replace("``", "`").replace("<", "&lt;")
     return _cells(f"`{label(option)}`", default, meaning)
 
 

@@ -32,7 +32,7 @@ def test_every_command_and_option_has_its_place():
         rows = re.findall(r"^\| `(?:--(?:\[no-\])?([a-z0-9-]+))?", part, flags=re.M)
         assert rows == ["" if option.positional else option.word for option in options]
         assert all(option.meaning for option in options), name
-        assert re.search(rf"```bash\nfastdqn {name}.*\n.*fastdqn {name}", part), name
+        assert f"`fastdqn {COMMANDS[name].usage}`" in part or f"`fastdqn {name} " in part, name
 
 
 def test_rows_by_hand():
