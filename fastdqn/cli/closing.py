@@ -10,6 +10,7 @@ from typing import Any
 from fastdqn.cli.scores import score as evaluation_score
 from fastdqn.cli.scores import verdict
 from fastdqn.config.config import Config
+from fastdqn.recording.film_file import has_mp4
 from fastdqn.system.stopping import GO_ON_CODES
 
 
@@ -45,5 +46,9 @@ def closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
         lines.append(f"stopped by {summary['stopped_by']}; to go on:")
         lines.append(f"  fastdqn train --config {path} --run-dir {path} --resume require")
     else:
-        lines.append(f"evaluate again: fastdqn eval {path}")
+        lines += [
+            f"evaluate again: fastdqn eval {path}",
+            f"a film of it:   fastdqn record {path} --out play.{'mp4' if has_mp4() else 'gif'}",
+            f"a page on it:   fastdqn report {path} --out report.html",
+        ]
     return "\n".join(lines)

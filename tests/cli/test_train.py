@@ -87,14 +87,16 @@ def test_train_shows_progress_and_closes_with_the_result(trainer, capsys, tmp_pa
     assert printed.err == ""
     lines = printed.out.splitlines()
     assert lines[0] == "CartPole-v1, seed 3: preset cartpole; loading torch ..."
-    assert lines[-5].startswith("100,000/100,000 (100%)")
-    assert lines[-4:] == [
+    assert lines[-7].startswith("100,000/100,000 (100%)")
+    assert lines[-6:] == [
         "solved: 500.0 +- 0.0 over 100 greedy episodes, threshold 475",
         "100,000 env steps and 24,750 updates in 21.4 s; while training 4,673 env steps/s, 1,156 "
         "updates/s, "
         "replay ratio 8",
         f"files: {run} (returns.png, metrics.csv)",
         f"evaluate again: fastdqn eval {run}",
+        f"a film of it:   fastdqn record {run} --out play.mp4",
+        f"a page on it:   fastdqn report {run} --out report.html",
     ]
 
 

@@ -67,7 +67,7 @@ def commands(page: Path) -> Iterator[list[str]]:
     for block in blocks(page, "bash"):
         for line in block.code.replace("\\\n", " ").splitlines():
             if (at := _COMMAND.search(line)) and not line.startswith("#"):
-                call = re.split(r"\s(?:&&|\|)\s|;", line[at.start(1) :])[0]
+                call = re.split(r"\s(?:&&|\||>>?)\s|;", line[at.start(1) :])[0]
                 yield shlex.split(re.sub(r"\$\{?\w+\}?", "1", call), comments=True)
 
 
