@@ -242,7 +242,7 @@ def refuse_fault(make: Callable[[], Any], fix: str) -> str | None:
             trainer = Trainer(config, make())
             try:
                 with StopSignals() as signals:
-                    trainer.run(None, signals)
+                    trainer.run([], signals)
             finally:
                 updates = trainer.learner.updates
                 trainer.close()

@@ -30,7 +30,7 @@ def runs(tmp_path, monkeypatch):
     [
         (["tr"], ["train"]),
         ([""], [*COMMANDS, "--help", "--version"]),
-        (["help", "e"], ["eval", "envs"]),
+        (["help", "e"], ["eval", "envs", "export"]),
         (["train", ""], [*presets()]),
         (["train", "dqn"], ["dqn-atari"]),
         (["train", "--doub"], ["--double"]),

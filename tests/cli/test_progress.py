@@ -4,24 +4,14 @@ import io
 import math
 import re
 import types
-from typing import NamedTuple
 
 import pytest
+from helpers.shown_run import ShownRun
 
 from fastdqn.cli import progress as module
 from fastdqn.cli.progress import Progress
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-
-
-class Run(NamedTuple):
-    """What a display asks a run for."""
-
-    title: str
-    said: str
-
-    def header(self):
-        return self.said
 
 
 class Terminal(io.StringIO):
@@ -347,7 +337,7 @@ def test_by_default_it_writes_to_stdout(capsys):
 def steps(stream, clock, *, seconds, every=0.01, per_step=8, total=1_000_000):
     """Steps without a row, each taking ``every`` seconds."""
     with Progress(total, title="x", stream=stream) as progress:
-        progress.on_start(Run("Pong, seed 1", "envs   Pong\nfiles  runs/a"))
+        progress.on_start(ShownRun("Pong, seed 1", "envs   Pong\nfiles  runs/a"))
         for step in range(1, round(seconds / every) + 1):
             clock.now += every
             progress.on_step(step * per_step, 0)
@@ -373,7 +363,7 @@ def test_a_day_without_a_row_stays_readable(clock, seconds, fewest, most):
 def test_a_row_and_an_evaluation_start_the_measure_of_speed_anew(clock):
     stream = io.StringIO()
     with Progress(1_000_000, title="x", stream=stream) as progress:
-        progress.on_start(Run("x", "y"))
+        progress.on_start(ShownRun("x", "y"))
         progress.on_step(8, 0)
         clock.now += 100.0  # of an evaluation
         progress.on_evaluation(evaluation(8, 1.0))

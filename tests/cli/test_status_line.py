@@ -4,6 +4,7 @@ import io
 import sys
 
 import pytest
+from helpers.shown_run import ShownRun
 
 from fastdqn.cli.progress import Progress
 from fastdqn.cli.status_line import StatusLine
@@ -86,7 +87,7 @@ def test_a_run_is_announced_and_a_refused_one_leaves_nothing_on_a_terminal(refus
         progress.announce("preset pong; loading torch ...")
         assert screen(stream.getvalue()) == "Pong, seed 1: preset pong; loading torch ..."
         if not refused:
-            progress.started("Pong, seed 1", "envs  Pong")
+            progress.on_start(ShownRun("Pong, seed 1", "envs  Pong"))
     after = stream.getvalue().partition("...\r\x1b[K")[2]
     assert ("envs  Pong" in after) != refused
     assert not refused or screen(stream.getvalue()) == ""
@@ -96,5 +97,5 @@ def test_in_a_pipe_the_announcement_is_the_title():
     stream = io.StringIO()
     with Progress(100, title="Pong, seed 1", stream=stream) as progress:
         progress.announce("preset pong; loading torch ...")
-        progress.started("Pong, seed 1", "envs  Pong")
+        progress.on_start(ShownRun("Pong, seed 1", "envs  Pong"))
     assert stream.getvalue() == "Pong, seed 1: preset pong; loading torch ...\nenvs  Pong\n"

@@ -19,6 +19,7 @@ from helpers.short_runs import read_rows, small
 
 import fastdqn.training.run_state
 import fastdqn.training.trainer
+from fastdqn.callbacks.callback_list import as_callbacks
 from fastdqn.cli.main import main
 from fastdqn.errors import CheckpointError, EnvError, EnvFailure, MemoryPlanError, TrainingError
 from fastdqn.system.faults import DiskFaults, is_out_of_memory
@@ -105,7 +106,7 @@ def test_bad_parameters_are_noticed_without_a_bad_loss(tmp_path, value):
 
         try:
             with StopSignals() as signals:
-                trainer.run(spoil, signals)
+                trainer.run(as_callbacks([], spoil), signals)
         finally:
             trainer.close()
     assert_finite_checkpoint(config.run_dir, before=800)

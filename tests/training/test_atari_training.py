@@ -68,7 +68,7 @@ def test_rewards_are_clipped_for_learning_and_raw_in_the_report(tmp_path):
     try:
         from fastdqn.system.signals import StopSignals
 
-        result = trainer.run(None, StopSignals())
+        result = trainer.run([], StopSignals())
     finally:
         trainer.close()
     stored = trainer.replay.ring.storage["reward"]

@@ -203,7 +203,7 @@ def test_a_signal_during_the_final_evaluation_counts(tmp_path):
     trainer.evaluate = lambda final: (timer.start(), evaluate(final=final))  # type: ignore[method-assign]
     try:
         with StopSignals() as signals:
-            result = trainer.run(None, signals)
+            result = trainer.run([], signals)
     finally:
         trainer.close()
     assert result.summary["stopped_by"] == "SIGINT"
