@@ -85,9 +85,9 @@ def only_parse(monkeypatch):
         parse(*args, **kwargs)
         raise Parsed
 
-    for module in pkgutil.iter_modules(fastdqn.cli.__path__, "fastdqn.cli."):
-        monkeypatch.setattr(importlib.import_module(module.name), "parse", parse_and_stop,
-                            raising=False)  # fmt: skip
+    names = [module.name for module in pkgutil.iter_modules(fastdqn.cli.__path__, "fastdqn.cli.")]
+    for module in [*map(importlib.import_module, names)]:  # all, before one of them is changed
+        monkeypatch.setattr(module, "parse", parse_and_stop, raising=False)
 
 
 @pytest.mark.parametrize("page", named(page for page in SHOWN if any(commands(page))))
