@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 
 import pytest
 from helpers.short_runs import read_rows, scripted, tiny
@@ -137,6 +138,8 @@ def log_records(data):
             place += left
             continue
         length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        if kind == 0 or place + 7 + length > len(data):  # not written to its end yet
+            return
         parts.append(data[place + 7 : place + 7 + length])
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
@@ -152,18 +155,20 @@ def test_wandb(tmp_path):
     run(path, "wandb")
     (file,) = path.glob("wandb/offline-run-*/run-*.wandb")
     figures, settings, code = {}, {}, None
-    for data in log_records(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            row = {item.key or "/".join(item.nested_key): json.loads(item.value_json)
-                   for item in record.history.item}  # fmt: skip
-            for name, value in row.items():
-                figures.setdefault(name, {})[row["env_steps"]] = value
-        elif record.WhichOneof("record_type") == "run":
-            settings |= {x.key: x.value_json for x in record.run.config.update}
-        elif record.WhichOneof("record_type") == "exit":
-            code = record.exit.exit_code
+    until = time.monotonic() + 60  # its service may write on for a moment
+    while code is None and time.monotonic() < until:
+        for data in log_records(file.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "history":
+                row = {item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                       for item in record.history.item}  # fmt: skip
+                for name, value in row.items():
+                    figures.setdefault(name, {})[row["env_steps"]] = value
+            elif record.WhichOneof("record_type") == "run":
+                settings |= {x.key: x.value_json for x in record.run.config.update}
+            elif record.WhichOneof("record_type") == "exit":
+                code = record.exit.exit_code
     check(path, figures)
     assert settings["num_envs"] == "4" and code == 0
 
