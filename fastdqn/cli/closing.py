@@ -37,7 +37,7 @@ def closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
         f"{summary['wall_s']:.1f} s; while training {summary['env_steps_per_s']:,.0f} env steps/s, "
         f"{summary['updates_per_s']:,.0f} updates/s, replay ratio {summary['replay_ratio']:g}"
     )
-    here = [name for name in ("returns.png", "metrics.csv", "evaluations.csv", "summary.json",
+    here = [name for name in ("returns.png", "metrics.csv", "evaluations.csv", "summary.json", "films",
                                "checkpoints")
             if (run_dir / name).exists()]  # fmt: skip
     lines.append(f"files: {run_dir}" + (f" ({', '.join(here)})" if here else ""))
