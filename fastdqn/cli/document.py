@@ -21,26 +21,36 @@ Written by `python -m fastdqn.cli.document > docs/cli.md`; edit the commands in 
 completion by TAB: [howto/command-line.md](howto/command-line.md).
 """
 
+_GO_ON = "start again with `--resume auto`"
 EXIT_CODES = {
-    0: "done",
-    1: "`train`: the run failed on its own; `bench`: a case failed; else standard output was lost",
-    2: "bad input: one sentence on standard error names the field, the value and the fix",
-    70: "an env did not return within `--step-timeout-s`",
-    124: "`train`: stopped and saved after `--max-wall-s`",
-    130: "stopped by Ctrl-C; `train` has saved",
-    138: "stopped by SIGUSR1; `train` has saved",
-    143: "stopped by SIGTERM; `train` has saved",
+    0: ("done, or nothing was left to do", ""),
+    1: (
+        "`train`: the run failed on its own (a number no longer finite, an env that raised or "
+        "died, memory, a final checkpoint that could not be written); `bench`: a case failed; "
+        "`export`: the file disagrees with the network; any: standard output cannot be written",
+        "read the sentence on standard error; the last checkpoint is whole",
+    ),
+    2: (
+        "bad input: an argument, an env that breaks its contract, a checkpoint that does not fit, "
+        "a run that another process holds",
+        "do what the sentence says",
+    ),
+    70: ("an env did not return within `--step-timeout-s`", _GO_ON),
+    124: ("`train`: stopped and saved after `--max-wall-s`", _GO_ON),
+    130: ("stopped by Ctrl-C; `train` has saved", _GO_ON),
+    138: ("stopped by SIGUSR1; `train` has saved", _GO_ON),
+    143: ("stopped by SIGTERM; `train` has saved", _GO_ON),
 }
 
 
 def document() -> str:
     """The whole page, in Markdown: a section for each command, and the exit codes."""
     rows = [_cells(f"`fastdqn {c.usage}`", c.line) for c in COMMANDS.values()]
-    codes = [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    codes = [_cells(str(code), *said) for code, said in EXIT_CODES.items()]
     parts = [
         *(_HEAD, "| command | |", "|---|---|", *rows, ""),
         *(_section(name, guide_of(command.run)) for name, command in COMMANDS.items()),
-        *("## Exit codes", "", "| code | meaning |", "|---|---|", *codes, ""),
+        *("## Exit codes", "", "| code | meaning | what to do |", "|---|---|---|", *codes, ""),
     ]
     return "\n".join(parts)
 
@@ -62,9 +72,11 @@ def _table(options: Sequence[Option]) -> list[str]:
 
 
 def _row(option: Option) -> str:
+    # A bar in a cell of code would show its backslash, and long lists of choices would not break.
+    typed = label(option).replace("|None", " or None").replace(",", ", ")
     default = "" if option.default is None else f"`{option.default}`"
     meaning = option.meaning.replace("``", "`").replace("<", "&lt;")
-    return _cells(f"`{label(option)}`", default, meaning)
+    return _cells(f"`{typed}`", default, meaning)
 
 
 def _cells(*cells: str) -> str:

@@ -55,6 +55,7 @@ def run(args: list[str]) -> int:
         args,
         prog="fastdqn export",
         description="Write a trained network as a file for other programs, and compare the two.",
+        example="fastdqn export runs/MY-RUN --out policy.onnx",
     )
     if not 1 <= flags.check <= _MOST:
         raise ConfigError(f"check = {flags.check} is out of range; use 1 to {_MOST:,}.")

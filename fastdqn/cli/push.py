@@ -44,6 +44,7 @@ def run(args: list[str]) -> int:
         prog="fastdqn push",
         description="A run to the Hugging Face Hub: policy, figures, and a card. A token "
         "comes from HF_TOKEN or 'hf auth login'.",
+        example="fastdqn push runs/MY-RUN alice/cartpole-dqn --dry-run",
     )
     repo, choice = check_repo(flags.name, "name"), parse_choice(flags.checkpoint)
     hub()

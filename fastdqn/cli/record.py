@@ -43,7 +43,11 @@ class _RecordFlags(PlayFlags):
 def run(args: list[str]) -> int:
     """Film a trained agent at play; ``fastdqn record``."""
     flags = parse(
-        _RecordFlags, args, prog="fastdqn record", description="Film a trained agent at play."
+        _RecordFlags,
+        args,
+        prog="fastdqn record",
+        description="Film a trained agent at play.",
+        example="fastdqn record runs/MY-RUN --out play.mp4 --q-bars",
     )
     for name, low, high in (
         ("episodes", 1, 10_000),

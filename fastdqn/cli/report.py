@@ -37,6 +37,7 @@ def run(args: list[str]) -> int:
         args,
         prog="fastdqn report",
         description="Write one page about runs: curves, scores, protocol, speed, how to repeat.",
+        example="fastdqn report runs/A runs/B --out report.html",
     )
     out = out_path(flags.out, (".html", ".htm"), "page")
     if not flags.run:

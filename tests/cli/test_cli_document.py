@@ -39,14 +39,14 @@ def test_rows_by_hand():
     rows = document().splitlines()
     assert "| `--n-step INT` | `3` | Steps of the n-step return. |" in rows
     assert "| `--[no-]batch-norm` | `off` |" in document()
-    assert r"| `--torch-threads INT\|None` | `None` |" in document()
+    assert "| `--torch-threads INT or None` | `None` |" in document()
     assert "| `fastdqn eval RUN [--episodes N]` | play with a trained agent |" in rows
 
 
 def test_every_exit_code_is_listed():
     assert set(EXIT_CODES) == {0, 1, 2, EXIT_HANG, *GO_ON_CODES.values()}
-    listed = re.findall(r"^\| ([\d, ]+) \|", HOWTO, flags=re.M)
-    assert {int(code) for row in listed for code in row.split(",")} == set(EXIT_CODES)
+    listed = re.findall(r"^\| (\d+) \|", document(), flags=re.M)
+    assert [int(code) for code in listed] == sorted(EXIT_CODES)
 
 
 def test_the_file_of_the_howto_is_read_as_it_says(tmp_path):
