@@ -5,7 +5,7 @@ import re
 
 import griffe
 import pytest
-from helpers.pages import DOCS, ROOT
+from helpers.pages import DOCS, ROOT, WRITTEN, name_of
 
 MODULES = ["fastdqn", "fastdqn.networks", "fastdqn.learning", "fastdqn.envs",
            "fastdqn.integrations.torchrl", "fastdqn.integrations.sb3"]  # fmt: skip
@@ -16,6 +16,8 @@ SHOWN = [
 ]
 FASTDQN = griffe.load("fastdqn", search_paths=[ROOT], docstring_parser="google",
                       resolve_aliases=True)  # fmt: skip
+TOLD = ("fastdqn.training.filming.film_policy", "fastdqn.recording.film.FilmSummary")
+"""Not public, but pages tell readers to import it."""
 NOT_SHOWN = {"__version__"}  # which the first page names
 
 
@@ -23,6 +25,7 @@ def public():
     for module in MODULES:
         yield from (f"{module}.{name}" for name in importlib.import_module(module).__all__
                     if name not in NOT_SHOWN)  # fmt: skip
+    yield from TOLD
 
 
 def find(name):
@@ -86,6 +89,23 @@ def test_so_have_its_methods(name):
             assert method.docstring, method.path
             if name.count(".") == 1 and method.name != "load_state_dict":
                 assert undescribed(method) == [], method.path
+
+
+def imported(text):
+    """What a text imports from fastdqn's modules, by full name."""
+    for module, names in re.findall(r"^from (fastdqn[.\w]*) import (\w+(?:, \w+)*)", text, re.M):
+        yield from (f"{module}.{name}" for name in names.split(", "))
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_what_a_page_imports_is_shown(page):
+    assert set(imported(page.read_text(encoding="utf-8"))) <= set(public())
+
+
+def test_a_private_import_is_found():
+    assert [*imported("from fastdqn.envs.make import a, b\n")] == [
+        "fastdqn.envs.make.a", "fastdqn.envs.make.b",
+    ]  # fmt: skip
 
 
 def test_a_name_without_is_found():

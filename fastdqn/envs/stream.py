@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class EnvStream(Protocol):
-    """N environments as one stream of rows (see :class:`fastdqn.types.TimeStep`).
+    """N environments as one stream of rows (see :class:`fastdqn.TimeStep`).
 
     A subclass gets :meth:`step`; a class with all the rest, but without that, is a stream, too.
 

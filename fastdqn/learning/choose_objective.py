@@ -55,11 +55,11 @@ def objective_for(
 
     Args:
         network: Whose head.
-        double: As for :class:`fastdqn.learning.q_learning.QLearning`.
+        double: As for :class:`fastdqn.learning.QLearning`.
         loss: Likewise; of distributions there is one only, and ``huber`` stands for it.
         huber_delta: Likewise, and kappa of quantiles.
         munchausen: Likewise.
-        samples: As for :class:`fastdqn.learning.quantile_q_learning.QuantileQLearning`.
+        samples: As for :class:`fastdqn.learning.QuantileQLearning`.
         target_samples: Likewise.
         policy_samples: Likewise; None: as many as the network acts by.
 

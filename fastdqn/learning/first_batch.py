@@ -34,7 +34,7 @@ def shapes_of(batch: Any) -> Shapes | None:
 
 
 def check_batch(batch: Any, device: torch.device) -> None:
-    """Refuse what is no :class:`fastdqn.types.Batch` on the device.
+    """Refuse what is no :class:`fastdqn.Batch` on the device.
 
     Raises:
         ConfigError: Where a field has another type, shape, dtype or device.

@@ -90,7 +90,7 @@ class Learner:
             (``requires_grad = False``) stay as they are, and so do those on which its output does
             not depend. Of a compiled module, the one inside is trained.
         objective: What to minimise; None: what goes with the network's head
-            (:func:`fastdqn.learning.choose_objective.objective_for`), by the next three.
+            (:func:`fastdqn.learning.objective_for`), by the next three.
         double: Double Q-learning (van Hasselt 2016).
         loss: ``huber`` or ``mse``, of the TD error.
         huber_delta: Where the Huber loss turns linear.
@@ -535,7 +535,7 @@ class Learner:
         """The network as it acts now and later: it shares the learner's parameters.
 
         Args:
-            kwargs: As for :class:`fastdqn.acting.policy.Policy`: ``frame_stack``, or ``envs``, a
+            kwargs: As for :class:`fastdqn.Policy`: ``frame_stack``, or ``envs``, a
                 stream whose observations it is to take as those envs return them.
         """
         kwargs = {"device": self.device, "seed": self.seed, "autocast": self.autocast, **kwargs}

@@ -29,11 +29,16 @@ _FPS = Range(0.1, 240.0)
 class FilmSummary:
     """What a film shows."""
 
-    returns: tuple[float, ...]  # raw, one of each episode
-    lengths: tuple[int, ...]  # in env steps
-    unfinished: bool  # whether the last one was cut
-    frames: int  # pictures in the file
-    fps: float  # of them per second
+    returns: tuple[float, ...]
+    """Raw, one of each episode."""
+    lengths: tuple[int, ...]
+    """In env steps."""
+    unfinished: bool
+    """Whether the last one was cut."""
+    frames: int
+    """Pictures in the file."""
+    fps: float
+    """Of them per second."""
 
 
 def film(
@@ -66,7 +71,7 @@ def film(
         fps: Pictures per second, at most; others are left out, the speed stays the env's. None:
             as many as the env has, in a ``.gif`` at most 30.
         q_bars: Show Q of every action beside the picture.
-        saliency: Colour what the network looks at (:func:`fastdqn.perturbation_saliency`).
+        saliency: Colour what the network looks at (:func:`fastdqn.learning.perturbation_saliency`).
         actions: Names, [A].
         stop: Asked before every step; True ends the film there.
 

@@ -191,7 +191,7 @@ class FrameRing:
 
         Returns:
             observation, action, reward, discount, next_observation as in
-            :class:`fastdqn.types.Batch`.
+            :class:`fastdqn.Batch`.
         """
         return self._way.transition(index, n_step, gamma_powers)
 

@@ -97,7 +97,7 @@ def check_filming(config: Config, *, own_envs: bool) -> None:
 def film_policy(
     config: Config,
     policy: Policy,
-    out: Path,
+    out: Path | str,
     *,
     seed: int | None = None,
     **how: Any,
@@ -107,12 +107,17 @@ def film_policy(
     Args:
         config: Of the run.
         policy: Not one that anybody else acts with: its stacks start anew.
-        out: The film, ``.mp4`` or ``.gif``.
+        out: The film, ``.mp4`` (needs PyAV) or ``.gif``. A file of that name is replaced.
         seed: Of the env and of random actions; None: that of the run's periodic evaluations.
-        **how: Of :func:`fastdqn.recording.film.film`.
+        **how: ``episodes`` (1), ``epsilon`` (0.0), ``max_env_steps`` (None), ``fps`` (None: the
+            env's), ``q_bars`` (False), ``saliency`` (False), ``actions`` (their names; None: the
+            env's), ``stop`` (asked before every step; True ends the film).
+
+    Returns:
+        What the film shows.
 
     Raises:
-        ConfigError: As ``film``.
+        ConfigError: Where an argument is out of range, or PyAV is missing for an ``.mp4``.
         EnvError: Where the env cannot be made, or draws no pictures.
         OSError: Where the film cannot be written.
     """

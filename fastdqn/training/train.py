@@ -62,7 +62,7 @@ def train(
             layers get their shapes so. Of a compiled module, the one inside is trained.
         objective: What to minimise, in the place of ``config.double``, ``loss``,
             ``huber_delta``, ``iqn_samples`` and ``iqn_target_samples``; beside ``munchausen`` it is
-            refused (see :class:`fastdqn.learning.objectives.Objective`). A run that is resumed
+            refused (see :class:`fastdqn.learning.Objective`). A run that is resumed
             needs it again.
         initial: Instead of ``config.initial``.
         on_log: Called with every row of metrics.csv; True stops the run.

@@ -88,7 +88,7 @@ def q_value_actor(
     without chance.
 
     Args:
-        network: Of :func:`fastdqn.networks.make.make_network`, or any that maps observations
+        network: Of :func:`fastdqn.make_network`, or any that maps observations
             [B, ...] to Q, [B, A].
         spec: Of the action; needed by TorchRL's losses.
         observation_key: What the network reads.

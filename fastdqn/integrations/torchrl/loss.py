@@ -48,7 +48,7 @@ class DQNLossModule(LossModule):
     Schaul 2016, where ``DQNLoss`` divides by the sum of the weights.
 
     Args:
-        network: Observations to its head's output; of :func:`fastdqn.networks.make.make_network`,
+        network: Observations to its head's output; of :func:`fastdqn.make_network`,
             or any that makes Q, [B, A].
         objective: What to minimise; None: what goes with the network's head, by the next four.
         double: Double Q-learning.
