@@ -1,4 +1,7 @@
-"""Docstrings for the site: roles of Sphinx become code, and so do shapes, which have stars."""
+"""Docstrings for the site: roles of Sphinx become code, and so do shapes, which have stars.
+
+The ``::`` before an example becomes a colon.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import griffe
 
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):`~?([^`]+)`")
 SHAPE = re.compile(r"(?<![\w`])(\[[A-Z][^\]`\n]*\*O[^\]`\n]*\])(?!`)")
+LITERAL = re.compile(r"::(?=\n\n)")
 
 
 class Readable(griffe.Extension):
@@ -18,4 +22,4 @@ class Readable(griffe.Extension):
         """Edit the docstring of one object."""
         if obj.docstring:
             text = ROLE.sub(r"`\1`", obj.docstring.value)
-            obj.docstring.value = SHAPE.sub(r"`\1`", text)
+            obj.docstring.value = LITERAL.sub(":", SHAPE.sub(r"`\1`", text))
