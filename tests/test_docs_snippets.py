@@ -138,6 +138,7 @@ def runs(tmp_path_factory):
     for name in (
         "runs/a",
         "runs/b",
+        "runs/corridor",
         "runs/double-1",
         "runs/single-1",
         *(f"runs/breakout/seed{seed}" for seed in (1, 2, 3)),
