@@ -18,7 +18,7 @@ Written by `python -m fastdqn.cli.document > docs/cli.md`; edit the commands in 
 `fastdqn COMMAND --help` shows the same on a terminal. `fastdqn train --help` is short;
 `fastdqn train --help-all` shows everything. `--[no-]double` stands for `--double` and
 `--no-double`. A number that may be None is typed so: `--reward-clip None`. Configuration files and
-completion by TAB: [howto/command-line.md](howto/command-line.md).
+completion by TAB: [The command line](howto/command-line.md).
 """
 
 _GO_ON = "start again with `--resume auto`"
