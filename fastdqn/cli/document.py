@@ -17,8 +17,8 @@ Written by `python -m fastdqn.cli.document > docs/cli.md`; edit the commands in 
 
 `fastdqn COMMAND --help` shows the same on a terminal. `fastdqn train --help` is short;
 `fastdqn train --help-all` shows everything. `--[no-]double` stands for `--double` and
-`--no-double`. A number that may be None is typed so: `--reward-clip None`. Configuration files and
-completion by TAB: [The command line](howto/command-line.md).
+`--no-double`. A number that may be None is typed so: `--reward-clip None`.
+[Help, configuration files, completion](howto/command-line.md) says more.
 """
 
 _GO_ON = "start again with `--resume auto`"
