@@ -62,6 +62,7 @@ _OURS = (
     "films",
     "checkpoints",
 )
+_OUR_DIRECTORIES = ("films", "checkpoints")
 
 
 def open_run_dir(config: Config, env_name: str | None = None) -> tuple[Path, bool, RunLock]:
@@ -213,7 +214,7 @@ def _refuse_links(path: Path) -> None:
         if not entry.name.startswith(_OURS) and entry.name != LOCK_NAME:
             continue
         kind = entry.lstat().st_mode
-        if not (stat.S_ISDIR if entry.name == "checkpoints" else stat.S_ISREG)(kind):
+        if not (stat.S_ISDIR if entry.name in _OUR_DIRECTORIES else stat.S_ISREG)(kind):
             raise ConfigError(
                 f"run_dir = {str(path)!r}: {entry.name} is a link or no plain file; remove it, or "
                 f"name another run_dir (run_dir itself may be a link)."

@@ -56,6 +56,19 @@ def test_films_come_when_they_are_due_and_leave_no_trace(tmp_path):
     assert result.summary["episodes"] == without.summary["episodes"]
 
 
+def test_a_run_with_films_goes_on(tmp_path):
+    config = catch(tmp_path, record_period_env_steps=200, learning_rate_final=None)
+    folder = train(config).run_dir / "films"
+    train(config.replace(total_env_steps=600, resume="require"))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"step_{env_steps:012}.mp4" for env_steps in (200, 400, 600)
+    ]
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match="films is a link"):
+        train(config.replace(total_env_steps=800, resume="require"))
+
+
 def test_a_film_for_tensorboard_is_small_and_a_gif_stays_as_it_is(tmp_path):
     film = tmp_path / "film.gif"
     film.write_bytes(b"GIF89a whatever")
