@@ -17,6 +17,16 @@ def test_the_citation_is_of_this_version():
     assert re.findall(r"^url: (.+)$", citation, flags=re.M) == [PROJECT["urls"]["Homepage"]]
 
 
+def test_what_the_readme_installs_films_what_it_trains():
+    """Gymnasium draws CartPole by pygame, and has that in an extra of its own."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = re.search(r"<!-- train command -->\n```bash\n(.+)\n```", readme)[1]
+    names = re.search(r"pip install -q '\.\[([\w,]+)\]'", command)[1].split(",")
+    brought = [line for name in names for line in PROJECT["optional-dependencies"][name]]
+    assert any(line.startswith("av>") for line in brought)
+    assert any(line.startswith("gymnasium[classic-control]") for line in brought)
+
+
 def test_dev_brings_every_extra():
     extras = PROJECT["optional-dependencies"]
     named = next(line for line in extras["dev"] if line.startswith("fastdqn["))
