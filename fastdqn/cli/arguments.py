@@ -17,7 +17,7 @@ import tyro
 
 from fastdqn.cli.help import HELP, Guide, HelpWanted
 from fastdqn.cli.json_argument import DICTS_ARE_JSON
-from fastdqn.cli.options import options_of
+from fastdqn.cli.options import Option, options_of
 from fastdqn.config.checks import ELSEWHERE, check_type
 from fastdqn.errors import ConfigError
 from fastdqn.sharing.hub_client import PREFIX
@@ -159,11 +159,12 @@ def complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
     found = re.search(r"--([a-z][\w-]*)", said)
     name = found.group(1).replace("-", "_") if found else ""
     hints = _hints(kind)
-    required = [
-        field.name.upper()
+    missing = {
+        field.name
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]
         if field.default is MISSING and field.default_factory is MISSING
-    ]
+    }
+    required = [_called(option) for option in options_of(kind) if option.name in missing]
     choice = next((o for o in options_of(kind) if o.positional and o.choices), None)
     named = next((word for word in args if not word.startswith("-")), None)
     if not name and choice is not None and named is not None:
@@ -178,7 +179,17 @@ def complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
             check_type(name, value, hints[name])
         except ConfigError as error:
             return error
+        if value.startswith("-"):
+            return ConfigError(
+                f"{name} = {value!r} begins with a dash and looks like an option; write "
+                f"--{name.replace('_', '-')}={value}."
+            )
     return ConfigError(said)
+
+
+def _called(option: Option) -> str:
+    """What usage calls an argument without a name: RUN, USER/NAME."""
+    return option.metavar if re.fullmatch(r"[A-Z/]+", option.metavar) else option.name.upper()
 
 
 def words_of(args: list[str], option: str) -> list[str]:

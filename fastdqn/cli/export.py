@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from fastdqn.checkpoints.names import find_checkpoint, parse_choice
 from fastdqn.cli.arguments import parse
 from fastdqn.cli.pictures import disk_may_refuse
+from fastdqn.cli.status_line import StatusLine
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed
 from fastdqn.errors import ConfigError, EnvError
@@ -34,7 +35,7 @@ class _ExportFlags:
 
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run directory, one of its checkpoints, or a run of a hub (hf:USER/NAME)."""
-    format: str | None = None
+    format: Literal["onnx", "torch-export"] | None = None
     """onnx or torch-export; None: that of the file's suffix, else onnx."""
     out: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """The file, .onnx or .pt2; None: policy.onnx or policy.pt2. An existing one is overwritten."""
@@ -67,20 +68,27 @@ def run(args: list[str]) -> int:
     refuse_to_play(path, "export", other_env=True, call="torch.export.export({policy}.network, x)")
     checkpoint = find_checkpoint(path, choice)
 
-    from fastdqn.sharing.export import export_policy
-    from fastdqn.sharing.facts import run_facts
-    from fastdqn.training.load import load
+    with StatusLine() as status:
+        status.say(f"{config.env_id}: loading torch ...")
+        from fastdqn.sharing.export import export_policy
+        from fastdqn.sharing.facts import run_facts
+        from fastdqn.training.load import load
 
-    policy = load(path, device="cpu", checkpoint=choice)
-    observations, source = _observations(flags, path, choice)
-    with disk_may_refuse(out), exit_on_signals():
-        exported = export_policy(
-            policy,
-            out,
-            format=format,
-            metadata=run_facts(path, config, checkpoint),
-            observations=observations,
-        )
+        policy = load(path, device="cpu", checkpoint=choice)
+        status.say(f"{config.env_id}: playing {flags.check:,} observations to compare ...")
+        observations, source, why = _observations(flags, path, choice)
+        if why:
+            status.clear()
+            print(f"fastdqn: random observations are compared: {why}", file=sys.stderr)
+        status.say(f"{config.env_id}: writing and comparing ...")
+        with disk_may_refuse(out), exit_on_signals():
+            exported = export_policy(
+                policy,
+                out,
+                format=format,
+                metadata=run_facts(path, config, checkpoint),
+                observations=observations,
+            )
     found = exported.agreement
     said = (
         f"{found.same_actions:,} of {found.observations:,} {source}: the same greedy action; "
@@ -95,17 +103,19 @@ def run(args: list[str]) -> int:
 
 def _observations(
     flags: _ExportFlags, path: Path, choice: int | str | None
-) -> tuple[Tensor | int, str]:
-    """What to compare on, and what it is called: of the run's env, or a number of random ones."""
+) -> tuple[Tensor | int, str, str]:
+    """What to compare on, and what it is called: of the run's env, or a number of random ones.
+
+    Then the last says why.
+    """
     try:
         if not read_record(path).envs.made_from_config:
             raise EnvError("the run's envs came from Python")
         config = config_to_play(path, allow_env_import=flags.allow_env_import)
         played = _play(flags, config, choice)
-        return played, f"observations of {config.env_id}"
+        return played, f"observations of {config.env_id}", ""
     except (ConfigError, EnvError) as error:
-        print(f"fastdqn: random observations are compared: {error}", file=sys.stderr)
-        return flags.check, "random observations"
+        return flags.check, "random observations", str(error)
 
 
 def _play(flags: _ExportFlags, config: Config, choice: int | str | None) -> Tensor:

@@ -11,7 +11,8 @@ import tyro
 
 from fastdqn.checkpoints.names import parse_choice
 from fastdqn.cli.arguments import parse
-from fastdqn.sharing.hub_client import check_repo, hub
+from fastdqn.cli.status_line import StatusLine
+from fastdqn.sharing.hub_client import PREFIX, check_repo, hub
 from fastdqn.sharing.parcel import contents_of, pack
 from fastdqn.sharing.upload import check_account, upload
 from fastdqn.system.signals import exit_on_signals
@@ -46,14 +47,17 @@ def run(args: list[str]) -> int:
         "comes from HF_TOKEN or 'hf auth login'.",
         example="fastdqn push runs/MY-RUN alice/cartpole-dqn --dry-run",
     )
-    repo, choice = check_repo(flags.name, "name"), parse_choice(flags.checkpoint)
+    repo = check_repo(flags.name.removeprefix(PREFIX), "name")
+    choice = parse_choice(flags.checkpoint)
     hub()
     contents = contents_of(Path(flags.run), checkpoint=choice, film=flags.film)
     if not flags.dry_run:
         check_account(repo, private=flags.private)
     with tempfile.TemporaryDirectory(prefix="fastdqn-push-") as name, exit_on_signals():
         directory = Path(name)
-        files = pack(contents, directory, repo=repo)
+        with StatusLine() as status:
+            status.say(f"{Path(flags.run).name}: loading torch, to pack it ...")
+            files = pack(contents, directory, repo=repo)
         sizes = {str(path.relative_to(directory)): path.stat().st_size for path in files}
         width = max(map(len, sizes))
         for file, size in sizes.items():

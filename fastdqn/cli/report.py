@@ -37,7 +37,7 @@ def run(args: list[str]) -> int:
         args,
         prog="fastdqn report",
         description="Write one page about runs: curves, scores, protocol, speed, how to repeat.",
-        example="fastdqn report runs/A runs/B --out report.html",
+        example="fastdqn report runs/breakout-* --out breakout.html",
     )
     out = out_path(flags.out, (".html", ".htm"), "page")
     if not flags.run:
@@ -55,6 +55,7 @@ def run(args: list[str]) -> int:
             stacklevel=2,
         )
     count = len(paths)
-    size = os.path.getsize(out) / 1e6
-    print(f"{out} ({count} {'run' if count == 1 else 'runs'}, {size:.1f} MB)")
+    size = os.path.getsize(out)
+    said = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+    print(f"{out} ({count} {'run' if count == 1 else 'runs'}, {said})")
     return 0

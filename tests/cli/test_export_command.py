@@ -1,10 +1,11 @@
 """``fastdqn export``: what it prints and leaves, and what it refuses before it begins."""
 
 import json
+import sys
 
 import pytest
 import torch
-from helpers.command_line import refusal
+from helpers.command_line import Terminal, refusal
 from helpers.short_runs import NATURE, Own, envs, pictures, tiny
 
 import fastdqn
@@ -39,6 +40,16 @@ def test_a_run_is_exported_and_compared(run, tmp_path, capsys):
     policy = fastdqn.load(run, device="cpu")
     x = torch.randn(5, 4)
     assert torch.equal(program(x).argmax(1), torch.from_numpy(policy.act(x.numpy())))
+
+
+def test_a_terminal_sees_what_is_waited_for(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    out = tmp_path / "q.pt2"
+    assert main(["export", str(run), "--out", str(out), "--check", "9"]) == 0
+    said = stream.getvalue().split("\r\x1b[K")
+    assert [line.partition(": ")[2][:12] for line in said] == [
+        "", "loading torc", "playing 9 ob", "writing and ", "",
+    ]  # fmt: skip
 
 
 def test_a_file_that_disagrees_ends_with_1_and_is_not_kept(run, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from helpers.command_line import refusal
+from helpers.command_line import Terminal, refusal
 from helpers.hub_server import OF_HTTPX, TOKEN, serving
 from helpers.short_runs import small
 from huggingface_hub import constants
@@ -39,6 +39,12 @@ def test_a_dry_run_says_what_would_be_sent(run, capsys):
     assert lines[-1] == "nothing is sent"
 
 
+def test_a_terminal_sees_what_is_waited_for(run, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    assert main(["push", str(run), "alice/cart", "--dry-run"]) == 0
+    assert stream.getvalue() == f"\r\x1b[K{run.name}: loading torch, to pack it ...\r\x1b[K"
+
+
 def test_push_and_play(run, tmp_path, capsys, monkeypatch):
     with serving() as hub:
         template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
@@ -64,15 +70,20 @@ def test_push_and_play(run, tmp_path, capsys, monkeypatch):
         assert (tmp_path / "curves.png").stat().st_size > 1_000
 
 
+def test_it_may_be_called_as_it_will_be_loaded(run, capsys):
+    assert main(["push", str(run), "hf:alice/cart", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2].endswith(" to alice/cart")
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["alice"], "name = 'alice' is no name on the Hub; use USER/NAME"),
-        (["hf:alice/cart"], "name = 'hf:alice/cart' is no name on the Hub"),
+        (["alice/cart@main"], "name = 'alice/cart@main' is no name on the Hub"),
         (["alice/cart", "--checkpoint", "7"], "no checkpoint of 7 env steps"),
         (["alice/cart", "--film", "no.mp4"], "film = 'no.mp4' does not exist"),
         (["alice/cart", "--film", __file__], "is no film; name a file that ends in .mp4"),
-        ([], "push needs RUN NAME"),
+        ([], "push needs RUN USER/NAME"),
     ],
 )
 def test_refusals(run, args, words, capsys):

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.command_line import environment, refusal
+from helpers.command_line import Terminal, environment, refusal
 from PIL import Image, ImageSequence
 
 from fastdqn.cli.main import main
@@ -94,6 +94,15 @@ def test_what_cannot_be_filmed_is_one_sentence(runs, here, capsys, args, message
     named = {name: str(runs / name) for name in ("catch", "cartpole")}
     assert message in refusal(["record", *(arg.format(**named) for arg in args)], capsys)
     assert os.listdir(here) == []
+
+
+def test_a_terminal_sees_how_far_it_is(runs, here, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    assert main(["record", str(runs / "catch"), "--out", "a.gif", "--max-env-steps", "40"]) == 0
+    said = stream.getvalue().split("\r\x1b[K")
+    assert said == ["", "fastdqn/Catch-v0: loading torch ...",
+                    "fastdqn/Catch-v0: filming, env step 0 ...",
+                    "fastdqn/Catch-v0: filming, env step 30 ...", ""]  # fmt: skip
 
 
 def test_ctrl_c_ends_the_film_and_it_is_whole(runs, here):

@@ -4,15 +4,11 @@ import io
 import sys
 
 import pytest
+from helpers.command_line import Terminal
 from helpers.shown_run import ShownRun
 
 from fastdqn.cli.progress import Progress
 from fastdqn.cli.status_line import StatusLine
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def screen(text):

@@ -1,6 +1,7 @@
 """The command line under test: in this process, and in one of its own."""
 
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -10,6 +11,14 @@ from fastdqn.cli.main import main
 
 SHORT = ["--total-env-steps", "600", "--learning-starts-env-steps", "100", "--eval-episodes", "4",
          "--eval-num-envs", "2", "--device", "cpu"]  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is one."""
+
+    def isatty(self) -> bool:
+        """It is."""
+        return True
 
 
 def environment() -> dict[str, str]:
