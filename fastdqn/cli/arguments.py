@@ -181,7 +181,7 @@ def complaint(box: str, kind: type, args: list[str], prog: str) -> ConfigError:
             return error
         if value.startswith("-"):
             return ConfigError(
-                f"{name} = {value!r} begins with a dash and looks like an option; write "
+                f"{name} = {value!r} begins with a dash, as options do; use "
                 f"--{name.replace('_', '-')}={value}."
             )
     return ConfigError(said)

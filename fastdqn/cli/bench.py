@@ -74,8 +74,14 @@ def run(args: list[str]) -> int:
         return 0
     _check(flags)
     old = None if flags.compare is None else compare.load(flags.compare)
-    if old is not None and not patterns:
-        patterns = [name for name in compare.names(old) if name in cases()]
+    if old is not None:
+        timed = [name for name in compare.names(old) if name in cases()]
+        patterns = patterns or timed
+        if not {case.name for case in select(patterns, "cpu")} & set(timed):
+            raise ConfigError(
+                f"compare = {flags.compare!r} has a time of none of these cases; leave --cases out "
+                f"for those that it has, or name another file."
+            )
     likely = estimate.likely_device(flags.device)
     _say_how_long(flags, patterns, likely)
     if (busy := load.said_before()) is not None:

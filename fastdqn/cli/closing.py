@@ -10,8 +10,12 @@ from typing import Any
 from fastdqn.cli.scores import score as evaluation_score
 from fastdqn.cli.scores import verdict
 from fastdqn.config.config import Config
+from fastdqn.errors import EnvError
 from fastdqn.recording.film_file import has_mp4
 from fastdqn.system.stopping import GO_ON_CODES
+
+_FILES = ("returns.png", "metrics.csv", "evaluations.csv", "summary.json", "films", "tensorboard",
+          "checkpoints")  # fmt: skip
 
 
 def closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
@@ -37,18 +41,30 @@ def closing(config: Config, run_dir: Path, summary: Mapping[str, Any]) -> str:
         f"{summary['wall_s']:.1f} s; while training {summary['env_steps_per_s']:,.0f} env steps/s, "
         f"{summary['updates_per_s']:,.0f} updates/s, replay ratio {summary['replay_ratio']:g}"
     )
-    here = [name for name in ("returns.png", "metrics.csv", "evaluations.csv", "summary.json", "films",
-                               "checkpoints")
-            if (run_dir / name).exists()]  # fmt: skip
+    here = [name for name in _FILES if (run_dir / name).exists()]
     lines.append(f"files: {run_dir}" + (f" ({', '.join(here)})" if here else ""))
     path = shlex.quote(str(run_dir))
     if summary.get("stopped_by") in GO_ON_CODES:
         lines.append(f"stopped by {summary['stopped_by']}; to go on:")
         lines.append(f"  fastdqn train --config {path} --run-dir {path} --resume require")
     else:
-        lines += [
-            f"evaluate again: fastdqn eval {path}",
-            f"a film of it:   fastdqn record {path} --out play.{'mp4' if has_mp4() else 'gif'}",
-            f"a page on it:   fastdqn report {path} --out report.html",
-        ]
+        imports = " --allow-env-import" if ":" in config.env_id else ""
+        lines.append(f"evaluate again: fastdqn eval {path}{imports}")
+        if _draws(config.env_id):
+            film = f"play.{'mp4' if has_mp4() else 'gif'}"
+            lines.append(f"a film of it:   fastdqn record {path}{imports} --out {film}")
+        lines.append(f"a page on it:   fastdqn report {path} --out report.html")
     return "\n".join(lines)
+
+
+def _draws(env_id: str) -> bool:
+    """Whether an env of a user's module draws pictures; of others it is supposed."""
+    if ":" not in env_id:
+        return True
+    from fastdqn.envs.rendered import check_renders
+
+    try:
+        check_renders(env_id, "rgb_array")
+    except EnvError:
+        return False
+    return True

@@ -10,8 +10,10 @@ import tyro
 
 from fastdqn.checkpoints.names import find_checkpoint, parse_choice
 from fastdqn.cli.json_argument import JSON_ARGUMENT
+from fastdqn.config.arguments import check_argument
 from fastdqn.config.config import Config
 from fastdqn.config.env_ids import check_env_id
+from fastdqn.config.layout import EVERY_FIELD
 from fastdqn.runs.reader import config_to_play
 from fastdqn.runs.record import refuse_to_play
 
@@ -67,4 +69,7 @@ def config_for(flags: PlayFlags, command: str, *, call: str, **changes: Any) -> 
         changes["env_kwargs"] = flags.env_kwargs
     if flags.step_timeout_s is not None:
         changes["step_timeout_s"] = flags.step_timeout_s
+    for field, value in changes.items():  # by the names that are typed here
+        known = EVERY_FIELD[field]
+        check_argument(field.removeprefix("eval_"), value, known.type, known.range)
     return config.replace(device=flags.device, **changes)

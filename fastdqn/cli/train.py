@@ -20,6 +20,7 @@ from fastdqn.runs.directory import (
     refuse_early,
     refuse_held,
     refuse_occupied,
+    refuse_unwritable,
     with_saved_capacity,
 )
 from fastdqn.runs.record import refuse_to_train
@@ -52,6 +53,7 @@ def run(args: list[str]) -> int:
         return 0
     if config.run_dir is not None:
         refuse_early(Path(config.run_dir), config)
+    refuse_unwritable(config)
     refuse_held(config)
     from fastdqn.cli.progress import Progress
 

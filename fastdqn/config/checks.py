@@ -138,7 +138,11 @@ def _type_name(option: Any) -> str:
     if _is_tuple(option) and typing.get_args(option)[0] is str:
         return "names (on the command line with spaces between them: image direction)"
     if _is_tuple(option) and typing.get_origin(kind := typing.get_args(option)[0]) is Literal:
-        return f"names of {', '.join(typing.get_args(kind))} (with spaces between them)"
+        names = typing.get_args(kind)
+        return (
+            f"a list of {', '.join(names)} (on the command line with spaces between them: "
+            f"{' '.join(names[:2])})"
+        )
     if _is_tuple(option):
         return "whole numbers (on the command line with spaces between them: 64 64)"
     if typing.get_origin(option) is dict:

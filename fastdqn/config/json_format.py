@@ -28,7 +28,8 @@ def read(text: str) -> tuple[dict[str, Any], bool]:
     try:
         body = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:  # ValueError: also an int of 5,000 digits
-        raise ConfigError(f"The configuration is not valid JSON ({error}).") from None
+        hint = "" if text.lstrip()[:1] in ("", "{", "[") else "; a TOML file needs a name in .toml"
+        raise ConfigError(f"The configuration is not valid JSON ({error}){hint}.") from None
     if not isinstance(body, dict):
         raise ConfigError("The configuration must be a JSON object of field names and values.")
     record = "format_version" in body

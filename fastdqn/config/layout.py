@@ -35,6 +35,11 @@ def ungrouped(body: Mapping[str, Any]) -> dict[str, Any]:
                 f"There is no group {shown(name)}{nearest(name, list(GROUPS))}; the groups are "
                 f"{', '.join(GROUPS)}."
             )
+        if name in GROUPS and name not in EVERY_FIELD and not is_group:
+            raise ConfigError(
+                f"{name} = {shown(value)} is no group of fields; use a table [{name}] (in JSON an "
+                f"object), or put them beside it."
+            )
         for field, inside in value.items() if is_group else [(name, value)]:
             if is_group:
                 _refuse_misplaced(field, name)

@@ -196,6 +196,14 @@ def refuse_held(config: Config) -> None:
         refuse_locked(Path(config.run_dir), config.lock_timeout_s)
 
 
+def refuse_unwritable(config: Config) -> None:
+    """ConfigError where ``run_dir`` can be neither made nor written. Quick; needs no torch."""
+    path = Path(config.run_dir or "runs")
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if os.path.exists(p))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"run_dir = {str(path)!r} cannot be written to; name another.")
+
+
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Whatever the disk refuses is said with the directory's name."""

@@ -174,8 +174,8 @@ def test_eval_closes_the_envs_after_an_error(evaluation, capsys):
 @pytest.mark.parametrize(
     ("args", "word"),
     [
-        (["--epsilon", "2"], "eval_epsilon"),
-        (["--num-envs", "0"], "eval_num_envs"),
+        (["--epsilon", "2"], "epsilon"),
+        (["--num-envs", "0"], "num_envs"),
         (["--seed", "-1"], "seed"),
         (["--device", "gpu"], "device"),
         (["--step-timeout-s", "0"], "step_timeout_s"),

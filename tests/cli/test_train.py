@@ -7,9 +7,11 @@ import subprocess
 import sys
 import types
 
+import gymnasium
 import pytest
 from helpers.command_line import SHORT, environment, install, refusal
 
+from fastdqn.cli.closing import closing
 from fastdqn.cli.main import main
 from fastdqn.config.config import Config
 from fastdqn.config.presets import preset
@@ -98,6 +100,41 @@ def test_train_shows_progress_and_closes_with_the_result(trainer, capsys, tmp_pa
         f"a film of it:   fastdqn record {run} --out play.mp4",
         f"a page on it:   fastdqn report {run} --out report.html",
     ]
+
+
+@pytest.mark.parametrize("modes", [["rgb_array"], []])
+def test_what_to_do_next_with_an_env_of_a_module(modes, tmp_path, monkeypatch):
+    """It may be imported for that only by leave, and may draw no pictures."""
+    (tmp_path / "sketch.py").write_text(
+        "import gymnasium\n"
+        f"class Sketch(gymnasium.Env):\n    metadata = {{'render_modes': {modes}}}\n"
+        "gymnasium.register('Sketch-v0', Sketch)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sketch", raising=False)
+    gymnasium.registry.pop("Sketch-v0", None)
+    (tmp_path / "tensorboard").mkdir()
+    run = str(tmp_path)
+    _, _, files, *rest = closing(Config(env_id="sketch:Sketch-v0"), tmp_path, SUMMARY).splitlines()
+    gymnasium.registry.pop("Sketch-v0")
+    assert files == f"files: {run} (tensorboard)"
+    film = [f"a film of it:   fastdqn record {run} --allow-env-import --out play.mp4"]
+    assert rest == [
+        f"evaluate again: fastdqn eval {run} --allow-env-import",
+        *(film if modes else []),
+        f"a page on it:   fastdqn report {run} --out report.html",
+    ]
+
+
+@pytest.mark.parametrize("run_dir", [None, "runs/a/b"])
+def test_a_place_that_is_shut_is_refused_at_once(run_dir, trainer, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda p, mode: str(p) != str(tmp_path) and real(p, mode))
+    named = [] if run_dir is None else ["--run-dir", run_dir]
+    said = refusal(["train", *named], capsys)
+    assert said == f"run_dir = {run_dir or 'runs'!r} cannot be written to; name another."
+    assert trainer.configs == [] and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

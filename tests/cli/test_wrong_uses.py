@@ -74,7 +74,11 @@ WRONG = """
     train --config preset.json                    | no preset 'cartpol' (did you mean 'cartpole'?)
     train --config list.json                      | must be a JSON object
     train --config toml.json                      | toml.json: The configuration is not valid JSON
+    train --config toml.json                      | a TOML file needs a name in .toml
     train --config json.toml                      | json.toml: The configuration is not valid TOML
+    train --config tables.toml                    | env = [{'num_envs': 8}] is no group of fields
+    train --config word.toml                      | logger = 'wandb' has the wrong type; use a list
+    train --logger tensorboard,wandb              | with spaces between them: tensorboard wandb
     train --config binary.toml                    | binary.toml cannot be read
     train --config empty.json                     | empty.json: The configuration is not valid JSON
     train --config good.toml --sed 3              | '--sed' is not an option
@@ -86,7 +90,7 @@ WRONG = """
     eval run --checkpoint newest                  | newest
     eval run --checkpoint 5 --episodes 3          | run
     eval run --episodes -1                        | episodes = -1 is out of range
-    eval played --epsilon 2                       | eval_epsilon = 2.0 is out of range
+    eval played --epsilon 2                       | error: epsilon = 2.0 is out of range
     eval run --epsilon high                       | epsilon = 'high' has the wrong type
     eval played --env-id Nope-v0                  | Nope-v0
     eval played --device gpu                      | device = 'gpu' is no device
@@ -122,6 +126,24 @@ WRONG = """
     bench --chart bars.gif                        | chart = 'bars.gif' must end in one of
     bench --compare nowhere.json                  | nowhere.json
     bench --compare good.json                     | good.json
+    bench --compare timed.json --cases act        | timed.json' has a time of none of these cases
+    bench --compare failed.json                   | failed.json' has a time of none of these cases
+    record                                        | fastdqn record needs RUN
+    record nowhere                                | nowhere does not exist
+    record played --out film.avi                  | out = 'film.avi' is no film
+    record played --out film.gif --fps 60         | fps = 60 is too fast for a .gif
+    record played --out -film.gif                 | use --out=-film.gif
+    record played --out film.gif --epsilon 2      | error: epsilon = 2.0 is out of range
+    record played --qbars                         | did you mean '--q-bars'?
+    export played --format torchscript            | did you mean 'torch-export'?
+    export played --out policy.pt                 | out = 'policy.pt' does not end in .onnx or .pt2
+    export played --format torch-export --check 0 | check = 0 is out of range
+    report                                        | fastdqn report needs RUN
+    report played --out page.pdf                  | out = 'page.pdf' is no page
+    report played --out                           | out needs a value
+    push                                          | fastdqn push needs RUN USER/NAME
+    push played a/b/c                             | name = 'a/b/c' is no name on the Hub
+    push nowhere a/b                              | nowhere does not exist
     completion                                    | fastdqn completion needs SHELL
     completion powershell                         | shell = 'powershell' must be one of
     completion bash zsh                           | takes no argument 'zsh'
@@ -135,6 +157,11 @@ _FIX = re.compile(
 
 def words_of(line):
     return [word.strip("'") if word == "''" else word for word in line.split()]
+
+
+# A result of ``fastdqn bench``.
+BENCH = """{"kind": "fastdqn bench", "format_version": 1, "fingerprint": {}, "settings": {},
+"cases": [%s]}"""
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +181,10 @@ def place(tmp_path_factory):
         "list.json": "[]",
         "toml.json": "seed = 1\n",
         "json.toml": '{"seed": 1}',
+        "tables.toml": "[[env]]\nnum_envs = 8\n",
+        "word.toml": 'logger = "wandb"\n',
+        "timed.json": BENCH % '{"name": "adam/flat/nature", "status": "ok", "us": {"median": 1}}',
+        "failed.json": BENCH % '{"name": "adam/flat/nature", "status": "failed"}',
         "empty.json": "",
         "full/mine.txt": "mine",
         "run/config.json": Config(run_dir="run").to_json(),  # and no checkpoint
