@@ -10,6 +10,7 @@ from fastdqn.replay.memory_plan import format_bytes
 from fastdqn.spaces import Spaces
 from fastdqn.system.devices import resolve_device
 from fastdqn.training.build import build_learner, build_network, make_stream
+from fastdqn.training.filming import check_filming
 from fastdqn.training.header import header
 from fastdqn.training.planned_replay import plan_replay
 from fastdqn.training.warm_start import find_initial, load_initial
@@ -22,6 +23,8 @@ def describe(config: Config, *, lower_replay: bool = False) -> str:
         FastDQNError: Whatever the run itself would raise before its first env step.
     """
     device = resolve_device(config.device)
+    if config.record_period_env_steps is not None:
+        check_filming(config, own_envs=False)
     envs = make_stream(config)
     try:
         c, plan = plan_replay(config, envs, device, lower=lower_replay)

@@ -7,6 +7,7 @@ from helpers.short_runs import scripted, small
 
 from fastdqn import Callback, ConfigError, EnvError, train
 from fastdqn.recording.convert import gif_of
+from fastdqn.training.describe import describe
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,9 @@ def test_what_cannot_be_filmed_is_refused_before_the_run(tmp_path, changes, give
         with pytest.raises((ConfigError, EnvError), match=message):
             train(config, **envs)
         assert not (tmp_path / "run").exists()
+        if not given:  # and from its plan
+            with pytest.raises((ConfigError, EnvError), match=message):
+                describe(config)
     finally:
         del gymnasium.registry["tests/Blind-v0"]
 
