@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -121,11 +121,20 @@ def words_for(words: Sequence[str]) -> list[str]:
         return _values(named[before[-1]], word)
     if word.startswith("-"):
         return _beginning(word, _options(guide))
+    if more := [value for value in _more_values(before, named, word) if value not in before]:
+        return more + _beginning(word, _options(guide))
     positional = [option for option in guide.options if option.positional]
     several = any("..." in option.metavar for option in positional)
     if positional and (several or len(before) == 1):
         return _values(positional[0], word) or _beginning(word, _options(guide))
     return _beginning(word, _options(guide))
+
+
+def _more_values(before: Sequence[str], named: Mapping[str, Option], word: str) -> list[str]:
+    """What may be one more value of the last option, where it takes several."""
+    last = next((each for each in reversed(before) if each.startswith("-")), "")
+    several = last in named and "..." in named[last].metavar
+    return _values(named[last], word) if several else []
 
 
 def _options(guide: Guide) -> list[str]:
