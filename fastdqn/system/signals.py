@@ -187,13 +187,25 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """Let each of the signals end the process as :class:`Stopped`: through the clean-up code."""
+    """Let each of the signals end the process as :class:`Stopped`: through the clean-up code.
+
+    Also where it came in the middle of a library that turns whatever it meets into an error of its
+    own, as torch's exporters do.
+    """
+    came: int | None = None
 
     def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = number
         raise Stopped(number)
 
     with _handlers(leave):
-        yield
+        try:
+            yield
+        except Exception:
+            if came is None:
+                raise
+            raise Stopped(came) from None
 
 
 @contextlib.contextmanager

@@ -211,6 +211,17 @@ def test_a_signal_leaves_through_the_clean_up_code(number, code):
     assert cleaned
 
 
+def test_a_signal_that_a_library_takes_for_its_own_error_leaves_all_the_same():
+    with pytest.raises(Stopped) as caught, exit_on_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            raise RuntimeError("the exporter failed") from error
+    assert caught.value.exit_code == 143
+    with pytest.raises(RuntimeError, match="of itself"), exit_on_signals():
+        raise RuntimeError("of itself")
+
+
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_can_end_a_process_at_once(number, code):
     program = (
