@@ -38,7 +38,7 @@ class LiveRun(Protocol):
     """What trains them."""
     schedules: Any
     """``epsilon``, ``learning_rate`` and ``beta``: functions of the env steps. Assign another to
-    one, and it is the schedule from then on."""
+    one, or a number, and it is the schedule from then on."""
 
     @property
     def title(self) -> str:
@@ -50,7 +50,11 @@ class LiveRun(Protocol):
         ...
 
     def save(self) -> Path | None:
-        """Write a checkpoint without the replay, now; where it is, or None if the disk refused."""
+        """Write a checkpoint without the replay, now; where it is, or None if the disk refused.
+
+        Raises:
+            ConfigError: Before the first step, as in ``on_start``: there is nothing to save.
+        """
         ...
 
 

@@ -33,7 +33,7 @@ class CallbackList:
     def tell(self, event: str, *what: Any) -> None:
         """Tell all who want to hear it; each is told, whatever the ones before ask for."""
         for listener in self._listeners[event]:
-            if listener(*what) and self.stopped_by is None:
+            if _asks_to_stop(listener, listener(*what)) and self.stopped_by is None:
                 self.stopped_by = event
 
 
@@ -42,6 +42,16 @@ class FromFunction(Callback):
 
     def __init__(self, on_log: OnLog) -> None:
         self.on_log = on_log  # type: ignore[assignment, method-assign]
+
+
+def _asks_to_stop(listener: Callable[..., Any], answer: Any) -> bool:
+    try:
+        return bool(answer)
+    except (TypeError, ValueError, RuntimeError):  # of an array, of a tensor
+        name = getattr(listener, "__qualname__", repr(listener))
+        raise ConfigError(
+            f"{name} returned {shown(answer)}; return True to stop the run, or nothing."
+        ) from None
 
 
 def _hears(callback: Callback, event: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastdqn.callbacks.callback import Callback, LiveRun
 from fastdqn.callbacks.logger import Logger
+from fastdqn.system.faults import warn_safely
 
 
 class Guarded(Callback):
@@ -44,11 +43,18 @@ class Guarded(Callback):
         self._try(lambda logger: logger.end(dict(summary)))
 
     def close(self) -> None:
-        """Close it, whatever it raises."""
-        if self._logger is not None:
-            with contextlib.suppress(Exception):
-                self._logger.close()
-        self._logger = None
+        """Close it; what it raises is said, for it may have kept the newest rows until now."""
+        logger, self._logger = self._logger, None
+        if logger is None:
+            return
+        try:
+            logger.close()
+        except Exception as error:
+            warn_safely(
+                f"The logger {type(logger).__name__} may lack the newest rows ({_why(error)}); "
+                f"metrics.csv has them.",
+                stacklevel=3,
+            )
 
     def _try(self, tell: Callable[[Logger], None]) -> None:
         if self._logger is None:
@@ -56,18 +62,15 @@ class Guarded(Callback):
         try:
             tell(self._logger)
         except Exception as error:
-            name = type(self._logger).__name__
-            self.close()
-            why = " ".join(str(error).split()) or "no reason given"
-            _warn(
-                f"The logger {name} gets no more rows ({type(error).__name__}: {why}); the run "
-                f"goes on, and metrics.csv has them."
+            logger, self._logger = self._logger, None
+            with contextlib.suppress(Exception):  # it is broken, and that is said
+                logger.close()
+            warn_safely(
+                f"The logger {type(logger).__name__} gets no more rows ({_why(error)}); the run "
+                f"goes on, and metrics.csv has them.",
+                stacklevel=5,
             )
 
 
-def _warn(sentence: str) -> None:
-    try:
-        warnings.warn(sentence, stacklevel=5)
-    except Warning:  # the caller's filters make errors of warnings, and the run must not end
-        with contextlib.suppress(OSError, ValueError):
-            print(f"fastdqn: warning: {sentence}", file=sys.stderr, flush=True)
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"

@@ -31,9 +31,8 @@ class MLflowLogger(Logger):
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient()
-        self._id = self.remembered()
+        self._id = self._gone_on_with()
         if self._id is not None:
-            self._client.update_run(self._id, status="RUNNING")
             return
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "fastdqn")
         experiment = self._client.get_experiment_by_name(name)
@@ -70,8 +69,25 @@ class MLflowLogger(Logger):
     def close(self) -> None:
         """Say how it ended."""
         if self._client is not None and self._id is not None:
-            self._wait()
-            self._client.set_terminated(self._id, "FINISHED" if self.ended else "FAILED")
+            try:
+                self._wait()
+            finally:
+                self._client.set_terminated(self._id, "FINISHED" if self.ended else "FAILED")
+
+    def _gone_on_with(self) -> str | None:
+        """The run of before, if the store has it: a moved directory may come to another store."""
+        from mlflow.exceptions import MlflowException
+
+        before = self.remembered()
+        if before is None:
+            return None
+        try:
+            self._client.update_run(before, status="RUNNING")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        return before
 
     def _wait(self) -> None:
         """Until the last figures are there; raises what sending them did."""

@@ -23,16 +23,18 @@ class TrackioLogger(Logger):
         """Begin, or go on."""
         import trackio
 
+        before = self.remembered()
+        name = before or self.run.run_dir.name
         self._run = trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", "fastdqn"),
-            name=self.run.run_dir.name,
+            name=name,
             config=config,
-            resume="never" if self.remembered() is None else "allow",
+            resume="never" if before is None else "allow",
             embed=False,  # in a notebook it would open its dashboard
             auto_log_gpu=False,  # we log what the run takes
             auto_log_cpu=False,
         )
-        self.remember(self.run.run_dir.name)
+        self.remember(name)
 
     def log(self, figures: Mapping[str, float], env_steps: int) -> None:
         """Take figures."""

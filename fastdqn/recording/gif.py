@@ -62,7 +62,8 @@ class Gif:
                 counts[colour] += pixels
         colours = list(counts)
         if len(counts) > _COLOURS:  # those of large areas as they are, and a choice for the rest
-            colours = [c for c, pixels in counts.items() if pixels >= counts.total() * _LARGE]
+            large_area = counts.total() * _LARGE
+            colours = [c for c, pixels in counts.items() if pixels >= large_area]
             large = set(colours)
             rest = [c for c in counts if c not in large]
             weights = np.array([counts[c] for c in rest])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 
 from fastdqn.errors import CheckpointError, FastDQNError
@@ -29,6 +30,20 @@ def explain_out_of_memory(kind: type[FastDQNError], sentence: str) -> Iterator[N
             raise
         why = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise kind(f"{sentence} ({why})") from error
+
+
+def warn_safely(sentence: str, *, stacklevel: int) -> None:
+    """A warning that ends no run, even where the caller's filters make errors of warnings.
+
+    Args:
+        sentence: To say.
+        stacklevel: As of ``warnings.warn``, called where this is.
+    """
+    try:
+        warnings.warn(sentence, stacklevel=stacklevel + 1)
+    except Warning:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"fastdqn: warning: {sentence}", file=sys.stderr, flush=True)
 
 
 class DiskFaults:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 
+from fastdqn.config.arguments import check_argument
 from fastdqn.config.checks import shown
 from fastdqn.config.config import Config
+from fastdqn.config.ranges import Range
 from fastdqn.errors import ConfigError
 
 _NAMES = ("step", "start", "end", "begin", "duration")
@@ -71,22 +73,30 @@ def _no_number(*numbers: object) -> ConfigError:
 Schedule = Callable[[int], float]
 """Of the env steps so far."""
 
+_RANGES = {"epsilon": Range(0.0, 1.0), "beta": Range(0.0, 1.0), "learning_rate": Range(0.0)}
+
 SCHEDULES = {"linear": linear_schedule, "exponential": exponential_schedule}
 
 
 class Schedules:
-    """What a run's clock determines, from its configuration alone."""
+    """What a run's clock determines, from its configuration alone, or as somebody assigns it."""
 
     COLUMNS = ("epsilon",)
 
+    epsilon: Schedule
+    beta: Schedule
+    learning_rate: Schedule
+
     def __init__(self, config: Config) -> None:
         self.config = config
-        # Attributes, so that somebody may assign another: see LiveRun.
-        self.epsilon: Schedule = self._epsilon
-        self.beta: Schedule = self._beta
-        self.learning_rate: Schedule = self._learning_rate
         self.end = config.schedules_end_env_steps
         """Env step at which those end that last as long as the run."""
+        # Those of the configuration are in range, and free.
+        vars(self).update(epsilon=self._epsilon, beta=self._beta, learning_rate=self._learning_rate)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Take somebody's schedule, a function or a number; what it returns is checked."""
+        super().__setattr__(name, _checked(name, value) if name in _RANGES else value)
 
     def _epsilon(self, env_steps: int) -> float:
         """Chance of a random action."""
@@ -106,3 +116,17 @@ class Schedules:
         if c.learning_rate_final is None:
             return c.learning_rate
         return linear_schedule(env_steps, c.learning_rate, c.learning_rate_final, 0, self.end)
+
+
+def _checked(name: str, schedule: Any) -> Schedule:
+    """Somebody's schedule; it raises a ConfigError where it is none or leaves its range."""
+
+    def number(said: str, value: Any) -> float:
+        if getattr(value, "ndim", None) == 0:  # numpy's and torch's
+            value = value.item()
+        return float(check_argument(said, value, float, _RANGES[name]))
+
+    if not callable(schedule):
+        value = number(f"schedules.{name}", schedule)
+        return lambda env_steps: value
+    return lambda env_steps: number(f"schedules.{name}({env_steps})", schedule(env_steps))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from fastdqn.callbacks.callback import Callback, Episode
 from fastdqn.callbacks.callback_list import CallbackList
 from fastdqn.config.config import Config
 from fastdqn.config.seeds import eval_seed, periodic_eval_seed, restart_seed
-from fastdqn.errors import ConfigError, EnvFailure, FastDQNError, TrainingError
+from fastdqn.errors import ConfigError, EnvFailure, TrainingError
 from fastdqn.plotting.one_run import plot_returns
 from fastdqn.runs.directory import write_json
+from fastdqn.system.faults import warn_safely
 from fastdqn.system.signals import StopSignals
 from fastdqn.training.build import eval_patience
 from fastdqn.training.filming import film_policy
@@ -50,7 +50,9 @@ class Trainer(Parts):
         super().__init__(config, *parts, **more)
         self.callbacks = CallbackList()
         self.env_steps = 0
+        self.actions: Any = None  # [N], those that come next
         self.learning_rate = math.nan  # that the learner was last told
+        self.filmed_at: int | None = None  # env steps of the newest film
         # Later after a resume without replay.
         self.learning_from = self.config.learning_starts_env_steps
         self.updates_before = 0  # updates made before `learning_from`
@@ -152,6 +154,7 @@ class Trainer(Parts):
                 f"room, or name another."
             ) from None
         self.callbacks.tell("on_start", self)
+        self.set_schedules()  # a callback may have assigned others
         if actions is None:
             # After a resume the envs must not play the episodes of the first start again.
             seed = restart_seed(c, self.env_steps) if self.resuming else c.seed
@@ -163,7 +166,6 @@ class Trainer(Parts):
                 self.normalize.add(raw)
             self.report.numbers.add(raw)
             self.report.episodes.forget_running()
-            self.set_schedules()
             actions = self.actor.act_from(self.replay)
         self.report.clock.start()
         return actions
@@ -268,10 +270,12 @@ class Trainer(Parts):
 
     def film(self) -> None:
         """Film an episode of the policy as it is now; what goes wrong there ends no run."""
+        if self.filmed_at == self.env_steps or self.interrupted:
+            return
         path = self.run_dir / "films" / f"step_{self.env_steps:012d}.mp4"
-        with self.report.clock.paused(), self.disk.survived(path.name):
-            path.parent.mkdir(exist_ok=True)
+        with self.report.clock.paused():
             try:
+                path.parent.mkdir(exist_ok=True)
                 film_policy(
                     self.config,
                     self.policy,
@@ -280,11 +284,11 @@ class Trainer(Parts):
                     max_env_steps=_LONGEST_FILM,
                     stop=lambda: self.stop.name is not None,
                 )
-            except FastDQNError as error:
-                warnings.warn(
-                    f"There is no film at {self.env_steps} env steps: {error}", stacklevel=2
-                )
-        if path.exists():
+            except Exception as error:  # the env's, the encoder's, the disk's
+                why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+                warn_safely(f"There is no film at {self.env_steps} env steps: {why}.", stacklevel=2)
+                return
+            self.filmed_at = self.env_steps
             self.callbacks.tell("on_film", path, self.env_steps)
 
     @property
@@ -320,6 +324,10 @@ class Trainer(Parts):
 
     def save(self) -> Path | None:
         """See :class:`LiveRun`."""
+        if self.actions is None:
+            raise ConfigError(
+                "run.save() has nothing to save before the first step; call it in a later event."
+            )
         return self.try_save(with_replay=False)
 
     def try_save(self, *, with_replay: bool) -> Path | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.short_runs import read_rows, scripted, tiny
 
-from fastdqn import Callback, Episode, load, train
+from fastdqn import Callback, ConfigError, Episode, load, train
 from fastdqn.callbacks.callback import EVENTS
 from fastdqn.callbacks.callback_list import CallbackList, as_callbacks
 from fastdqn.callbacks.names import evaluation_figures, training_figures
@@ -231,3 +231,90 @@ def test_names_by_hand():
     assert evaluation_figures({**evaluation, "final": 1}) == {
         "final/episodes": 2.0, "final/return_mean": 1.0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", [np.array([True, False]), torch.tensor([0, 1])])
+def test_an_answer_that_is_neither_yes_nor_no_is_refused_by_name(tmp_path, answer):
+    class Vague(Callback):
+        def on_log(self, row):
+            return answer
+
+    with pytest.raises(ConfigError, match=r"Vague.on_log returned .*return True to stop the run"):
+        run(tmp_path, Vague(), eval_episodes=0)
+
+
+@pytest.mark.parametrize("answer", [np.bool_(True), np.array(True), torch.tensor(True), 1])
+def test_numbers_of_numpy_and_torch_are_answers(tmp_path, answer):
+    class Stops(Callback):
+        def on_log(self, row):
+            return answer
+
+    assert run(tmp_path, Stops(), eval_episodes=0).summary["stopped_by"] == "on_log"
+
+
+class Steered(Callback):
+    """Schedules of its own; may stop."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+
+    def on_start(self, run):
+        run.schedules.learning_rate = lambda env_steps: 1e-3 * (1 + env_steps / 100)
+        run.schedules.epsilon = 0.3
+
+    def on_step(self, env_steps, updates):
+        return env_steps == self.stop_at
+
+
+def test_with_schedules_of_its_own_a_resumed_run_is_that_which_went_through(tmp_path):
+    """Its first update after the resume learns with the callback's step size, too."""
+    changes = {"env_id": "fastdqn/Catch-v0", "network": "mlp", "update_period_env_steps": 4.0}
+    through = train(tiny(tmp_path / "through", **changes), callbacks=[Steered()])
+    config = tiny(tmp_path / "cut", **changes)
+    train(config, callbacks=[Steered(stop_at=160)])
+    resumed = train(config.replace(resume="require"), callbacks=[Steered()])
+    assert resumed.summary["updates"] == through.summary["updates"] > 20
+    for one, other in zip(
+        resumed.policy.network.parameters(), through.policy.network.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["epsilon", "learning_rate", "beta"])
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda env_steps: None, r"schedules.{}\(0\) = None has the wrong type; use a number"),
+        (lambda env_steps: math.nan, r"schedules.{}\(0\) = nan is not finite; use a number from 0"),
+        (lambda env_steps: -1.0, r"schedules.{}\(0\) = -1.0 is out of range; use a number from 0"),
+        ("fast", r"schedules.{} = 'fast' has the wrong type; use a number"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused(tmp_path, name, schedule, message):
+    class Assigns(Callback):
+        def on_start(self, run):
+            setattr(run.schedules, name, schedule)
+
+    with pytest.raises(ConfigError, match=message.format(name)):
+        run(tmp_path, Assigns(), eval_episodes=0)
+
+
+@pytest.mark.parametrize("schedule", [0.25, np.float32(0.25), lambda _: torch.tensor(0.25)])
+def test_a_schedule_may_be_a_number_of_any_kind(tmp_path, schedule):
+    class Assigns(Callback):
+        def on_start(self, run):
+            run.schedules.epsilon = run.schedules.learning_rate = run.schedules.beta = schedule
+
+    result = run(tmp_path, Assigns(), eval_episodes=0)
+    assert {float(row["epsilon"]) for row in read_rows(result.run_dir)} == {0.25}
+
+
+def test_before_the_first_step_there_is_nothing_to_save(tmp_path):
+    class Saves(Callback):
+        def on_start(self, run):
+            run.save()
+
+    with pytest.raises(
+        ConfigError, match=r"run.save\(\) has nothing to save before the first step"
+    ):
+        run(tmp_path, Saves(), eval_episodes=0)

@@ -189,3 +189,27 @@ def test_speeds_by_hand():
     assert got == {"env_steps_per_s": 400.0, "frames_per_s": 1600.0, "updates_per_s": 20.0}
     assert {*got, "wall_s"} == {*TIME_COLUMNS}
     assert all(math.isfinite(x) for x in speeds(1, 1, 0.0, 1).values())
+
+
+def test_what_closing_raises_is_said(tmp_path):
+    class Late(Kept):
+        def close(self):
+            raise ConnectionError("the last rows are lost")
+
+    with pytest.warns(UserWarning, match="logger Late may lack the newest rows .*rows are lost"):
+        run(tiny(tmp_path), Late())
+
+
+def test_two_that_raise_at_different_events_are_both_named(tmp_path):
+    class AtEnd(Kept):
+        def end(self, summary):
+            raise OSError("at the end")
+
+    early, late, good = Kept(1, OSError("at a row")), AtEnd(), Kept()
+    with pytest.warns(UserWarning) as said:
+        run(tiny(tmp_path), early, late, good)
+    said = [str(w.message) for w in said if "The logger" in str(w.message)]
+    assert [sentence.split("(")[0] for sentence in said] == [
+        "The logger Kept gets no more rows ", "The logger AtEnd gets no more rows ",
+    ]  # fmt: skip
+    assert early.closed == late.closed == good.closed == 1 and len(good.rows) == 2

@@ -1,7 +1,10 @@
 """Each service's own package, without a network: what a run logs is there, and goes on."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,6 +12,7 @@ from helpers.short_runs import read_rows, scripted, tiny
 
 from fastdqn import CheckpointError, Config, ConfigError, train
 from fastdqn.callbacks.make_loggers import _LOGGERS, check_loggers, make_loggers
+from fastdqn.callbacks.mlflow_logger import MLflowLogger
 from fastdqn.runs.reader import read_evaluations
 from fastdqn.training.trainer import Trainer
 
@@ -212,3 +216,89 @@ def test_no_logger_is_made_that_nobody_names(tmp_path):
     trainer = Trainer(tiny(tmp_path / "run"), scripted())
     trainer.close()
     assert trainer.loggers == [] and issubclass(CheckpointError, ValueError)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_whose_store_does_not_know_it_begins_anew_there(tmp_path, monkeypatch):
+    """As where its directory was moved to another machine."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path / "run"
+    run(path, "mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path / "other"))
+    run(path.rename(tmp_path / "moved"), "mlflow", total_env_steps=480, resume="require")
+    client = MlflowClient()
+    (found,) = client.search_runs([client.get_experiment_by_name("fastdqn").experiment_id])
+    assert found.info.status == "FINISHED"
+    steps = [m.step for m in client.get_metric_history(found.info.run_id, "train/loss")]
+    assert steps == [360, 480]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_whose_last_figures_do_not_arrive_is_not_left_running(tmp_path, monkeypatch):
+    from mlflow.tracking import MlflowClient
+
+    class Lost:
+        def wait(self):
+            raise ConnectionError("gone")
+
+    class LosesTheLast(MLflowLogger):
+        def end(self, summary):
+            super().end(summary)
+            self._sending = Lost()
+
+    monkeypatch.setattr("fastdqn.callbacks.mlflow_logger.MLflowLogger", LosesTheLast)
+    with pytest.warns(UserWarning, match="LosesTheLast may lack the newest rows .*gone"):
+        run(tmp_path / "run", "mlflow")
+    client = MlflowClient()
+    (found,) = client.search_runs([client.get_experiment_by_name("fastdqn").experiment_id])
+    assert found.info.status == "FINISHED"
+
+
+def test_trackio_goes_on_under_the_name_that_the_run_had(tmp_path, monkeypatch):
+    named = []
+
+    class Opened:
+        def log(self, figures, step):
+            pass
+
+    def init(*, name, resume, **_):
+        named.append((name, resume))
+        return Opened()
+
+    monkeypatch.setattr("trackio.init", init)
+    monkeypatch.setattr("trackio.finish", lambda: None)
+    run(tmp_path / "run", "trackio")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    run(moved, "trackio", total_env_steps=480, resume="require")
+    assert named == [("run", "never"), ("run", "allow")]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals to make")
+def test_on_a_terminal_wandb_asks_nothing(tmp_path, monkeypatch):
+    """Its question, below a live display, would have the run wait for ever."""
+    for name in ("WANDB_MODE", "WANDB_SILENT", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    code = """
+import sys
+from fastdqn.callbacks.wandb_logger import _no_questions
+import wandb
+from wandb.errors import term
+assert sys.stdin.isatty() and term.can_use_terminput()
+with _no_questions():
+    try:
+        wandb.login(key=None, relogin=True, verify=False)
+    except wandb.errors.UsageError as error:
+        assert "wandb login" in str(error)
+    else:
+        raise AssertionError("it did not raise")
+assert sys.stdin.isatty()
+"""
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, timeout=120
+    )
+    os.close(theirs)
+    assert done.returncode == 0, os.read(ours, 10_000).decode()
+    os.close(ours)

@@ -1,6 +1,7 @@
 """Films on the disk: what was written comes back, at its speed; whole or not there."""
 
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -61,6 +62,17 @@ def test_a_gif_of_many_colours_keeps_large_areas(tmp_path):
     for frame, made in zip(film, found, strict=True):
         assert np.array_equal(made[60:], frame[60:])
         assert np.abs(made.astype(int) - frame).mean() < 12
+
+
+def test_a_gif_counts_its_pixels_once_however_many_colours_there_are(tmp_path, monkeypatch):
+    counted, total = [], Counter.total
+    monkeypatch.setattr(Counter, "total", lambda self: counted.append(1) or total(self))
+    ramp = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3)
+    with film_file(tmp_path / "film.gif", 10.0) as film:
+        film.write((ramp * 2_654_435_761 >> 7).astype(np.uint8))
+    with Image.open(tmp_path / "film.gif") as image:
+        assert image.size == (64, 64)
+    assert len(counted) == 1
 
 
 def test_a_gif_shows_a_repeated_frame_longer(tmp_path):

@@ -1,5 +1,9 @@
 """Films during a run: they come when they are due, and leave no trace in it."""
 
+import errno
+import signal
+import warnings
+
 import av
 import pytest
 import torch
@@ -7,6 +11,7 @@ from helpers.short_runs import scripted, small
 
 from fastdqn import Callback, ConfigError, EnvError, train
 from fastdqn.recording.convert import gif_of
+from fastdqn.training import filming
 from fastdqn.training.describe import describe
 
 
@@ -125,3 +130,60 @@ def test_a_film_that_fails_ends_no_run(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="no film at .00 env steps: the emulators part"):
         result = train(catch(tmp_path, record_period_env_steps=200), callbacks=films)
     assert result.summary["stopped_by"] == "total_env_steps" and films.seen == []
+
+
+def test_a_run_with_films_is_resumed(tmp_path):
+    config = catch(tmp_path, record_period_env_steps=200, learning_rate_final=None)
+    train(config)
+    train(config.replace(total_env_steps=600, resume="require"))
+    assert [path.name for path in sorted((tmp_path / "run" / "films").iterdir())] == [
+        f"step_{n:012d}.mp4" for n in (200, 400, 600)
+    ]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("the encoder's")])
+def test_a_film_that_the_disk_or_the_encoder_refuses_fails_no_run(tmp_path, monkeypatch, error):
+    """Nor where warnings are errors; the disk may have room again for the checkpoint."""
+    made, film = [], filming.film_policy
+
+    def fail_once(*args, **how):
+        made.append(args)
+        if len(made) == 1:
+            raise error
+        return film(*args, **how)
+
+    monkeypatch.setattr("fastdqn.training.trainer.film_policy", fail_once)
+    films = Films()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = train(catch(tmp_path, record_period_env_steps=200), callbacks=films)
+    assert result.summary["stopped_by"] == "total_env_steps"
+    assert [env_steps for _, env_steps in films.seen] == [400]
+
+
+def test_a_run_that_is_stopped_where_a_film_was_due_is_filmed_there_once(tmp_path):
+    class Stops(Films):
+        def on_film(self, path, env_steps):
+            super().on_film(path, env_steps)
+            return True
+
+    films = Stops()
+    result = train(catch(tmp_path, record_period_env_steps=200), callbacks=films)
+    assert result.summary["stopped_by"] == "on_film"
+    assert [env_steps for _, env_steps in films.seen] == [200]
+
+
+def test_a_run_that_is_interrupted_in_an_evaluation_is_not_filmed(tmp_path):
+    class Interrupts(Films):
+        def on_evaluation_start(self, episodes):
+            signal.raise_signal(signal.SIGTERM)
+
+    films = Interrupts()
+    with pytest.raises(SystemExit):
+        train(
+            catch(tmp_path, record_period_env_steps=300).replace(
+                eval_episodes=2, eval_period_env_steps=0
+            ),
+            callbacks=films,
+        )
+    assert [env_steps for _, env_steps in films.seen] == [300]
