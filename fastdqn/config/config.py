@@ -178,7 +178,19 @@ class Config(
         """``eval_period_env_steps``, resolved; None: no evaluation during the run."""
         if self.eval_episodes == 0 or self.eval_period_env_steps == 0:
             return None
-        return self.eval_period_env_steps or max(1, self.total_env_steps // _EVALUATIONS)
+        if self.eval_period_env_steps is not None:
+            return self.eval_period_env_steps
+        period = max(1, self.total_env_steps // _EVALUATIONS)
+        if self.checkpoint_keep_best and (saved := self.checkpoint_period_env_steps) is not None:
+            return saved * max(1, round(period / saved))  # else no checkpoint had a score
+        return period
+
+    @property
+    def checkpoint_every_env_steps(self) -> int | None:
+        """``checkpoint_period_env_steps``, resolved; None: only when the run ends."""
+        if self.checkpoint_period_env_steps is None and self.checkpoint_keep_best:
+            return self.eval_every_env_steps
+        return self.checkpoint_period_env_steps
 
     @property
     def eval_episodes_during_run(self) -> int:

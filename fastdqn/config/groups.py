@@ -313,7 +313,7 @@ class FileFields:
     """Older checkpoints are deleted."""
     checkpoint_keep_best: bool = False
     """Keep the one with the best evaluation, too, however old. What counts is an evaluation at the
-    very step of a checkpoint: give both the same period."""
+    very step of a checkpoint: where only one of both periods is named, the other goes by it."""
     checkpoint_replay: Literal["none", "exit", "every"] = "exit"
     """Which checkpoints hold the replay: a run resumed without it must fill it anew."""
     save_final_checkpoint: bool = True

@@ -189,11 +189,11 @@ class GymnasiumStream(EnvStream):
             raise EnvError(f"{self._envs} cannot save its state: it has no state_dict().")
         if self._in_flight or not self._started:
             raise EnvError("state_dict() must be called after reset() or recv(), before send().")
-        assert self._example is not None
         return {
             "envs": self._envs.state_dict(),
             "ended": arrays.to_numpy(self._ended).copy(),
-            "tensors": isinstance(self._example, torch.Tensor),
+            # None: of torch envs, loaded a moment ago.
+            "tensors": not isinstance(self._example, np.ndarray),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

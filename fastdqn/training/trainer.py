@@ -99,7 +99,7 @@ class Trainer(Parts):
                 self.film()
             if self.is_due(config.log_every_env_steps) and (reason := self.log()):
                 return reason
-            if self.is_due(config.checkpoint_period_env_steps):
+            if self.is_due(config.checkpoint_every_env_steps) and not self.interrupted:
                 self.try_save(with_replay=config.checkpoint_replay == "every")
             if reason := self.asked_to_stop:
                 return reason

@@ -1,6 +1,7 @@
 """Every event comes when it says it does, and each may ask to stop."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -314,7 +315,44 @@ def test_before_the_first_step_there_is_nothing_to_save(tmp_path):
         def on_start(self, run):
             run.save()
 
-    with pytest.raises(
-        ConfigError, match=r"run.save\(\) has nothing to save before the first step"
-    ):
+    with pytest.raises(ConfigError, match=r"run.save\(\) has nothing to save before the first"):
         run(tmp_path, Saves(), eval_episodes=0)
+
+
+@pytest.mark.parametrize("env_id", ["fastdqn/Catch-v0", "CartPole-v1"])
+def test_a_run_that_is_interrupted_in_its_final_evaluation_is_ended_by_a_resume(tmp_path, env_id):
+    """Which makes no step, and saves envs that were only loaded."""
+
+    class Interrupts(Callback):
+        def on_evaluation_start(self, episodes):
+            signal.raise_signal(signal.SIGTERM)
+
+    config = tiny(tmp_path, env_id=env_id, network="mlp", eval_episodes=2)
+    with pytest.raises(SystemExit):
+        train(config, callbacks=[Interrupts()])
+    for _ in range(2):  # and as often as one likes
+        result = train(config.replace(resume="require"))
+        assert result.summary["stopped_by"] == "total_env_steps"
+        assert result.summary["eval_env_steps"] == 240
+    assert [int(row["env_steps"]) for row in read_rows(tmp_path)] == [120, 240]
+
+
+def test_a_run_that_is_interrupted_where_a_checkpoint_was_due_saves_once(tmp_path):
+    """A replay of gigabytes is not written twice while a scheduler counts the seconds."""
+
+    class Interrupts(Callback):
+        saved = 0
+
+        def on_step(self, env_steps, updates):
+            if env_steps == 160:
+                signal.raise_signal(signal.SIGTERM)
+
+        def on_checkpoint(self, path):
+            self.saved += 1
+
+    interrupts = Interrupts()
+    config = tiny(tmp_path, checkpoint_period_env_steps=160, checkpoint_replay="every")
+    with pytest.raises(SystemExit):
+        train(config, envs=scripted(), callbacks=[interrupts])
+    assert interrupts.saved == 1
+    assert (tmp_path / "checkpoints" / "step_000000000160").is_dir()
