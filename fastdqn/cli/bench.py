@@ -79,8 +79,8 @@ def run(args: list[str]) -> int:
         patterns = patterns or timed
         if not {case.name for case in select(patterns, "cpu")} & set(timed):
             raise ConfigError(
-                f"compare = {flags.compare!r} has a time of none of these cases; leave --cases out "
-                f"for those that it has, or name another file."
+                f"compare = {flags.compare!r} has a time of none of these cases; choose some that "
+                f"it has, or name another file."
             )
     likely = estimate.likely_device(flags.device)
     _say_how_long(flags, patterns, likely)

@@ -225,6 +225,10 @@ PLAIN = re.compile(
     try again (later|with a connection)
     make it private on the Hub
     pip install 'fastdqn\[{}\]'
+    choose some that it has
+    put them beside it
+    use --{}={}
+    use a table \[{}\] \(in JSON an object\)
     """.strip().splitlines()
     ).replace("{}", r"\{\}")
 )
