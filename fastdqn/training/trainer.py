@@ -326,7 +326,7 @@ class Trainer(Parts):
         """See :class:`LiveRun`."""
         if self.actions is None:
             raise ConfigError(
-                "run.save() has nothing to save before the first step; call it in a later event."
+                "There is nothing to save before the first step; save in a later event."
             )
         return self.try_save(with_replay=False)
 

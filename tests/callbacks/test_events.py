@@ -315,7 +315,7 @@ def test_before_the_first_step_there_is_nothing_to_save(tmp_path):
         def on_start(self, run):
             run.save()
 
-    with pytest.raises(ConfigError, match=r"run.save\(\) has nothing to save before the first"):
+    with pytest.raises(ConfigError, match="nothing to save before the first step; save in a later"):
         run(tmp_path, Saves(), eval_episodes=0)
 
 

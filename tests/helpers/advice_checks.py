@@ -81,6 +81,8 @@ PLAIN = re.compile(
     use a triple of online or target, s or s2, and the number of a draw
     give it a sequence of \(network, state, draw\) triples, such as .*
     let it ask for \('online', 's', 0\)
+    return True to stop the run, or nothing
+    save in a later event
     return (one number for each|a tuple of the loss, the TD error) .*
     return a numpy array or a torch tensor of shape {}
     add more steps first
