@@ -482,6 +482,7 @@ def _cli(*args, timeout=120):
     )
 
 
+@pytest.mark.slow
 def test_smoke_of_every_group_through_a_pipe(tmp_path):
     path, picture = tmp_path / "new.json", tmp_path / "new.png"
     arguments = ["--smoke", "--cases", ONE_OF_EACH_GROUP, "--json", str(path)]

@@ -193,6 +193,7 @@ def test_a_call_runs_only_what_its_file_lacks_and_draws(tmp_path, monkeypatch, c
     assert (tmp_path / "atari.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_over_is_read_and_its_policy_kept(tmp_path):
     config = jobs.shortened(ROWS["pong"].config).replace(epsilon_duration_env_steps=128)
     row = run("pong", 3, tmp_path, config)

@@ -486,6 +486,7 @@ def test_a_smoke_run_of_all_stages(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_tests_that_take_too_long_are_interrupted_and_say_what_failed(tmp_path, monkeypatch, capfd):
     file = tmp_path / "test_two.py"
     file.write_text(

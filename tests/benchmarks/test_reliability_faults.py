@@ -14,7 +14,9 @@ def from_the_root(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc and limits other processes")
-@pytest.mark.parametrize("row", ["bad_envs", "worker_kill", "disk_full", "hang"])
+@pytest.mark.parametrize(
+    "row", ["bad_envs", "worker_kill", "disk_full", pytest.param("hang", marks=pytest.mark.slow)]
+)
 def test_the_short_form(row):
     if row == "hang":
         pytest.importorskip("ale_py")

@@ -50,6 +50,7 @@ def test_sigterm_to_the_group_while_workers_start(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.slow
 def test_a_signal_to_the_group_within_the_first_reset_of_a_run_and_of_its_resumption(tmp_path):
     args = ["--env-vectorization", "async", "--resume", "auto"]
     for checkpoints in (False, True):

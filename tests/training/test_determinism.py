@@ -76,6 +76,7 @@ def test_a_scripted_env_repeats(tmp_path):
     assert_equal(first, outcome(tmp_path / "b", changes, envs))
 
 
+@pytest.mark.slow
 def test_pong_repeats_whatever_its_threads(tmp_path):
     pytest.importorskip("ale_py")
     first = outcome(tmp_path / "a", PONG)
