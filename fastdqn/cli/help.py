@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fastdqn.cli.status_line import is_terminal
+
 if TYPE_CHECKING:
     from fastdqn.cli.options import Option  # tyro, which the list of commands does without
 
@@ -129,5 +131,5 @@ def _wrap(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def _bold(text: str) -> str:
-    shown = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    shown = is_terminal(sys.stdout)
     return f"\x1b[1m{text}\x1b[0m" if shown and "NO_COLOR" not in os.environ else text

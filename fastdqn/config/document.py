@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from typing import Literal
 
+from fastdqn.config.checks import alternatives
 from fastdqn.config.fields import Field, fields_of
 from fastdqn.config.groups import GROUPS
 from fastdqn.config.meanings import meanings
@@ -43,8 +43,8 @@ def _row(field: Field, meaning: str) -> str:
 
 
 def _type(hint: object) -> str:
-    if isinstance(hint, types.UnionType):
-        return " or ".join(map(_type, typing.get_args(hint)))
+    if len(parts := alternatives(hint)) > 1:
+        return " or ".join(map(_type, parts))
     if hint is type(None):
         return "None"
     if typing.get_origin(hint) is Literal:
